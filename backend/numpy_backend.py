@@ -1,0 +1,53 @@
+"""NumPy: the reference."""
+
+import numpy as np
+
+from backend import Backend
+
+BLOCK = 65_536  # elements, so that the operands of a fused function stay in a core's cache
+
+
+def open_backend(precision: str) -> Backend:
+    """The NumPy backend in float32 or float64."""
+    dtype = np.dtype(precision)
+
+    def asarray(a) -> np.ndarray:
+        a = np.asarray(a)
+        return a.astype(dtype) if a.dtype.kind == "f" else a
+
+    bits = np.random.SFC64(0)
+    generator = np.random.Generator(bits)
+
+    def draw(method: str):
+        def numbers(noise: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+            bits.state = {"bit_generator": "SFC64", "state": {"state": noise}, "has_uint32": 0, "uinteger": 0}
+            out = getattr(generator, method)(shape, dtype)
+            noise[...] = bits.state["state"]["state"]
+            return out
+
+        return numbers
+
+    return Backend(
+        name="numpy",
+        xp=np,
+        dtype=dtype,
+        asarray=asarray,
+        to_host=np.asarray,
+        noise=lambda seed: np.random.SFC64(seed).state["state"]["state"].copy(),
+        normal=draw("standard_normal"),
+        uniform=draw("random"),
+        fuse=fuse,
+        compile=lambda step: step,
+        synchronize=lambda: None,
+        versions={"numpy": np.__version__},
+    )
+
+
+def fuse(f):
+    """`f` over flat vectors of one length, evaluated block by block; arguments of one number go to every block."""
+
+    def blockwise(*args) -> None:
+        for start in range(0, max(np.size(a) for a in args), BLOCK):
+            f(*(a[start : start + BLOCK] if np.ndim(a) else a for a in args))
+
+    return blockwise

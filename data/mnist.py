@@ -1,0 +1,45 @@
+"""MNIST: 60,000 + 10,000 handwritten digits, 28×28 grey (LeCun, Cortes, Burges 1998)."""
+
+from pathlib import Path
+
+from . import idx
+from .dataset import Dataset
+from .download import absent, fetch
+
+MIRRORS = (
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+)
+SHA256 = {  # of the decompressed files
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+def load(data_dir: Path, download: bool) -> Dataset:
+    """MNIST from data_dir/mnist, downloaded there if its images are missing; every file present is verified.
+
+    Raises DataError for a file that is not the published one, or that cannot be had.
+    """
+    folder = data_dir / "mnist"
+    found = {name: _find(folder, name) for name in SHA256}
+    if not all(path for name, path in found.items() if "images" in name):
+        found = {name: path or _download(folder, name, download) for name, path in found.items()}
+    arrays = {name: idx.read_idx(path, SHA256[name]) for name, path in found.items() if path}
+    train, test = (images.reshape(len(images), -1) for name, images in arrays.items() if "images" in name)
+    return Dataset("mnist", train, test, (28, 28, 1))
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return idx.find(folder, name[: name.index("-idx")])
+
+
+def _download(folder: Path, name: str, download: bool) -> Path:
+    target = folder / f"{name}.gz"
+    urls = [mirror + target.name for mirror in MIRRORS]
+    if not download:
+        raise absent(target, urls, "was not to be downloaded")
+    fetch(urls, target, lambda path: idx.read_idx(path, SHA256[name]))
+    return target

@@ -1,0 +1,99 @@
+"""Densities, and what is made of them: each forward is followed at once by its backward.
+
+Every function takes the array namespace `xp` first. B images, K samples per image, D pixels, Z latents; nats throughout.
+A gradient is named `d_` + the name of the quantity; `x_backward` takes the gradient of x's output and returns those of its inputs.
+"""
+
+import math
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def gaussian_kl(xp, mean, log_std):
+    """KL(q(z|x)‖p(z)) = Σ_Z ½(mean² + std² − 1) − log std, for q = N(mean, diag std²) and p = N(0, I).
+
+    (B, Z), (B, Z) -> (B,), nats. Kingma & Welling 2014, appendix B.
+    """
+    return xp.sum(0.5 * (mean * mean + xp.exp(2 * log_std) - 1) - log_std, axis=-1)
+
+
+def gaussian_kl_backward(xp, d_kl, mean, log_std):
+    """d_mean = mean, d_log_std = std² − 1, each times d_kl.   (B,) -> (B, Z), (B, Z)"""
+    d_kl = d_kl[:, None]
+    return d_kl * mean, d_kl * (xp.exp(2 * log_std) - 1)
+
+
+def normal_log_density(xp, z):
+    """log N(z; 0, I) = −½ Σ_Z z² − (Z/2) log 2π.   (K, B, Z) -> (K, B), nats"""
+    return -0.5 * xp.sum(z * z, axis=-1) - 0.5 * z.shape[-1] * LOG_2PI
+
+
+def normal_log_density_backward(d_log_p, z):
+    """d_z = −z·d_log_p.   (K, B) -> (K, B, Z)"""
+    return -d_log_p[..., None] * z
+
+
+def posterior_log_density(xp, eps, log_std):
+    """log q(z|x) at z = mean + std·eps: the change of variables log N(eps; 0, I) − Σ_Z log std.
+
+    (K, B, Z), (B, Z) -> (K, B), nats.
+    """
+    return normal_log_density(xp, eps) - xp.sum(log_std, axis=-1)
+
+
+def posterior_log_density_backward(xp, d_log_qz, log_std):
+    """d_log_std = −Σ_K d_log_qz, the same for every latent: eps is held fixed, so the mean drops out.   (K, B) -> (B, Z)"""
+    return -xp.sum(d_log_qz, axis=0)[:, None] * xp.ones_like(log_std)
+
+
+def squared_error(xp, x, x_hat):
+    """err = ‖x − x̂‖², summed over the pixels of an image.   (B, D), (K, B, D) -> (K, B)"""
+    difference = x - x_hat
+    return xp.sum(difference * difference, axis=-1)
+
+
+def squared_error_backward(d_err, x, x_hat):
+    """d_x̂ = −2(x − x̂)·d_err.   (K, B) -> (K, B, D)"""
+    return (2 * d_err)[..., None] * (x_hat - x)
+
+
+def gaussian_log_likelihood(err, pixels: int, variance: float):
+    """log p(x|z) = −err/(2σ²) − (D/2) log(2πσ²), for p(x|z) = N(x̂, σ² I).   (K, B) -> (K, B), nats"""
+    return -err / (2 * variance) - 0.5 * pixels * (LOG_2PI + math.log(variance))
+
+
+def gaussian_log_likelihood_backward(d_log_px, variance: float):
+    """d_err = −d_log_px/(2σ²).   (K, B) -> (K, B)"""
+    return -d_log_px / (2 * variance)
+
+
+def bernoulli_log_likelihood(xp, x, logits):
+    """log p(x|z) = Σ_D x·l − softplus(l), for pixels drawn with probability sigmoid(l).
+
+    (B, D), (K, B, D) -> (K, B), nats. softplus(l) = max(l, 0) + log(1 + e^−|l|) never overflows; the absolute error is one
+    rounding, and `log` is vectorised where `log1p` is not.
+    """
+    softplus = xp.maximum(logits, 0) + xp.log(1 + xp.exp(-xp.abs(logits)))
+    return xp.sum(x * logits - softplus, axis=-1)
+
+
+def bernoulli_log_likelihood_backward(d_log_px, x, x_hat):
+    """d_l = (x − sigmoid(l))·d_log_px, with x̂ = sigmoid(l).   (K, B) -> (K, B, D)"""
+    return d_log_px[..., None] * (x - x_hat)
+
+
+def log_mean_exp(xp, a):
+    """log (1/K) Σ_k exp a_k over the first axis, shifted by the maximum so that it cannot overflow.   (K, B) -> (B,)"""
+    top = xp.max(a, axis=0)
+    return top + xp.log(xp.mean(xp.exp(a - top), axis=0))
+
+
+def softmax(xp, a):
+    """w̃_k = exp a_k / Σ_k exp a_k over the first axis, the normalised importance weights.   (K, B) -> (K, B)"""
+    w = xp.exp(a - xp.max(a, axis=0))
+    return w / xp.sum(w, axis=0)
+
+
+def log_mean_exp_backward(xp, d_out, a):
+    """d_a_k = w̃_k·d_out.   (B,) -> (K, B)"""
+    return softmax(xp, a) * d_out

@@ -1,0 +1,73 @@
+"""The linear VAE, whose optimum is known in closed form: what GECO must reach on Gaussian data, and where the skip paths start.
+
+With principal variances e_i of the images and loss KL + λ·err, θ = 1/(2λ): Tipping & Bishop 1999; Lucas et al. 2019.
+"""
+
+import math
+
+from ref.vae import params_of
+
+
+def principal_components(backend, read, images: int, center, count: int, noise, sweeps: int = 4):
+    """The `count` leading principal directions of the images as columns (D, count), their variances, and the total variance.
+
+    Subspace iteration with batches of images, then Rayleigh–Ritz; never more than D×count numbers at once. Halko et al. 2011.
+    """
+    xp = backend.xp
+    basis = xp.linalg.qr(backend.normal(noise, (center.shape[0], count)))[0]
+    for sweep in range(sweeps + 1):
+        product, total = xp.zeros_like(basis), 0.0
+        for start in range(0, images, 1000):
+            x = read(xp.arange(start, min(start + 1000, images)), noise) - center
+            product += xp.matmul(x.T, xp.matmul(x, basis)) / images
+            total += float(xp.sum(x * x)) / images
+        if sweep < sweeps:
+            basis = xp.linalg.qr(product)[0]
+    variances, rotation = xp.linalg.eigh(xp.matmul(basis.T, product))
+    return xp.matmul(basis, rotation[:, ::-1]), variances[::-1], total
+
+
+def water_level(variances: list[float], rest: float, distortion: float) -> float:
+    """θ with Σ_i min(e_i, θ) + rest = distortion: reverse water-filling. Cover & Thomas 2006, theorem 10.3.3.
+
+    `variances` descending; `rest` is the variance outside them. Raises ValueError if no θ > 0 reaches the distortion.
+    """
+    for used in range(len(variances), 0, -1):
+        theta = (distortion - rest - math.fsum(variances[used:])) / used
+        if theta <= 0:
+            raise ValueError(f"{len(variances)} linear latents cannot reach a squared error of {distortion:.4g}")
+        if theta <= variances[used - 1]:
+            return theta
+    return variances[0]
+
+
+def level_for(variances, total: float, distortion: float | None, level: float) -> float:
+    """The level θ of a distortion, or `level` without one. What is out of reach for these latents gets all of them in use."""
+    e = [float(v) for v in variances]
+    rest = total - math.fsum(e)
+    if distortion is None:
+        return level
+    return max(water_level(e, rest, distortion), e[-1]) if distortion > rest else e[-1]
+
+
+def in_principal_coordinates(xp, model, directions, variances):
+    """The model with the principal directions as its coordinates, each scaled to unit variance."""
+    root = xp.sqrt(xp.maximum(variances, 1e-6 * variances[0]))  # a direction without variance keeps a finite scale
+    return model._replace(whiten=directions / root, color=xp.ascontiguousarray((directions * root).T))
+
+
+def start_linear(xp, model, theta, variances, level: float) -> None:
+    """Starts a network in principal coordinates at the linear VAE of level θ; its MLPs start silent.
+
+    Encoder and decoder √(1 − θ/e_i) on the diagonal, posterior variance θ/e_i, for every e_i > θ; nothing for the others.
+    """
+    params, z = params_of(model, theta), model.latents
+    last = f"{len(model.hidden)}"
+    for part in params.values():
+        part["W" + last][...] = 0
+        part["linear"][...] = 0
+    used = xp.arange(z)
+    gain = xp.sqrt(xp.maximum(1 - level / variances[:z], 0))
+    params["encoder"]["linear"][used, used] = gain
+    params["decoder"]["linear"][used, used] = gain
+    params["encoder"]["b" + last][z : 2 * z] = 0.5 * xp.log(xp.minimum(level / variances[:z], 1))

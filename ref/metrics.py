@@ -1,0 +1,89 @@
+"""What a trained model is worth, on images it has not seen: nats or squared error per image, averaged over the images."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+from ref import vae
+from ref.objectives import log_weight
+
+IMAGES = 250  # per batch
+DECODED = 2_500  # images decoded at once at most, whatever K is
+ACTIVE = 0.01  # variance of the posterior mean; Burda et al. 2015, section 5
+
+
+def streamed_log_mean_exp(xp, chunks: Iterable):
+    """log (1/K) Σ_k exp a_k, the K rows arriving in chunks (k, B): a running maximum and a running sum.   -> (B,)"""
+    top, total, count = None, 0.0, 0
+    for a in chunks:
+        chunk_top = xp.max(a, axis=0)
+        new_top = chunk_top if top is None else xp.maximum(top, chunk_top)
+        if top is not None:
+            total = total * xp.exp(top - new_top)
+        top, total, count = new_top, total + xp.sum(xp.exp(a - new_top), axis=0), count + a.shape[0]
+    return top + xp.log(total) - math.log(count)
+
+
+def log_weights(backend, model: vae.Model, params, x, mean, log_std, noise, samples: int) -> Iterator:
+    """log w of `samples` draws from q(z|x), a few at a time.   -> arrays (k, B) in float64, k summing to `samples`"""
+    at_once = max(1, DECODED // x.shape[0])
+    for begin in range(0, samples, at_once):
+        eps = backend.normal(noise, (min(at_once, samples - begin), *mean.shape))
+        terms, _ = vae.sample_terms(backend.xp, model, params, x, mean, log_std, eps)
+        yield log_weight(terms.log_px, terms).astype(backend.xp.float64)
+
+
+def evaluate(
+    backend,
+    model: vae.Model,
+    theta,
+    read: Callable,
+    images: int,
+    noise,
+    nll_samples: int,
+    constraint: Callable | None = None,
+    samples: int = 1,
+    progress: Callable = iter,
+) -> dict:
+    """The figures of a model over all `images` that `read(rows, noise)` knows. `noise` is evaluation's own: nothing else changes.
+
+    rate                 E[KL(q(z|x)‖p(z))], nats
+    distortion           E[‖x − x̂(z)‖²], z sampled from q(z|x)
+    distortion_at_mean   the same at z = the posterior mean (the slides' "Reconstruction")
+    elbo                 E[log p(x|z)] − rate, nats: β = 1 whatever the objective was
+    nll                  −E[L_K], K = nll_samples, an upper bound on −log p(x) that tightens with K; with its standard error over images
+    active_units         latents whose posterior mean varies by more than 0.01 over the images
+    constraint           the method's constraint Ĉ with `samples` samples an image, or None
+    """
+    xp, params = backend.xp, vae.params_of(model, theta)
+    sums: dict[str, float] = dict.fromkeys(
+        ("rate", "distortion", "distortion_at_mean", "log_px", "nll", "nll²", "constraint"), 0.0
+    )
+    mean_sum, mean_square = xp.zeros(model.latents, xp.float64), xp.zeros(model.latents, xp.float64)
+    for start in progress(range(0, images, IMAGES)):
+        x = read(xp.arange(start, min(start + IMAGES, images)), noise)
+        mean, log_std, _ = vae.encode(xp, model, params, x)
+        terms, _ = vae.sample_terms(xp, model, params, x, mean, log_std, backend.normal(noise, (samples, *mean.shape)))
+        at_mean, _ = vae.sample_terms(xp, model, params, x, mean, log_std, xp.zeros_like(mean)[None])
+        nll = -streamed_log_mean_exp(xp, log_weights(backend, model, params, x, mean, log_std, noise, nll_samples))
+        batch = {
+            "rate": xp.mean(terms.kl),
+            "distortion": xp.mean(terms.err),
+            "distortion_at_mean": xp.mean(at_mean.err),
+            "log_px": xp.mean(terms.log_px),
+            "nll": xp.mean(nll),
+            "nll²": xp.mean(nll * nll),
+            "constraint": constraint(xp, terms) if constraint else 0.0,
+        }
+        for name, value in batch.items():
+            sums[name] += float(value) * x.shape[0] / images
+        wide = mean.astype(xp.float64)
+        mean_sum, mean_square = mean_sum + xp.sum(wide, axis=0), mean_square + xp.sum(wide * wide, axis=0)
+    variance = mean_square / images - (mean_sum / images) ** 2
+    return {
+        **{name: sums[name] for name in ("rate", "distortion", "distortion_at_mean")},
+        "elbo": sums["log_px"] - sums["rate"],
+        "nll": sums["nll"],
+        "nll_standard_error": math.sqrt(max(0.0, sums["nll²"] - sums["nll"] ** 2) / images),
+        "active_units": int(xp.sum(variance > ACTIVE)),
+        "constraint": sums["constraint"] if constraint else None,
+    }

@@ -1,0 +1,118 @@
+"""A multilayer perceptron whose weights are views of one flat vector.
+
+`params` is a dict of arrays by name: `W0, b0, W1, b1, …` from the input on.
+"""
+
+import math
+
+
+def layer_shapes(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the parameters of an MLP whose layers have `sizes`, input first."""
+    shapes = {}
+    for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        shapes[f"W{i}"] = (fan_in, fan_out)
+        shapes[f"b{i}"] = (fan_out,)
+    return shapes
+
+
+def views(theta, shapes: dict[str, tuple[int, ...]]) -> dict:
+    """The flat vector θ cut into arrays by name, in the order of `shapes`. No copies: what is written there is written into θ."""
+    arrays, start = {}, 0
+    for name, shape in shapes.items():
+        arrays[name] = theta[start : start + math.prod(shape)].reshape(shape)
+        start += math.prod(shape)
+    return arrays
+
+
+def size(shapes: dict[str, tuple[int, ...]]) -> int:
+    """How many numbers `shapes` holds."""
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def sigmoid(xp, a):
+    """1/(1 + e^−a), written with tanh because that cannot overflow."""
+    return 0.5 * xp.tanh(0.5 * a) + 0.5
+
+
+def relu(xp, a):
+    """max(a, 0)"""
+    return xp.maximum(a, 0)
+
+
+def relu_backward(xp, d_h, a):
+    """d_a = d_h where a > 0, else 0"""
+    return d_h * (a > 0)
+
+
+def tanh(xp, a):
+    """tanh a"""
+    return xp.tanh(a)
+
+
+def tanh_backward(xp, d_h, a):
+    """d_a = d_h·(1 − tanh² a)"""
+    h = xp.tanh(a)
+    return d_h * (1 - h * h)
+
+
+def silu(xp, a):
+    """a·sigmoid(a). Hendrycks & Gimpel 2016."""
+    return a * sigmoid(xp, a)
+
+
+def silu_backward(xp, d_h, a):
+    """d_a = d_h·s·(1 + a·(1 − s)), s = sigmoid(a)"""
+    s = sigmoid(xp, a)
+    return d_h * (s * (1 + a * (1 - s)))
+
+
+ACTIVATIONS = {"silu": (silu, silu_backward), "tanh": (tanh, tanh_backward), "relu": (relu, relu_backward)}
+
+
+def mlp(xp, params: dict, activation: str, x):
+    """h₀ = x,  a_i = h_i·W_i + b_i,  h_{i+1} = activation(a_i);  out = a_last.
+
+    (N, sizes[0]) -> (N, sizes[-1]) and the cache for the backward pass: every h_i, and every a_i but the last.
+    """
+    act, _ = ACTIVATIONS[activation]
+    last = sum(name.startswith("W") for name in params) - 1
+    hs, pre = [x], []
+    for i in range(last):
+        pre.append(xp.matmul(hs[-1], params[f"W{i}"]) + params[f"b{i}"])  # (N, fan_in) @ (fan_in, fan_out)
+        hs.append(act(xp, pre[-1]))
+    out = xp.matmul(hs[-1], params[f"W{last}"]) + params[f"b{last}"]
+    return out, (hs, pre)
+
+
+def mlp_backward(xp, d_out, params: dict, activation: str, cache, d_params: dict, input_gradient: bool = True):
+    """The mirror image of `mlp`: writes every parameter's gradient into `d_params` (views of one vector), returns d_x.
+
+    (N, sizes[-1]) -> (N, sizes[0]), or None without `input_gradient` (the images need none).
+    """
+    _, act_backward = ACTIVATIONS[activation]
+    hs, pre = cache
+    d_h = d_out
+    for i in reversed(range(len(hs))):
+        d_a = act_backward(xp, d_h, pre[i]) if i < len(pre) else d_h
+        xp.matmul(hs[i].T, d_a, out=d_params[f"W{i}"])  # (fan_in, N) @ (N, fan_out)
+        xp.sum(d_a, axis=0, out=d_params[f"b{i}"])
+        if i > 0 or input_gradient:
+            d_h = xp.matmul(d_a, params[f"W{i}"].T)  # (N, fan_out) @ (fan_out, fan_in)
+    return d_h if input_gradient else None
+
+
+def gated_linear(xp, x, weights, shift, log_gate):
+    """shift + (x·weights)·exp(log_gate), elementwise: a linear path that an MLP beside it shifts and scales.
+
+    (N, in), (in, out), (N, out), (N, out) -> (N, out) and the cache: x·weights and the gate.
+    """
+    linear, gate = xp.matmul(x, weights), xp.exp(log_gate)
+    return shift + linear * gate, (linear, gate)
+
+
+def gated_linear_backward(xp, d_out, x, weights, cache, d_weights):
+    """d_x, d_shift = d_out, d_log_gate = d_out·gate·linear; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
+    linear, gate = cache
+    d_linear = d_out * gate
+    xp.matmul(x.T, d_linear, out=d_weights)  # (in, N) @ (N, out)
+    return xp.matmul(d_linear, weights.T), d_out, d_linear * linear

@@ -1,0 +1,139 @@
+"""The training loop. A step is one function of the arrays in `state`; everything else is a constant of the run.
+
+`state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums over the steps since the last report
+and, for a method with a constraint, log_lambda () and constraint_ma ().
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from ref import vae
+from ref.adam import adam, learning_rate
+from ref.mlp import size
+from ref.objectives import MULTIPLIERS, Method, moving_average
+
+REPORTED = ("loss", "rate", "distortion", "elbo")
+
+
+class Plan(NamedTuple):
+    """The constants of a training run that are no part of the network."""
+
+    epochs: int
+    batch_size: int
+    steps_per_epoch: int
+    samples: int  # K
+    lr: float
+    cosine: bool
+    multiplier: str  # a name in objectives.MULTIPLIERS
+    multiplier_rate: float  # η
+    options: dict  # what the method's loss takes: beta or kappa
+    adam: tuple[float, float, float] = (0.9, 0.999, 1e-8)  # β₁, β₂, ε
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss or its gradient is no longer a finite number."""
+
+
+def initial_theta(backend, model: vae.Model, noise, output_bias):
+    """Glorot & Bengio 2010 uniform weights, zero biases, and an output bias that starts every reconstruction at the mean image."""
+    encoder, decoder = vae.param_shapes(model)
+    theta = backend.xp.zeros(size(encoder) + size(decoder), backend.dtype)
+    for part in vae.params_of(model, theta).values():
+        for name, weights in part.items():
+            if name.startswith("W"):
+                limit = math.sqrt(6 / sum(weights.shape))
+                weights[...] = (2 * backend.uniform(noise, weights.shape) - 1) * limit
+    vae.params_of(model, theta)["decoder"][f"b{len(model.hidden)}"][...] = output_bias
+    return theta
+
+
+def initial_state(backend, theta, noise, images: int, lam: float | None) -> dict:
+    """The arrays of a run before its first step; `lam` is the multiplier's start, None for a method without a constraint."""
+    xp = backend.xp
+    state = {"theta": theta, "m": xp.zeros_like(theta), "v": xp.zeros_like(theta), "noise": noise}
+    state |= {"step": xp.zeros((), xp.int64), "order": xp.arange(images), "totals": xp.zeros(len(REPORTED), xp.float64)}
+    if lam is not None:
+        state |= {"log_lambda": xp.full((), math.log(lam), xp.float64), "constraint_ma": xp.zeros((), xp.float64)}
+    return state
+
+
+def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Callable, state: dict) -> Callable[[], None]:
+    """The function that advances `state` by one minibatch. `read(rows, noise)` gives the images of those rows as floats (B, D)."""
+    xp = backend.xp
+    update = backend.fuse(lambda *args: adam(xp, *args))
+    grad = xp.zeros_like(state["theta"])
+    params, d_params = vae.params_of(model, state["theta"]), vae.params_of(model, grad)
+    offsets = xp.arange(plan.batch_size)
+    advance_multiplier, _ = MULTIPLIERS[plan.multiplier]
+    beta1, beta2, epsilon = plan.adam
+
+    def step() -> None:
+        t = state["step"]
+        rows = xp.take(state["order"], t % plan.steps_per_epoch * plan.batch_size + offsets)
+        x = read(rows, state["noise"])
+        eps = backend.normal(state["noise"], (plan.samples, plan.batch_size, model.latents))
+        terms, cache = vae.forward(xp, model, params, x, eps)
+
+        options = dict(plan.options)
+        if method.constraint:
+            options["lam"] = xp.exp(state["log_lambda"]).astype(backend.dtype)
+        loss = method.loss(xp, terms, **options)
+        vae.backward(xp, model, params, cache, method.backward(xp, terms, **options), d_params)
+        finite = xp.isfinite(loss) & xp.isfinite(xp.dot(grad, grad))
+
+        rate = learning_rate(xp, t, plan.lr, plan.epochs * plan.steps_per_epoch, plan.cosine)
+        scalars = [rate, -xp.expm1((t + 1) * math.log(beta1)), -xp.expm1((t + 1) * math.log(beta2))]
+        scalars = [s.astype(backend.dtype) for s in scalars]
+        update(state["theta"], state["m"], state["v"], grad, *scalars, beta1, beta2, epsilon)
+        if method.constraint:
+            c_hat = method.constraint(xp, terms, **plan.options)
+            c_ma = moving_average(xp, state["constraint_ma"], c_hat, t == 0)
+            log_lam = advance_multiplier(xp, state["log_lambda"], c_ma, plan.options["kappa"], plan.multiplier_rate)
+            state["constraint_ma"][...] = xp.where(finite, c_ma, state["constraint_ma"])
+            state["log_lambda"][...] = xp.where(finite, log_lam, state["log_lambda"])
+        rate_, log_px = xp.mean(terms.kl), xp.mean(terms.log_px)
+        state["totals"][...] += xp.stack([loss, rate_, xp.mean(terms.err), log_px - rate_])
+        state["step"][...] += finite  # a step that is not finite is not counted: the count says where it went wrong
+
+    return backend.compile(step)
+
+
+def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: int = 10) -> Iterator[dict]:
+    """Trains from `state` to the end of the plan; yields the means since the last report, about `reports_per_epoch` times an epoch.
+
+    Nothing that the caller does between two reports changes a result. Raises NonFiniteError.
+    """
+    xp = backend.xp
+    interval = max(1, -(-plan.steps_per_epoch // reports_per_epoch))
+    first = int(state["step"]) // plan.steps_per_epoch
+    for epoch in range(first, plan.epochs):
+        state["order"][...] = xp.argsort(backend.normal(state["noise"], state["order"].shape))
+        for begin in range(0, plan.steps_per_epoch, interval):
+            started = time.perf_counter()
+            count = min(interval, plan.steps_per_epoch - begin)
+            for _ in range(count):
+                step()
+            backend.synchronize()
+            yield report(backend, state, epoch, epoch * plan.steps_per_epoch + begin + count, count, started)
+
+
+def report(backend, state: dict, epoch: int, expected: int, count: int, started: float) -> dict:
+    """The means of the last `count` steps, which are then forgotten; raises NonFiniteError if fewer than `expected` were finite."""
+    done = int(state["step"])
+    multiplier = float(backend.xp.exp(state["log_lambda"])) if "log_lambda" in state else None
+    if done != expected:
+        lam = "" if multiplier is None else f", λ = {multiplier:.4g}"
+        raise NonFiniteError(f"the loss or its gradient is not finite at step {done}{lam}")
+    means = [float(total) / count for total in state["totals"]]
+    state["totals"][...] = 0
+    return {
+        "epoch": epoch + 1,
+        "step": done,
+        **dict(zip(REPORTED, means, strict=True)),
+        "constraint_ma": float(state["constraint_ma"]) if "constraint_ma" in state else None,
+        "lambda": multiplier,
+        "steps": count,
+        "seconds": time.perf_counter() - started,
+    }

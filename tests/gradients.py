@@ -1,0 +1,29 @@
+"""The oracle: a hand-derived gradient against what autograd makes of the forward pass, in float64."""
+
+import autograd
+import autograd.numpy as anp
+import numpy as np
+
+TOLERANCE = 1e-10
+
+
+def relative_error(actual, expected) -> float:
+    """‖actual − expected‖ / ‖expected‖, with a floor so that a gradient of zero can be met."""
+    actual, expected = np.asarray(actual, float), np.asarray(expected, float)
+    assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
+    return float(np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 1e-12))
+
+
+def check(actual, expected, what: str = "gradient") -> None:
+    """Fails unless the two agree to 1e-10 relative; NaN never agrees."""
+    error = relative_error(actual, expected)
+    assert error <= TOLERANCE, f"{what}: relative error {error:.3g}"
+
+
+def check_pair(forward, backward, inputs: list[np.ndarray], seed: int = 0) -> None:
+    """forward(xp, *inputs) -> array, backward(xp, d_out, *inputs) -> gradients, for a random d_out of the output's shape."""
+    d_out = np.random.default_rng(seed).normal(size=np.shape(forward(np, *inputs)))
+    gradients = backward(np, d_out, *inputs)
+    for i, gradient in enumerate(gradients if isinstance(gradients, tuple) else (gradients,)):
+        oracle = autograd.grad(lambda *args: anp.sum(d_out * forward(anp, *args)), i)(*inputs)
+        check(gradient, oracle, f"gradient {i}")

@@ -1,0 +1,954 @@
+"""The data sets and the readers of files that nobody vouches for."""
+
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import struct
+import tarfile
+import threading
+import time
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+import data
+from data import DataError, binarize, cifar10, default_dir, download, files, idx, images, load, mnist, npz
+from data.files import write_whole
+
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RNG = np.random.default_rng(0)
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def pixels(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 256, shape, np.uint8)
+
+
+def refused(*words: str):
+    """A context in which a DataError of one line is raised that holds all the words."""
+    return pytest.raises(DataError, match=r"(?s)\A" + "".join(f"(?=.*{w})" for w in words) + r"[^\n]+\Z")
+
+
+def mutations(good: bytes):
+    """Arbitrary bytes, and good ones cut, with some overwritten or with some inserted."""
+
+    def change(kind: str, at: int, new: bytes) -> bytes:
+        at %= len(good) + 1
+        return {"cut": good[:at], "set": good[:at] + new + good[at + len(new) :], "put": good[:at] + new + good[at:]}[
+            kind
+        ]
+
+    kinds = st.sampled_from(["cut", "set", "put"])
+    return st.binary(max_size=200) | st.builds(change, kinds, st.integers(0, 2**31), st.binary(min_size=1, max_size=8))
+
+
+def check(dataset: data.Dataset) -> None:
+    """The invariants of every Dataset."""
+    height, width, channels = dataset.shape
+    for x in (dataset.train, dataset.test):
+        assert x.ndim == 2 and x.shape[0] >= 1 and x.shape[1] == height * width * channels
+        assert x.dtype == np.uint8 or (x.dtype == np.float32 and x.min() >= 0 and x.max() <= 1)
+
+
+def test_digits_are_the_uci_set_scaled_to_255_split_at_1500():
+    digits = load("digits")
+    check(digits)
+    assert (digits.name, digits.shape, digits.train.shape, digits.test.shape) == (
+        "digits",
+        (8, 8, 1),
+        (1500, 64),
+        (297, 64),
+    )
+    assert digits.train[0, :8].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]  # 0 0 5 13 9 1 0 0 of 16
+    assert digits.test[-1, -8:].tolist() == [0, 16, 128, 191, 223, 191, 16, 0]  # 0 1 8 12 14 12 1 0
+    assert digits.train.max() == 255
+
+
+def test_the_embedded_file_is_small_and_needs_no_pickle_and_keeps_the_labels():
+    path = Path(data.__file__).with_name("digits.npz")
+    assert path.stat().st_size < 100_000
+    with np.load(path, allow_pickle=False) as file:
+        assert np.bincount(file["labels"]).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_an_unknown_name_is_refused_with_the_choices():
+    with refused("nonesuch", "digits, mnist, cifar10", "npz"):
+        load("nonesuch")
+
+
+def test_size_is_refused_where_it_has_no_meaning(tmp_path):
+    np.savez(tmp_path / "a.npz", train=pixels(2, 4), test=pixels(2, 4))
+    for source in ("digits", "mnist", str(tmp_path / "a.npz")):
+        with refused("--size", source):
+            load(source, tmp_path, size=8)
+
+
+def test_a_new_set_is_one_row_of_the_table(tmp_path, monkeypatch):
+    digits = load("digits")
+    monkeypatch.setitem(data.DATASETS, "mine", lambda data_dir, download: digits._replace(name=str(data_dir)))
+    assert load("mine", tmp_path).name == str(tmp_path)
+
+
+def test_what_the_system_refuses_is_a_data_error(tmp_path, monkeypatch, small_cifar):
+    place_archive(tmp_path, tar(cifar_archive(small_cifar)), monkeypatch)
+    (tmp_path / cifar10.FOLDER).write_text("a file where the folder should be")
+    with refused("cifar10 could not be loaded", "exists"):
+        load("cifar10", tmp_path)
+
+    def exhaust(data_dir, download):
+        raise MemoryError
+
+    monkeypatch.setitem(data.DATASETS, "huge", exhaust)
+    with refused("huge", "memory"):
+        load("huge", tmp_path)
+
+
+def test_the_default_place_is_the_variable_or_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("TAMING_VAES_DATA", str(tmp_path))
+    assert default_dir() == tmp_path
+    monkeypatch.delenv("TAMING_VAES_DATA")
+    for platform, variable in (("linux", "XDG_CACHE_HOME"), ("win32", "LOCALAPPDATA")):
+        monkeypatch.setattr("sys.platform", platform)
+        monkeypatch.setenv(variable, str(tmp_path))
+        assert default_dir() == tmp_path / "taming-vaes"
+        monkeypatch.delenv(variable)
+        assert Path.home() in default_dir().parents and default_dir().name == "taming-vaes"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert default_dir() == Path.home() / "Library" / "Caches" / "taming-vaes"
+
+
+def test_the_default_place_is_where_named_sets_are_looked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("TAMING_VAES_DATA", str(tmp_path / "here"))
+    with refused("here", "train-images-idx3-ubyte.gz", "by hand"):
+        load("mnist", download=False)
+
+
+@pytest.mark.parametrize("cast", [np.uint8, np.float32])
+def test_binarization_is_a_bernoulli_draw_with_the_pixel_as_probability(cast):
+    grey = np.tile(np.array([0, 51, 128, 204, 255]), (20_000, 1))
+    drawn = binarize((grey / 255).astype(cast) if cast is np.float32 else grey.astype(cast), seed=3)
+    assert drawn.dtype == np.uint8 and set(np.unique(drawn)) == {0, 255}
+    assert np.allclose(drawn.mean(0), grey[0], atol=255 * 4 * 0.5 / 20_000**0.5)
+    assert (drawn[:, 0] == 0).all() and (drawn[:, -1] == 255).all()
+
+
+@pytest.mark.parametrize("draw", [0, np.nextafter(np.float32(1), np.float32(0))])
+def test_binarization_never_changes_black_and_white(monkeypatch, draw):
+    class Extreme:
+        def random(self, shape, dtype):
+            return np.full(shape, draw, dtype)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Extreme())
+    black_and_white = np.array([[0, 255]], np.uint8)
+    assert binarize(black_and_white, 0).tolist() == [[0, 255]]
+    assert binarize(black_and_white.astype(np.float32) / 255, 0).tolist() == [[0, 255]]
+
+
+def test_binarization_is_fixed_by_its_seed_and_leaves_its_argument_alone():
+    grey = pixels(3000, 9)
+    before = grey.copy()
+    assert np.array_equal(binarize(grey, 1), binarize(grey, 1)) and np.array_equal(grey, before)
+    assert not np.array_equal(binarize(grey, 1), binarize(grey, 2))
+    assert not np.array_equal(binarize(grey[:1024] * 0 + 128, 1), binarize(grey[1024:2048] * 0 + 128, 2))
+
+
+def test_binarization_keeps_no_float_copy_of_the_data():
+    grey = np.zeros((20_000, 400), np.uint8)  # 8 MB, which as float32 would be 32 MB
+    tracemalloc.start()
+    binarize(grey, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+    path = tmp_path / "deep" / "file"
+    write_whole(path, lambda file: file.write(b"old"))
+
+    def fail(file):
+        file.write(b"new")
+        raise failure
+
+    with pytest.raises(type(failure)):
+        write_whole(path, fail)
+    assert path.read_bytes() == b"old" and os.listdir(path.parent) == ["file"]
+    write_whole(path, lambda file: file.write(b"newer"))
+    assert path.read_bytes() == b"newer" and os.listdir(path.parent) == ["file"]
+
+
+def test_the_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(files.os, "fsync", lambda _: order.append("fsync"))
+    replace = os.replace
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (order.append("replace"), replace(a, b)))
+    write_whole(tmp_path / "file", lambda file: file.write(b"x"))
+    assert order == ["fsync", "replace"]
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3) | st.tuples(st.integers(1, 9))), st.booleans())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_idx_gives_back_what_was_written_gzipped_or_not(tmp_path, array, zipped):
+    path = tmp_path / "file"  # no .gz in the name: the contents decide
+    path.write_bytes(gzip.compress(idx_bytes(array)) if zipped else idx_bytes(array))
+    assert np.array_equal(idx.read_idx(path), array)
+    assert np.array_equal(idx.read_idx(path, hashlib.sha256(idx_bytes(array)).hexdigest()), array)
+
+
+GOOD = idx_bytes(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+BAD_IDX = {
+    "empty": (b"", ["IDX", "no data"]),
+    "text": (b"<html>not found</html>", ["IDX", "3c68746d"]),
+    "of floats": (b"\0\0\x0d\x03" + GOOD[4:], ["00000d03"]),
+    "cut in its header": (GOOD[:9], ["12 bytes", "found 5"]),
+    "cut in its data": (GOOD[:-1], ["promises 24", "only 23"]),
+    "too long": (GOOD + b"x", ["promises 24", "more"]),
+    "without images": (idx_bytes(np.zeros((0, 28, 28), np.uint8)), ["at least one"]),
+    "a cut gzip": (gzip.compress(GOOD)[:-9], ["gzip", "damaged"]),
+    "a gzip with a wrong checksum": (gzip.compress(GOOD)[:-8] + b"12345678", ["gzip", "damaged"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_IDX)
+def test_idx_that_is_not_what_its_header_says_is_refused(tmp_path, kind):
+    content, words = BAD_IDX[kind]
+    path = tmp_path / "bad-file"
+    path.write_bytes(content)
+    with refused("bad-file", *words):
+        idx.read_idx(path)
+
+
+@pytest.mark.parametrize("body", [b"", bytes(1000)])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_an_idx_header_that_claims_billions_costs_no_memory(tmp_path, pack, body):
+    path = tmp_path / "liar"
+    path.write_bytes(pack(b"\0\0\x08\x03" + struct.pack(">3I", 2**31, 28, 28) + body))
+    tracemalloc.start()
+    with refused("liar", str(2**31 * 784), f"only {len(body)}"):
+        idx.read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
+
+
+def test_a_gzip_bomb_is_inflated_no_further_than_its_header_promises(tmp_path):
+    path = tmp_path / "bomb"
+    path.write_bytes(gzip.compress(GOOD + bytes(100_000_000), compresslevel=1))
+    tracemalloc.start()
+    with refused("bomb", "more"):
+        idx.read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
+
+
+@FUZZ
+@given(mutations(GOOD) | mutations(gzip.compress(GOOD, mtime=0)))
+def test_any_bytes_are_an_idx_array_or_a_data_error(tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+    try:
+        assert idx.read_idx(tmp_path / "file").dtype == np.uint8
+    except DataError as error:
+        assert "file" in str(error)
+
+
+@pytest.mark.parametrize("test_name", ["t10k-images-idx3-ubyte.gz", "test-images.idx3-ubyte"])
+def test_a_folder_of_idx_files_is_a_data_set(tmp_path, test_name):
+    folder = tmp_path / "My fashion"
+    folder.mkdir()
+    train, test = pixels(5, 3, 4), pixels(2, 3, 4)
+    (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(train))
+    (folder / test_name).write_bytes(gzip.compress(idx_bytes(test)))
+    found = load(str(folder))
+    check(found)
+    assert (found.name, found.shape) == ("My-fashion", (3, 4, 1))
+    assert np.array_equal(found.train, train.reshape(5, 12)) and np.array_equal(found.test, test.reshape(2, 12))
+
+
+def test_a_folder_of_idx_files_that_do_not_fit_is_refused(tmp_path):
+    train, test = tmp_path / "train-images-idx3-ubyte", tmp_path / "t10k-images-idx3-ubyte"
+    train.write_bytes(idx_bytes(pixels(5, 3, 4)))
+    with refused("t10k-images", "none found"):
+        load(str(tmp_path))
+    test.write_bytes(idx_bytes(pixels(5, 4, 3)))
+    with refused("differ in size"):
+        load(str(tmp_path))
+    test.write_bytes(idx_bytes(pixels(5)))
+    with refused("t10k-images", r"\(5,\)"):
+        load(str(tmp_path))
+
+
+@pytest.fixture
+def small_mnist(monkeypatch):
+    """A published MNIST of a few images: file name → decompressed contents."""
+    contents = {n: idx_bytes(pixels(5 + len(n), 28, 28) if "idx3" in n else pixels(9)) for n in mnist.SHA256}
+    monkeypatch.setattr(mnist, "SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()})
+    monkeypatch.setattr(mnist, "MIRRORS", ())  # a test never asks the real ones
+    return contents
+
+
+def lay_out(contents: dict[str, bytes], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, (name, content) in enumerate(contents.items()):
+        (folder / (name + ".gz" * (i % 2))).write_bytes(gzip.compress(content) if i % 2 else content)
+
+
+def test_mnist_files_found_are_taken_gzipped_or_not(tmp_path, small_mnist):
+    lay_out(small_mnist, tmp_path / "mnist")
+    found = load("mnist", tmp_path, download=False)
+    check(found)
+    assert (found.name, found.shape) == ("mnist", (28, 28, 1))
+    assert found.train.tobytes() == small_mnist["train-images-idx3-ubyte"][16:]
+    assert found.test.tobytes() == small_mnist["t10k-images-idx3-ubyte"][16:]
+
+
+def test_mnist_needs_no_labels(tmp_path, small_mnist):
+    lay_out({name: content for name, content in small_mnist.items() if "images" in name}, tmp_path / "mnist")
+    check(load("mnist", tmp_path, download=False))
+
+
+@pytest.mark.parametrize("name", mnist.SHA256)
+def test_an_altered_mnist_file_is_refused_also_when_only_a_label_changed(tmp_path, small_mnist, name):
+    expected, good = mnist.SHA256[name], small_mnist[name]
+    lay_out(small_mnist | {name: good[:-1] + bytes([good[-1] ^ 1])}, tmp_path / "mnist")
+    with refused(name, expected, "found", "delete it"):
+        load("mnist", tmp_path, download=False)
+
+
+class Server:
+    """A server on this machine whose answer to each path is set by the test; `asked` lists the paths."""
+
+    def __init__(self):
+        self.answers, self.asked = {}, []
+        owner = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                owner.asked.append(self.path)
+                status, promised, body, stall = owner.answers.get(self.path, (404, None, b"", 0))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body) if promised is None else promised))
+                self.end_headers()
+                self.wfile.write(body)
+                if stall:
+                    owner.release.wait(stall)
+
+            def log_message(self, *_):
+                pass
+
+        self.release = threading.Event()
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def answer(self, path: str, body: bytes, status: int = 200, promised: int | None = None, stall: float = 0) -> None:
+        self.answers[path] = (status, promised, body, stall)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "PAUSES", (0, 0))
+    running = Server()
+    yield running
+    running.release.set()
+    running.http.shutdown()
+    running.http.server_close()
+
+
+def everything_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if not path.is_dir())
+
+
+def test_missing_mnist_is_downloaded_whole_verified_and_not_asked_for_again(tmp_path, small_mnist, server, monkeypatch):
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url + "/a/", server.url + "/b/"))
+    for name, content in small_mnist.items():
+        server.answer(f"/b/{name}.gz", gzip.compress(content))  # the first mirror has nothing
+    found = load("mnist", tmp_path)
+    assert found.train.tobytes() == small_mnist["train-images-idx3-ubyte"][16:]
+    assert everything_in(tmp_path) == sorted(f"{name}.gz" for name in small_mnist)
+    asked = len(server.asked)
+    assert asked == 8 and np.array_equal(load("mnist", tmp_path).test, found.test) and len(server.asked) == asked
+
+
+def bad_answers(good: bytes) -> dict[str, dict]:
+    return {
+        "an error page": {"body": b"<html>log in first</html>"},
+        "a status": {"body": b"", "status": 503},
+        "other bytes": {"body": gzip.compress(GOOD)},
+        "a cut file": {"body": good[:-20], "promised": len(good)},
+        "a cut gzip with a matching length": {"body": good[:-20]},
+        "a stall": {"body": good[:100], "promised": len(good), "stall": 3},
+    }
+
+
+@pytest.mark.parametrize("kind", bad_answers(b""))
+def test_a_bad_download_is_tried_again_then_refused_and_leaves_nothing(
+    tmp_path, small_mnist, server, monkeypatch, kind
+):
+    first = "train-images-idx3-ubyte"
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url + "/",))
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    server.answer(f"/{first}.gz", **bad_answers(gzip.compress(small_mnist[first]))[kind])
+    start = time.monotonic()
+    with refused(str(tmp_path / "mnist"), first, server.url, "could not be downloaded", "by hand"):
+        load("mnist", tmp_path)
+    assert everything_in(tmp_path) == [] and server.asked == [f"/{first}.gz"] * 2
+    assert time.monotonic() - start < 2.5  # a stalled server is not waited for
+
+
+def test_a_download_recovers_when_a_later_attempt_is_good(tmp_path, server):
+    body = b"the file" * 9999
+    server.answer("/cut", body[:99], promised=len(body))
+    server.answer("/whole", body)
+    download.fetch([server.url + "/cut", server.url + "/whole"], tmp_path / "file", lambda path: path.read_bytes())
+    assert (tmp_path / "file").read_bytes() == body and everything_in(tmp_path) == ["file"]
+
+
+def test_an_endless_download_is_stopped(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(download, "LIMIT", 1000)
+    server.answer("/big", bytes(100_000))
+    with refused("more than 1000"):
+        download.fetch([server.url + "/big"], tmp_path / "file", lambda path: None)
+    assert everything_in(tmp_path) == []
+
+
+def test_without_a_network_the_error_says_where_files_are_looked_for_and_whence_to_get_them(
+    tmp_path, small_mnist, server
+):
+    gone = f"http://127.0.0.1:{server.http.server_address[1]}/"
+    server.http.shutdown()
+    server.http.server_close()
+    mnist.MIRRORS = (gone,)  # small_mnist restores it
+    with refused(str(tmp_path / "mnist" / "train-images-idx3-ubyte.gz"), "refused", "get " + gone):
+        load("mnist", tmp_path)
+    assert everything_in(tmp_path) == []
+
+
+def test_no_download_happens_unless_wanted(tmp_path, small_mnist, server):
+    mnist.MIRRORS = (server.url + "/",)
+    with refused(str(tmp_path), "by hand"):
+        load("mnist", tmp_path, download=False)
+    with refused(str(tmp_path), "by hand", "cs.toronto.edu"):
+        load("cifar10", tmp_path, download=False)
+    assert server.asked == []
+
+
+def test_progress_is_shown_on_a_terminal_only(tmp_path, server, capsys):
+    server.answer("/file", b"x")
+    download.fetch([server.url + "/file"], tmp_path / "file", lambda path: None)
+    assert capsys.readouterr() == ("", "")
+
+
+NAMES = cifar10.TRAIN + cifar10.TEST
+
+
+@pytest.fixture
+def small_cifar(monkeypatch):
+    """A published CIFAR-10 of three images a file: file name → contents."""
+    monkeypatch.setattr(cifar10, "IMAGES", 3)
+    monkeypatch.setattr(cifar10, "URLS", ())
+    contents = {name: pixels(3, cifar10.RECORD) for name in NAMES}
+    for records in contents.values():
+        records[:, 0] %= 10
+    return {name: records.tobytes() for name, records in contents.items()}
+
+
+def tar(members: dict[str, bytes | tarfile.TarInfo]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in members.items():
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return buffer.getvalue()
+
+
+def cifar_archive(contents: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{cifar10.FOLDER}/{name}": content for name, content in contents.items()}
+
+
+def place_archive(folder: Path, content: bytes, monkeypatch) -> Path:
+    path = folder / "cifar-10-binary.tar.gz"
+    path.write_bytes(content)
+    monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
+    return path
+
+
+def test_cifar_planes_become_pixels_channel_last(tmp_path, small_cifar):
+    for name, content in small_cifar.items():
+        write_whole(tmp_path / cifar10.FOLDER / name, lambda file, content=content: file.write(content))
+    found = load("cifar10", tmp_path, download=False)
+    check(found)
+    assert (found.name, found.shape, found.train.shape, found.test.shape) == (
+        "cifar10",
+        (32, 32, 3),
+        (15, 3072),
+        (3, 3072),
+    )
+    for i, name in enumerate(NAMES):
+        for j in range(3):
+            record = small_cifar[name][j * 3073 + 1 : (j + 1) * 3073]
+            image = (found.train[3 * i + j] if i < 5 else found.test[j]).reshape(32, 32, 3)
+            assert [image[5, 7, c] for c in range(3)] == [record[c * 1024 + 5 * 32 + 7] for c in range(3)]
+            assert np.array_equal(image[..., 2].ravel(), np.frombuffer(record[2048:], np.uint8))
+
+
+@pytest.mark.parametrize("name", [NAMES[0], NAMES[4], NAMES[5]])
+def test_a_cifar_file_of_a_wrong_size_or_with_a_wrong_label_is_refused(tmp_path, small_cifar, name):
+    folder = tmp_path / cifar10.FOLDER
+    folder.mkdir()
+    for other, content in small_cifar.items():
+        (folder / other).write_bytes(content)
+    for content in (b"", small_cifar[name][:-1], small_cifar[name] + b"x"):
+        (folder / name).write_bytes(content)
+        with refused(name, "expected 9219", f"found {len(content)}"):
+            load("cifar10", tmp_path)
+    (folder / name).write_bytes(small_cifar[name][:3073] + b"\x0a" + small_cifar[name][3074:])
+    with refused(name, "labels 0..9", "found 10"):
+        load("cifar10", tmp_path)
+
+
+def test_missing_cifar_is_downloaded_verified_and_extracted(tmp_path, small_cifar, server, monkeypatch):
+    content = tar(cifar_archive(small_cifar))
+    monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(cifar10, "URLS", (server.url + "/cifar.tar.gz",))
+    server.answer("/cifar.tar.gz", content[:-1] + b"x")
+    with refused("something else than the published file", "by hand"):
+        load("cifar10", tmp_path)
+    assert everything_in(tmp_path) == []
+    server.answer("/cifar.tar.gz", content)
+    check(load("cifar10", tmp_path))
+    assert everything_in(tmp_path) == sorted([*NAMES, "cifar-10-binary.tar.gz"])
+
+
+def test_a_deleted_cifar_file_comes_back_from_the_archive_kept(tmp_path, small_cifar, monkeypatch):
+    place_archive(tmp_path, tar(cifar_archive(small_cifar)), monkeypatch)
+    first = load("cifar10", tmp_path)
+    (tmp_path / cifar10.FOLDER / NAMES[2]).unlink()
+    assert np.array_equal(load("cifar10", tmp_path).train, first.train)
+
+
+def test_an_archive_of_another_md5_is_refused(tmp_path, small_cifar, monkeypatch):
+    path = place_archive(tmp_path, tar(cifar_archive(small_cifar)), monkeypatch)
+    path.write_bytes(path.read_bytes() + b"x")
+    with refused("cifar-10-binary.tar.gz", cifar10.MD5, "found"):
+        load("cifar10", tmp_path)
+    assert everything_in(tmp_path) == [path.name]
+
+
+def test_only_the_expected_members_leave_the_archive(tmp_path, small_cifar, monkeypatch):
+    link = tarfile.TarInfo("cifar-10-batches-bin/link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+    strangers = {"../outside": b"x", "/tmp/absolute": b"x", "cifar-10-batches-bin/../../up": b"x", "link": link}
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    place_archive(inner, tar(strangers | cifar_archive(small_cifar)), monkeypatch)
+    check(load("cifar10", inner))
+    assert everything_in(tmp_path) == sorted([*NAMES, "cifar-10-binary.tar.gz"])
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_a_member_that_is_no_regular_file_is_refused(tmp_path, small_cifar, monkeypatch, kind):
+    info = tarfile.TarInfo(f"{cifar10.FOLDER}/{NAMES[0]}")
+    info.type, info.linkname, info.size = kind, "/etc/passwd", 3 * cifar10.RECORD
+    place_archive(tmp_path, tar({"first": info}), monkeypatch)
+    with refused("cifar-10-binary.tar.gz", NAMES[0], "9219 bytes"):
+        load("cifar10", tmp_path)
+    assert everything_in(tmp_path) == ["cifar-10-binary.tar.gz"]
+
+
+def test_an_archive_without_a_member_or_with_a_short_one_is_refused(tmp_path, small_cifar, monkeypatch):
+    place_archive(tmp_path, tar(cifar_archive(small_cifar | {NAMES[3]: b"short"})), monkeypatch)
+    with refused(NAMES[3], "9219 bytes"):
+        load("cifar10", tmp_path)
+    place_archive(tmp_path, tar({"else": b"x"}), monkeypatch)
+    with refused("expected it to hold", "found none"):
+        load("cifar10", tmp_path)
+
+
+@settings(FUZZ, max_examples=60)
+@given(st.data())
+def test_any_bytes_are_a_cifar_archive_or_a_data_error(tmp_path_factory, small_cifar, monkeypatch, drawn):
+    folder = tmp_path_factory.mktemp("fuzz")
+    raw = gzip.decompress(tar(cifar_archive({NAMES[0]: small_cifar[NAMES[0]]} | small_cifar)))
+    content = drawn.draw(
+        mutations(raw[:600]).map(lambda head: gzip.compress(head + raw[600:], 1)) | mutations(b"\x1f\x8b\x08")
+    )
+    place_archive(folder, content, monkeypatch)
+    try:
+        check(load("cifar10", folder))
+    except DataError as error:
+        assert "\n" not in str(error)
+    assert set(everything_in(folder)) <= {*NAMES, "cifar-10-binary.tar.gz"}
+
+
+@settings(FUZZ, max_examples=40)
+@given(st.data())
+def test_any_bytes_are_a_cifar_file_or_a_data_error(tmp_path, small_cifar, drawn):
+    for name, content in small_cifar.items():
+        write_whole(tmp_path / cifar10.FOLDER / name, lambda file, content=content: file.write(content))
+    (tmp_path / cifar10.FOLDER / NAMES[1]).write_bytes(drawn.draw(mutations(small_cifar[NAMES[1]])))
+    try:
+        check(load("cifar10", tmp_path))
+    except DataError as error:
+        assert NAMES[1] in str(error)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize(
+    ("one", "shape"),
+    [((5, 7), (5, 7, 1)), ((5, 7, 1), (5, 7, 1)), ((5, 7, 3), (5, 7, 3)), ((49,), (7, 7, 1)), ((48,), (1, 48, 1))],
+)
+def test_an_npz_of_any_allowed_shape_is_a_data_set(tmp_path, save, one, shape):
+    train, test = pixels(6, *one), np.asfortranarray(pixels(2, *one))
+    save(tmp_path / "my set.v2.npz", train=train, test=test, labels=np.arange(6))
+    found = load(str(tmp_path / "my set.v2.npz"))
+    check(found)
+    assert (found.name, found.shape, found.train.dtype) == ("my-set.v2", shape, np.uint8)
+    assert np.array_equal(found.train, train.reshape(6, -1)) and np.array_equal(found.test, test.reshape(2, -1))
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", ">f8"])
+def test_floats_of_any_width_become_float32(tmp_path, dtype):
+    train, test = RNG.random((4, 9)).astype(dtype), np.ones((1, 9), dtype)
+    np.savez(tmp_path / "a.npz", train=train, test=test)
+    found = load(str(tmp_path / "a.npz"))
+    check(found)
+    assert found.train.dtype == np.float32 and np.array_equal(found.train, train.astype(np.float32))
+
+
+OK = np.full((4, 9), 0.5)
+BAD_ARRAYS = {
+    "test is missing": ({"train": OK}, ["train and test", "found 'train.npy'"]),
+    "other names": ({"x_train": OK, "x_test": OK}, ["x_train.npy"]),
+    "no arrays": ({}, ["found nothing"]),
+    "integers": ({"train": OK.astype(int), "test": OK.astype(int)}, ["train is int", "uint8"]),
+    "booleans": ({"train": OK > 0, "test": OK > 0}, ["train is bool"]),
+    "complex": ({"train": OK * 1j, "test": OK}, ["train is complex128"]),
+    "records": ({"train": np.zeros((4, 9), "u1,u1"), "test": OK}, ["train is"]),
+    "pickled objects": ({"train": np.array([[print]]), "test": OK}, ["train", "pickled", "never loaded"]),
+    "NaN": ({"train": OK, "test": np.where(np.eye(4, 9) > 0, np.nan, OK)}, ["test", "0, 1", "nan"]),
+    "infinity": ({"train": OK * np.inf, "test": OK}, ["train", "inf"]),
+    "above 1": ({"train": OK * 255, "test": OK}, ["train", "127.5"]),
+    "below 0": ({"train": OK - 0.6, "test": OK}, ["train", "-0.1"]),
+    "no images": ({"train": OK[:0], "test": OK}, [r"\(0, 9\)"]),
+    "no pixels": ({"train": OK[:, :0], "test": OK[:, :0]}, [r"\(4, 0\)"]),
+    "one dimension": ({"train": OK[0], "test": OK[0]}, [r"\(9,\)"]),
+    "five dimensions": ({"train": OK[:, :, None, None, None], "test": OK}, [r"\(4, 9, 1, 1, 1\)"]),
+    "four channels": ({"train": np.zeros((2, 3, 3, 4)), "test": OK}, [r"\(2, 3, 3, 4\)"]),
+    "another size": ({"train": OK, "test": OK[:, :4]}, [r"\(4, 9\)", r"\(4, 4\)"]),
+    "another type": ({"train": OK, "test": OK.astype(np.uint8)}, ["float32", "uint8"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_ARRAYS)
+def test_an_npz_with_unfit_arrays_is_refused(tmp_path, kind):
+    arrays, words = BAD_ARRAYS[kind]
+    np.savez(tmp_path / "mine.npz", **arrays)
+    with refused("mine.npz", *words):
+        load(str(tmp_path / "mine.npz"))
+
+
+def npy_bytes(shape: tuple[int, ...], body: bytes, descr: str = "|u1") -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
+    return buffer.getvalue() + body
+
+
+def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content, method)
+    return buffer.getvalue()
+
+
+GOOD_NPZ = zipped({"train.npy": npy_bytes((2, 4), bytes(range(8))), "test.npy": npy_bytes((1, 4), bytes(4))})
+STORED_NPZ = zipped(
+    {"train.npy": npy_bytes((2, 4), bytes(range(8))), "test.npy": npy_bytes((1, 4), bytes(4))}, zipfile.ZIP_STORED
+)
+TEST = {"test.npy": npy_bytes((1, 4), bytes(4))}
+HOSTILE_NPZ = {
+    "empty": b"",
+    "text": b"hello",
+    "truncated": GOOD_NPZ[:-30],
+    "a damaged member": STORED_NPZ.replace(bytes(range(8)), bytes(8)),
+    "a shape beyond the data": zipped({"train.npy": npy_bytes((2**31, 784), bytes(9)), **TEST}),
+    "a shape beyond 64 bits": zipped({"train.npy": npy_bytes((2**40, 2**40), bytes(9)), **TEST}),
+    "a shape short of the data": zipped({"train.npy": npy_bytes((2, 4), bytes(9)), **TEST}),
+    "a negative shape": zipped({"train.npy": npy_bytes((-2, -4), bytes(8)), **TEST}),
+    "a bomb": zipped({"train.npy": npy_bytes((50_000, 784), bytes(39_200_000)), **TEST}),
+    "another packing": zipped({"train.npy": npy_bytes((2, 4), bytes(range(8))), **TEST}, zipfile.ZIP_LZMA),
+    "a name of two lines": zipped({"a\nb.npy": b"", **TEST}),
+    "no array": zipped({"train.npy": b"hello", **TEST}),
+    "an array header of code": zipped({"train.npy": b"\x93NUMPY\1\0\x20\0{'descr': __import__('os')}     ", **TEST}),
+}
+
+
+@pytest.mark.parametrize(("body", "found"), [(7, "only 7"), (9, "more")])
+def test_an_npz_shape_that_is_not_its_data_is_refused_with_both(tmp_path, body, found):
+    (tmp_path / "mine.npz").write_bytes(zipped({"train.npy": npy_bytes((2, 4), bytes(body)), **TEST}))
+    with refused("mine.npz", r"shape \(2, 4\) needs 8 bytes", found):
+        load(str(tmp_path / "mine.npz"))
+
+
+@pytest.mark.parametrize("kind", HOSTILE_NPZ)
+def test_a_hostile_npz_is_refused_and_costs_no_memory(tmp_path, kind):
+    path = tmp_path / "mine.npz"
+    path.write_bytes(HOSTILE_NPZ[kind])
+    tracemalloc.start()
+    with refused("mine.npz"):
+        npz.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
+
+
+@pytest.mark.parametrize(("images", "body"), [(2**20, 99), (50_000, 2000 * 50_000)], ids=["too few", "a bomb"])
+def test_a_zip_directory_that_lies_about_sizes_costs_no_memory(tmp_path, images, body):
+    path, claimed = tmp_path / "mine.npz", len(npy_bytes((images, 2000), b"")) + images * 2000
+    content = bytearray(zipped({"train.npy": npy_bytes((images, 2000), bytes(body)), **TEST}))
+    entry = content.index(b"PK\1\2")
+    content[entry + 20 : entry + 28] = struct.pack("<II", claimed // 900, claimed)
+    path.write_bytes(content)
+    tracemalloc.start()
+    with refused("mine.npz"):
+        npz.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
+
+
+def test_loading_executes_nothing(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    np.savez(tmp_path / "mine.npz", train=np.array([[Bomb()]], dtype=object), test=np.array([[Bomb()]], dtype=object))
+    with refused("pickled"):
+        load(str(tmp_path / "mine.npz"))
+    assert not (tmp_path / "executed").exists()
+
+
+def small_npy(draw_bytes: bytes) -> bytes:
+    return zipped({"train.npy": draw_bytes, **TEST}, zipfile.ZIP_STORED)
+
+
+@FUZZ
+@given(mutations(GOOD_NPZ) | mutations(npy_bytes((2, 4), bytes(range(8)))).map(small_npy))
+def test_any_bytes_are_an_npz_data_set_or_a_data_error(tmp_path, content):
+    path = tmp_path / "mine.npz"
+    path.write_bytes(content)
+    try:
+        check(load(str(path)))
+    except DataError as error:
+        assert "mine.npz" in str(error)
+
+
+def save_pictures(folder: Path, *pictures: np.ndarray, suffix: str = "png") -> Path:
+    for i, picture in enumerate(pictures):
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{i:03}.{suffix}")
+    return folder
+
+
+def test_every_tenth_picture_by_name_is_for_testing(tmp_path):
+    pictures = [np.full((4, 5), i, np.uint8) for i in range(25)]
+    found = load(str(save_pictures(tmp_path / "my pictures", *pictures)))
+    check(found)
+    assert (found.name, found.shape) == ("my-pictures", (4, 5, 1))
+    assert found.test[:, 0].tolist() == [9, 19]
+    assert found.train[:, 0].tolist() == [i for i in range(25) if i not in (9, 19)]
+
+
+def test_of_a_few_pictures_the_last_is_for_testing(tmp_path):
+    found = load(str(save_pictures(tmp_path / "a", *pixels(2, 4, 4))))
+    assert len(found.train) == len(found.test) == 1
+    with refused("at least two pictures", "found 1"):
+        load(str(save_pictures(tmp_path / "b", *pixels(1, 4, 4))))
+    with refused("at least two pictures", "found 0"):
+        (tmp_path / "c").mkdir()
+        load(str(tmp_path / "c"))
+
+
+def test_pictures_are_found_in_class_folders_among_other_files(tmp_path):
+    save_pictures(tmp_path / "cats", np.full((2, 2), 1, np.uint8))
+    save_pictures(tmp_path / "dogs", np.full((2, 2), 2, np.uint8), suffix="BMP")
+    (tmp_path / "labels.csv").write_text("cat,dog")
+    (tmp_path / "cats" / "._000.png").write_bytes(b"what a file manager leaves")
+    found = load(str(tmp_path))
+    assert found.train.tolist() == [[1] * 4] and found.test.tolist() == [[2] * 4]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "webp", "tiff", "ppm"])
+def test_formats_that_pillow_reads_are_read(tmp_path, suffix):
+    grey = [np.full((8, 8), level, np.uint8) for level in (40, 200)]
+    found = load(str(save_pictures(tmp_path / suffix, *grey, suffix=suffix)))
+    assert abs(int(found.train[0, 0]) - 40) <= 2 and abs(int(found.test[0, 0]) - 200) <= 2
+
+
+def test_pictures_are_grey_only_if_all_are(tmp_path):
+    colour, grey = pixels(3, 3, 3), pixels(3, 3)
+    assert load(str(save_pictures(tmp_path / "grey", grey, grey))).shape == (3, 3, 1)
+    mixed = load(str(save_pictures(tmp_path / "mixed", grey, colour)))
+    assert mixed.shape == (3, 3, 3)
+    assert np.array_equal(mixed.train[0], grey.repeat(3)) and np.array_equal(mixed.test[0], colour.ravel())
+
+
+def test_sixteen_bit_pictures_are_scaled_not_clipped(tmp_path):
+    save_pictures(tmp_path, np.full((2, 2), 0x4321, np.uint16), np.full((2, 2), 0xFFFF, np.uint16))
+    found = load(str(tmp_path))
+    assert found.train.tolist() == [[0x43] * 4] and found.test.tolist() == [[255] * 4]
+
+
+def test_pictures_of_floats_are_refused(tmp_path):
+    save_pictures(tmp_path, *np.ones((2, 2, 2), np.float32), suffix="tiff")
+    with refused("000.tiff", "floats", "npz"):
+        load(str(tmp_path))
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    picture = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    for name in ("a.png", "b.png"):
+        picture.save(tmp_path / name, exif=exif)
+    assert load(str(tmp_path)).train.reshape(3, 2).tolist() == [[3, 0], [4, 1], [5, 2]]
+
+
+def test_pictures_of_two_sizes_need_the_option_size(tmp_path):
+    middle = np.zeros((4, 10, 3), np.uint8)
+    middle[:, 3:7] = 200  # the square in the middle
+    save_pictures(tmp_path, middle, np.full((7, 7, 3), 9, np.uint8))
+    with refused("001.png", r"\(4, 10, 3\)", r"\(7, 7, 3\)", "--size"):
+        load(str(tmp_path))
+    found = load(str(tmp_path), size=2)
+    assert found.shape == (2, 2, 3) and (found.test == 9).all()
+    assert (abs(found.train.astype(int) - 200) < 10).all()  # the filter sees a little beyond the square
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_size_below_one_is_refused(tmp_path, size):
+    with refused("--size", str(size)):
+        load(str(save_pictures(tmp_path, *pixels(2, 4, 4))), size=size)
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zipfile.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "cannot identify"),
+        (b"hello", "cannot identify"),
+        (png_claiming(3, 3), "broken"),
+        (png_claiming(8000, 8000), "does not hold 8000 x 8000"),
+        (png_claiming(2**30, 2**30), "bomb"),
+    ],
+    ids=["empty", "text", "cut", "too big for its file", "a bomb"],
+)
+def test_a_broken_picture_is_refused_by_name(tmp_path, content, words):
+    save_pictures(tmp_path, *pixels(3, 3, 3))
+    (tmp_path / "001.png").write_bytes(content)
+    with refused("001.png", "broken", words):
+        load(str(tmp_path))
+
+
+def test_a_picture_that_pillow_warns_of_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)  # it refuses from twice that on
+    with refused("000.png", "bomb"):
+        load(str(save_pictures(tmp_path, *pixels(2, 3, 3))))
+
+
+def test_no_picture_starts_another_program(tmp_path):
+    save_pictures(tmp_path, *pixels(2, 3, 3))
+    (tmp_path / "001.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 3 3\n%%EndComments\nshowpage\n")
+    with refused("001.png", "cannot identify"):
+        load(str(tmp_path))
+
+
+def encoded(form: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(buffer, form)
+    return buffer.getvalue()
+
+
+FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO", "PCX", "SGI", "JPEG2000"]
+
+
+@settings(FUZZ, max_examples=300)
+@given(st.sampled_from(FORMATS).flatmap(lambda form: mutations(encoded(form))))
+def test_any_bytes_are_a_picture_or_a_data_error(tmp_path, content):
+    for name in ("000.png", "001.png"):
+        (tmp_path / name).write_bytes(content)
+    try:
+        check(load(str(tmp_path), size=4))
+    except DataError as error:
+        assert "000.png" in str(error)
+
+
+def test_a_grid_shows_each_image_in_its_place_enlarged_and_clipped():
+    tiles = np.zeros((5, 64), np.float32)
+    tiles[4], tiles[1] = 7.0, -1.0
+    tiles[2, :8] = 0.5  # the top row of pixels
+    picture = images.grid(tiles, (8, 8, 1), columns=3)
+    assert picture.mode == "L" and picture.size == (3 * 50 + 2, 2 * 50 + 2)
+    array = np.asarray(picture)
+    assert (array[:2] == 255).all() and (array[2:50, 2:50] == 0).all() and (array[2:50, 52:100] == 0).all()
+    assert (array[2:8, 102:150] == 128).all() and (array[8:50, 102:150] == 0).all()
+    assert (array[52:100, 52:100] == 255).all()
+    assert (array[52:100, 102:150] == 255).all()  # no sixth image
+
+
+@pytest.mark.parametrize(("side", "scale"), [(1, 48), (8, 6), (28, 2), (32, 2), (48, 1), (200, 1)])
+def test_a_tile_has_at_least_48_pixels(side, scale):
+    assert images.grid(pixels(1, side * side), (side, side, 1), 1, pad=0).size == (side * scale, side * scale)
+
+
+def test_a_grid_of_colours_keeps_channels_last_and_the_scale_asked_for():
+    tiles = pixels(2, 2 * 3 * 3)
+    before = tiles.copy()
+    picture = images.grid(tiles, (2, 3, 3), columns=2, pad=1, scale=1)
+    assert picture.mode == "RGB" and picture.size == (9, 4) and np.array_equal(tiles, before)
+    assert np.array_equal(np.asarray(picture)[1:3, 5:8], tiles[1].reshape(2, 3, 3))
+
+
+def real(name: str) -> data.Dataset:
+    try:
+        return load(name, download=False)
+    except DataError as error:
+        pytest.skip(f"{name} is not in $TAMING_VAES_DATA: {error}")
+
+
+def test_real_mnist_is_verified_and_has_the_published_mean():
+    found = real("mnist")
+    check(found)
+    assert (found.train.shape, found.test.shape) == ((60_000, 784), (10_000, 784))
+    assert abs(found.train.mean() / 255 - 0.1307) < 1e-4
+
+
+def test_real_cifar_has_the_published_mean_of_each_channel():
+    found = real("cifar10")
+    check(found)
+    assert (found.train.shape, found.test.shape) == ((50_000, 3072), (10_000, 3072))
+    mean = found.train.reshape(-1, 1024, 3).mean((0, 1)) / 255
+    assert np.allclose(mean, [0.4914, 0.4822, 0.4465], atol=1e-3)

@@ -1,0 +1,167 @@
+"""backward = d forward, for every pair and every method, through all parameters."""
+
+import autograd
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ref import densities as de
+from ref import mlp as nn
+from ref import vae
+from ref.objectives import METHODS
+from tests.gradients import check, check_pair
+from tests.small import batch_of, model_of, theta_of
+
+CONSTANTS = {"beta": 0.37, "kappa": 1.3}
+NETWORKS = {
+    "two layers": {},
+    "one layer": {"hidden": (5,)},
+    "no layer": {"hidden": ()},
+    "tanh": {"activation": "tanh"},
+    "relu": {"activation": "relu"},
+    "bernoulli": {"likelihood": "bernoulli"},
+    "bernoulli, no layer": {"likelihood": "bernoulli", "hidden": ()},
+    "principal coordinates": {"coordinates": 5},
+    "one latent, one pixel": {"latents": 1, "pixels": 1, "hidden": (1,)},
+}
+rng = np.random.default_rng(0)
+K, B, Z, D = 3, 4, 5, 6
+mean, log_std, eps, z = (
+    rng.normal(size=(B, Z)),
+    rng.normal(size=(B, Z)),
+    rng.normal(size=(K, B, Z)),
+    rng.normal(size=(K, B, Z)),
+)
+x, logits, a = rng.uniform(size=(B, D)), rng.normal(size=(K, B, D)), rng.normal(size=(K, B))
+
+PAIRS = {
+    "gaussian_kl": (de.gaussian_kl, de.gaussian_kl_backward, [mean, log_std]),
+    "normal_log_density": (de.normal_log_density, lambda xp, d, z: de.normal_log_density_backward(d, z), [z]),
+    "posterior_log_density": (
+        lambda xp, log_std: de.posterior_log_density(xp, eps, log_std),
+        de.posterior_log_density_backward,
+        [log_std],
+    ),
+    "squared_error": (
+        lambda xp, x_hat: de.squared_error(xp, x, x_hat),
+        lambda xp, d, x_hat: de.squared_error_backward(d, x, x_hat),
+        [logits],
+    ),
+    "gaussian_log_likelihood": (
+        lambda xp, err: de.gaussian_log_likelihood(err, D, 0.3),
+        lambda xp, d, err: de.gaussian_log_likelihood_backward(d, 0.3),
+        [a],
+    ),
+    "bernoulli_log_likelihood": (
+        lambda xp, logits: de.bernoulli_log_likelihood(xp, x, logits),
+        lambda xp, d, logits: de.bernoulli_log_likelihood_backward(d, x, nn.sigmoid(xp, logits)),
+        [logits],
+    ),
+    "log_mean_exp": (de.log_mean_exp, de.log_mean_exp_backward, [a]),
+    "reparameterize": (
+        lambda xp, mean, log_std: vae.reparameterize(xp, mean, log_std, eps),
+        lambda xp, d, mean, log_std: vae.reparameterize_backward(xp, d, log_std, eps),
+        [mean, log_std],
+    ),
+    "gated_linear": (
+        lambda xp, *args: nn.gated_linear(xp, *args)[0],
+        lambda xp, d, *args: gated_linear_gradients(xp, d, *args),
+        [x, rng.normal(size=(D, Z)), mean, log_std],
+    ),
+    **{name: (*pair, [a]) for name, pair in nn.ACTIVATIONS.items()},
+}
+
+
+def gated_linear_gradients(xp, d, x, weights, shift, log_gate):
+    d_weights = np.full_like(weights, np.nan)
+    _, cache = nn.gated_linear(xp, x, weights, shift, log_gate)
+    d_x, d_shift, d_log_gate = nn.gated_linear_backward(xp, d, x, weights, cache, d_weights)
+    return d_x, d_weights, d_shift, d_log_gate
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_the_backward_of_a_pair_is_the_derivative_of_its_forward(pair):
+    check_pair(*PAIRS[pair])
+
+
+def objective(name, model, theta, x, eps, lam=0.8, xp=anp):
+    method = METHODS[name]
+    options = {option: CONSTANTS[option] for option in method.options} | ({"lam": lam} if method.constraint else {})
+    terms, cache = vae.forward(xp, model, vae.params_of(model, theta), x, eps)
+    return method.loss(xp, terms, **options), (method.backward, terms, cache, options)
+
+
+def hand_gradient(name, model, theta, x, eps, **changes):
+    _, (backward, terms, cache, options) = objective(name, model, theta, x, eps, xp=np, **changes)
+    gradient = np.full_like(theta, np.nan)
+    vae.backward(
+        np, model, vae.params_of(model, theta), cache, backward(np, terms, **options), vae.params_of(model, gradient)
+    )
+    return gradient
+
+
+def check_every_parameter(name, model, theta, x, eps, **changes):
+    oracle = autograd.grad(lambda theta: objective(name, model, theta, x, eps, **changes)[0])(theta)
+    check(hand_gradient(name, model, theta, x, eps, **changes), oracle, "θ")
+    actual, expected = (vae.params_of(model, g) for g in (hand_gradient(name, model, theta, x, eps, **changes), oracle))
+    for part in actual:
+        for parameter in actual[part]:
+            scale = np.linalg.norm(oracle)  # a parameter without influence has rounding errors for a gradient
+            error = np.linalg.norm(actual[part][parameter] - expected[part][parameter]) / scale
+            assert error <= 1e-10, f"{part}.{parameter}: {error:.3g}"
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_autograds_gradient_through_every_parameter(name, network):
+    model = model_of(**NETWORKS[network])
+    check_every_parameter(name, model, theta_of(model), *batch_of(model))
+
+
+@pytest.mark.parametrize("name", METHODS)
+@settings(max_examples=20, deadline=None)
+@given(
+    images=st.integers(1, 5),
+    samples=st.integers(1, 6),
+    latents=st.integers(1, 4),
+    hidden=st.lists(st.integers(1, 6), max_size=3),
+    likelihood=st.sampled_from(["gaussian", "bernoulli"]),
+    lam=st.floats(0.01, 50),
+    seed=st.integers(0, 10**6),
+)
+def test_the_gradient_is_right_at_any_size(name, images, samples, latents, hidden, likelihood, lam, seed):
+    model = model_of(hidden=tuple(hidden), latents=latents, likelihood=likelihood)
+    check_every_parameter(name, model, theta_of(model, seed), *batch_of(model, images, samples, seed), lam=lam)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_finite_differences_agree(name):
+    model = model_of()
+    theta, (x, eps) = theta_of(model), batch_of(model)
+    direction = np.random.default_rng(5).normal(size=theta.shape)
+    h = 1e-5
+    slope = (
+        objective(name, model, theta + h * direction, x, eps, xp=np)[0]
+        - objective(name, model, theta - h * direction, x, eps, xp=np)[0]
+    ) / (2 * h)
+    assert hand_gradient(name, model, theta, x, eps) @ direction == pytest.approx(slope, rel=1e-7)
+
+
+def test_the_checker_rejects_a_gradient_that_is_off_by_half_a_per_mille():
+    forward, backward, inputs = PAIRS["gaussian_kl"]
+
+    def off(xp, d, *args):
+        d_mean, d_log_std = backward(xp, d, *args)
+        return d_mean, 1.0005 * d_log_std
+
+    with pytest.raises(AssertionError, match="gradient 1"):
+        check_pair(forward, off, inputs)
+
+
+def test_the_checker_rejects_nan_and_wrong_shapes():
+    with pytest.raises(AssertionError):
+        check(np.array([np.nan]), np.array([1.0]))
+    with pytest.raises(AssertionError):
+        check(np.zeros((2, 1)), np.zeros(2))

@@ -1,0 +1,156 @@
+"""The linear VAE: everything about it is known in closed form, so training and evaluation can be checked end to end."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ref import vae
+from ref.linear import in_principal_coordinates, principal_components, start_linear, water_level
+from ref.metrics import evaluate
+from ref.objectives import METHODS
+from ref.train import Plan, initial_state, initial_theta, make_step, train
+from tests.small import NUMPY, reader
+
+SPECTRUM = np.array([4.0, 2.0, 1.0, 0.5, 0.1, 0.05])
+LATENTS = 5
+
+
+def gaussian_images(count=4000) -> np.ndarray:
+    """Images whose sample mean and covariance are exact: a rotated spectrum about a mean."""
+    rng = np.random.default_rng(0)
+    white = rng.normal(size=(count, len(SPECTRUM)))
+    white -= white.mean(axis=0)
+    white = np.linalg.solve(np.linalg.cholesky(white.T @ white / count), white.T).T
+    rotation = np.linalg.qr(rng.normal(size=(len(SPECTRUM),) * 2))[0]
+    return white * np.sqrt(SPECTRUM) @ rotation.T + rng.uniform(size=len(SPECTRUM))
+
+
+IMAGES = gaussian_images()
+
+
+def closed_form(level: float) -> tuple[float, float]:
+    """Rate and distortion of the linear VAE of level θ = 1/(2λ)."""
+    return 0.5 * np.log(np.maximum(SPECTRUM / level, 1)).sum(), np.minimum(SPECTRUM, level).sum()
+
+
+def linear_model(hidden=(), principal=False) -> vae.Model:
+    center = IMAGES.mean(axis=0)
+    model = vae.Model(hidden, LATENTS, "silu", False, "gaussian", 0.5, center)
+    if principal:
+        directions, variances, _ = principal_components(NUMPY, reader(IMAGES), len(IMAGES), center, 6, NUMPY.noise(1))
+        model = in_principal_coordinates(np, model, directions, variances)
+    return model
+
+
+def started_at(level: float, hidden=(4,)):
+    model = linear_model(hidden, principal=True)
+    theta = initial_theta(NUMPY, model, NUMPY.noise(0), 0.0)
+    start_linear(np, model, theta, np.sort(SPECTRUM)[::-1], level)
+    return model, theta
+
+
+@pytest.fixture(scope="module")
+def geco_trained():
+    """GECO from scratch on the Gaussian images, and the κ² that it was given."""
+    model, (_, distortion) = linear_model(), closed_form(0.2)
+    noise = NUMPY.noise(0)
+    theta = initial_theta(NUMPY, model, noise, model.center)
+    state = initial_state(NUMPY, theta, noise, len(IMAGES), 1.0)
+    plan = Plan(80, 100, 40, 1, 1e-2, True, "relative", 5e-3, {"kappa": math.sqrt(distortion)})
+    *_, last = train(NUMPY, make_step(NUMPY, model, METHODS["geco"], plan, reader(IMAGES), state), state, plan)
+    return model, state, last
+
+
+def judged(model, theta, nll_samples=1, **changes):
+    return evaluate(NUMPY, model, theta, reader(IMAGES), len(IMAGES), NUMPY.noise(9), nll_samples, **changes)
+
+
+def test_geco_on_gaussian_images_ends_at_the_closed_form_multiplier_distortion_and_rate(geco_trained):
+    model, state, last = geco_trained
+    rate, distortion = closed_form(0.2)
+    figures = judged(model, state["theta"], samples=20)
+    assert last["lambda"] == pytest.approx(1 / (2 * 0.2), rel=0.01)
+    assert figures["distortion"] == pytest.approx(distortion, rel=0.01)
+    assert figures["rate"] == pytest.approx(rate, rel=0.01)
+    assert figures["active_units"] == (SPECTRUM > 0.2).sum()
+
+
+def test_principal_components_are_those_of_the_covariance():
+    directions, variances, total = principal_components(
+        NUMPY, reader(IMAGES), len(IMAGES), IMAGES.mean(axis=0), 4, NUMPY.noise(3), sweeps=30
+    )
+    expected = np.linalg.eigh(np.cov(IMAGES.T, bias=True))[1][:, ::-1][:, :4]
+    np.testing.assert_allclose(variances, SPECTRUM[:4], rtol=1e-6)
+    np.testing.assert_allclose(np.abs(np.sum(directions * expected, axis=0)), 1, rtol=1e-6)
+    assert total == pytest.approx(SPECTRUM.sum())
+
+
+@given(st.floats(0.06, 7.6))
+def test_the_water_level_gives_back_its_distortion(distortion):
+    level = water_level(list(SPECTRUM[:LATENTS]), float(SPECTRUM[LATENTS:].sum()), distortion)
+    assert np.minimum(SPECTRUM[:LATENTS], level).sum() + SPECTRUM[LATENTS:].sum() == pytest.approx(
+        min(distortion, SPECTRUM.sum())
+    )
+
+
+def test_a_distortion_below_the_unexplained_variance_is_refused():
+    with pytest.raises(ValueError, match="cannot reach a squared error of 0.04"):
+        water_level(list(SPECTRUM[:LATENTS]), 0.05, 0.04)
+
+
+@pytest.mark.parametrize("level", [0.07, 0.2, 0.7, 3.0])
+def test_a_network_that_starts_linear_has_the_closed_form_rate_and_distortion(level):
+    model, theta = started_at(level)
+    figures, (rate, distortion) = judged(model, theta, samples=50), closed_form(level)
+    assert figures["rate"] == pytest.approx(rate, rel=1e-3)
+    assert figures["distortion"] == pytest.approx(distortion, rel=5e-3)
+    assert figures["active_units"] == (level < SPECTRUM).sum()
+
+
+def test_the_linear_start_is_a_stationary_point_of_the_objective():
+    # the expected gradient of KL + err/(2θ) vanishes at the optimum, here but for the Monte Carlo error of the samples
+    level = 0.2
+    model, theta = started_at(level, hidden=(4,))
+    eps = NUMPY.normal(NUMPY.noise(4), (40, len(IMAGES), LATENTS))
+    sizes = []
+    for start in (theta, theta * 1.2):
+        terms, cache = vae.forward(np, model, vae.params_of(model, start), IMAGES, eps)
+        gradient = np.zeros_like(theta)
+        d = METHODS["geco"].backward(np, terms, lam=1 / (2 * level), kappa=1.0)
+        vae.backward(np, model, vae.params_of(model, start), cache, d, vae.params_of(model, gradient))
+        sizes.append(np.abs(gradient).max())
+    assert sizes[0] < 0.06 < 0.3 < sizes[1]
+
+
+def test_the_nll_of_a_linear_model_at_its_exact_posterior_is_the_gaussian_marginal_likelihood():
+    # with q(z|x) = p(z|x) every weight is p(x): one sample is enough, and ELBO = −NLL
+    level = 0.2
+    model, theta = started_at(level)
+    model = model._replace(variance=level)
+    covariance = np.cov(IMAGES.T, bias=True)
+    values, vectors = np.linalg.eigh(covariance)
+    model_values = np.maximum(values, level)
+    centred = (IMAGES - model.center) @ vectors
+    log_px = -0.5 * (centred**2 / model_values + np.log(2 * np.pi * model_values)).sum(axis=1)
+    figures = judged(model, theta, nll_samples=1, samples=100)
+    assert figures["nll"] == pytest.approx(-log_px.mean(), rel=1e-4)
+    assert figures["nll_standard_error"] == pytest.approx(log_px.std() / math.sqrt(len(IMAGES)), rel=1e-3)
+    assert figures["elbo"] == pytest.approx(log_px.mean(), rel=2e-3)
+
+
+def test_the_nll_falls_with_more_samples_and_its_memory_does_not_grow(geco_trained):
+    model, state, _ = geco_trained
+    model = model._replace(variance=0.05)  # the posterior is not the exact one
+    few, many = (judged(model, state["theta"], k)["nll"] for k in (1, 64))
+    assert many < few - 0.1
+    assert -judged(model, state["theta"], 1)["elbo"] >= many
+
+
+def test_evaluation_changes_nothing_and_repeats_itself(geco_trained):
+    model, state, _ = geco_trained
+    before = {name: array.copy() for name, array in state.items()}
+    assert judged(model, state["theta"], 3) == judged(model, state["theta"], 3)
+    assert all((state[name] == before[name]).all() for name in state)

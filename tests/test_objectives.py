@@ -1,0 +1,122 @@
+"""Identities that pin the forward of every objective, and GECO's multiplier."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ref import objectives as ob
+from ref import vae
+from tests.small import batch_of, model_of, theta_of
+from tests.test_gradients import hand_gradient
+
+finite = st.floats(-1e6, 1e6)
+
+
+def terms_of(samples=4, images=5, seed=3, **changes):
+    model = model_of(**changes)
+    x, eps = batch_of(model, images, samples, seed)
+    return vae.forward(np, model, vae.params_of(model, theta_of(model)), x, eps)[0]
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_iwae_with_one_sample_is_the_sampled_elbo(likelihood):
+    t = terms_of(samples=1, likelihood=likelihood)
+    assert ob.iwae(np, t) == pytest.approx(-np.mean(t.log_px + t.log_pz - t.log_qz), rel=1e-14)
+
+
+def test_the_importance_weighted_bound_is_never_below_the_mean_log_weight():
+    for seed in range(20):
+        t = terms_of(samples=6, seed=seed)
+        assert -ob.iwae(np, t) > np.mean(t.log_px + t.log_pz - t.log_qz)
+
+
+def test_the_bound_of_k_samples_rises_with_k():
+    # every subset of the same K samples has the same law, so the mean over subsets is L_k without its noise
+    log_w = ob.log_weight((t := terms_of(samples=4, images=50)).log_px, t)
+    means = [
+        np.mean([np.log(np.mean(np.exp(log_w[list(s)]), axis=0)) for s in subsets])
+        for subsets in ([(0,), (1,), (2,), (3,)], [(0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2)], [(0, 1, 2, 3)])
+    ]
+    assert means[0] < means[1] < means[2] == pytest.approx(-ob.iwae(np, t))
+
+
+def test_beta_one_is_the_elbo():
+    t = terms_of()
+    assert ob.beta_vae(np, t, beta=1) == ob.vae(np, t) == pytest.approx(np.mean(t.kl) - np.mean(t.log_px))
+
+
+def test_a_frozen_multiplier_makes_geco_the_beta_vae_up_to_scale():
+    # KL + λ·err = λ·(β·KL + err), β = 1/λ; −log p(x|z) = err + a constant at σ² = ½
+    model, lam = model_of(variance=0.5), 2.5
+    theta, (x, eps) = theta_of(model), batch_of(model)
+    geco = hand_gradient("geco", model, theta, x, eps, lam=lam)
+    t = vae.forward(np, model, vae.params_of(model, theta), x, eps)
+    beta_vae = np.zeros_like(theta)
+    d_terms = ob.beta_vae_backward(np, t[0], beta=1 / lam)
+    vae.backward(np, model, vae.params_of(model, theta), t[1], d_terms, vae.params_of(model, beta_vae))
+    np.testing.assert_allclose(geco, lam * beta_vae, rtol=1e-9, atol=1e-12)
+
+
+def test_geco_iwae_with_one_sample_is_geco_with_the_sampled_kl():
+    t, lam, kappa = terms_of(samples=1), 2.5, 1.3
+    sampled_kl = np.mean(t.log_qz - t.log_pz)
+    assert ob.geco_iwae(np, t, lam, kappa) == pytest.approx(sampled_kl + lam * (np.mean(t.err) - kappa**2), rel=1e-12)
+    assert ob.geco_iwae_constraint(np, t, kappa) == pytest.approx(ob.geco_constraint(np, t, kappa), rel=1e-12)
+
+
+def test_geco_iwae_at_lambda_one_is_iwae_up_to_a_constant():
+    t, kappa = terms_of(variance=0.5), 1.3
+    constant = 0.5 * 7 * np.log(np.pi)  # (D/2) log 2πσ² at σ² = ½
+    assert ob.geco_iwae(np, t, 1.0, kappa) == pytest.approx(ob.iwae(np, t) - constant - kappa**2, rel=1e-12)
+    for ours, theirs in zip(ob.geco_iwae_backward(np, t, 1.0, kappa)[1:], (-1, 0, 1, 1), strict=True):
+        d_log_w = ob.iwae_backward(np, t).log_px
+        if theirs:
+            np.testing.assert_allclose(np.abs(ours), np.abs(d_log_w), rtol=1e-12)
+
+
+def test_geco_iwae_is_the_kl_of_the_importance_weighted_posterior_plus_lambda_times_its_constraint():
+    t, lam, kappa = terms_of(), 2.5, 1.3
+    log_w = -t.err + t.log_pz - t.log_qz
+    w = np.exp(log_w) / np.exp(log_w).sum(axis=0)
+    # q_IW at z_k is p(x, z_k)/(mean of w), so log q_IW − log p(z_k) = −err_k − log mean w: the slides' KL(q_IW‖p)
+    kl = np.mean(np.sum(w * (-t.err - np.log(np.exp(log_w).mean(axis=0))), axis=0))
+    constraint = np.mean(np.sum(w * t.err, axis=0)) - kappa**2
+    assert ob.geco_iwae(np, t, lam, kappa) == pytest.approx(kl + lam * constraint, rel=1e-12)
+
+
+def test_geco_is_kl_plus_lambda_times_the_excess_error():
+    t = terms_of()
+    assert ob.geco(np, t, 3.0, 2.0) == pytest.approx(np.mean(t.kl) + 3 * (np.mean(t.err) - 4), rel=1e-14)
+
+
+def test_losses_are_pure():
+    t = terms_of()
+    before = [a.copy() for a in t]
+    for method in ob.METHODS.values():
+        options = {name: 1.1 for name in method.options} | ({"lam": 0.7} if method.constraint else {})
+        assert method.loss(np, t, **options) == method.loss(np, t, **options)
+        method.backward(np, t, **options)
+    assert all((a == b).all() for a, b in zip(before, t, strict=True))
+
+
+@pytest.mark.parametrize("rule", ob.MULTIPLIERS)
+@given(log_lam=st.floats(-5, 5), c_ma=finite, kappa=st.floats(0.1, 10))
+def test_lambda_rises_exactly_while_the_moving_average_is_positive(rule, log_lam, c_ma, kappa):
+    update, rate = ob.MULTIPLIERS[rule]
+    change = update(np, log_lam, c_ma, kappa, rate) - log_lam
+    if abs(c_ma) > 1e-9 * kappa**2:
+        assert np.sign(change) == np.sign(c_ma)
+    assert rule == "plain" or abs(change) <= rate * (1 + 1e-9)
+
+
+@given(c_ma=finite, kappa=st.floats(0.1, 10), units=st.floats(0.01, 255))
+def test_the_relative_rule_does_not_see_the_units_of_the_pixels(c_ma, kappa, units):
+    ours = ob.relative_multiplier(np, 0.0, c_ma, kappa, 1e-3)
+    assert ob.relative_multiplier(np, 0.0, c_ma * units**2, kappa * units, 1e-3) == pytest.approx(ours, rel=1e-9)
+
+
+def test_the_moving_average_starts_at_the_first_constraint_and_then_moves_by_one_minus_alpha():
+    first = ob.moving_average(np, 123.0, 10.0, np.array(True))
+    assert first == 10
+    assert ob.moving_average(np, first, 20.0, np.array(False)) == pytest.approx(0.99 * 10 + 0.01 * 20)

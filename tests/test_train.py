@@ -1,0 +1,203 @@
+"""Adam, the step as a function of arrays, and the loop."""
+
+import math
+
+import numpy as np
+import pytest
+
+from backend import open_backend
+from ref import vae
+from ref.adam import adam, learning_rate
+from ref.mlp import ACTIVATIONS
+from ref.objectives import METHODS
+from ref.train import NonFiniteError, Plan, initial_state, initial_theta, make_step, train
+from tests.small import NUMPY, model_of, reader
+
+CONSTANTS = {"beta": 0.37, "kappa": 0.7}
+RNG = np.random.default_rng(0)
+IMAGES = 1 / (1 + np.exp(-3 * RNG.normal(size=(23, 2)) @ RNG.normal(size=(2, 7))))  # two factors of variation
+
+
+def setup(method="geco", backend=NUMPY, seed=0, epochs=3, images=IMAGES, samples=2, **changes):
+    model = model_of(**changes)._replace(center=backend.asarray(images.mean(axis=0)))
+    noise = backend.noise(seed)
+    theta = initial_theta(backend, model, noise, 0.0)
+    row = METHODS[method]
+    state = initial_state(backend, theta, noise, len(images), 1.0 if row.constraint else None)
+    plan = Plan(
+        epochs, 5, len(images) // 5, samples, 1e-2, True, "relative", 1e-2, {k: CONSTANTS[k] for k in row.options}
+    )
+    return (
+        plan,
+        state,
+        lambda state: make_step(backend, model, row, plan, reader(backend.asarray(images)), state),
+        model,
+    )
+
+
+def trained(*args, **kwargs):
+    plan, state, step_of, _ = setup(*args, **kwargs)
+    reports = list(train(NUMPY, step_of(state), state, plan))
+    return state, reports
+
+
+def test_adam_is_the_algorithm_of_the_paper():
+    rng = np.random.default_rng(0)
+    theta, m, v = rng.normal(size=6), np.zeros(6), np.zeros(6)
+    ours = [a.copy() for a in (theta, m, v)]
+    for t in range(1, 8):
+        grad = rng.normal(size=6)
+        m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
+        theta = theta - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-3)
+        adam(np, *ours, grad, 0.01, 1 - 0.9**t, 1 - 0.999**t, 0.9, 0.999, 1e-3)
+    np.testing.assert_allclose(ours[0], theta, rtol=1e-12)
+    np.testing.assert_allclose(ours[1], m, rtol=1e-12)
+    np.testing.assert_allclose(ours[2], v, rtol=1e-12)
+
+
+def test_the_cosine_schedule_goes_from_the_base_to_zero_through_its_half():
+    steps = np.array([0, 50, 100])
+    np.testing.assert_allclose(learning_rate(np, steps, 0.2, 100, True), [0.2, 0.1, 0], atol=1e-15)
+    np.testing.assert_allclose(learning_rate(np, steps, 0.2, 100, False), [0.2, 0.2, 0.2])
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_fused_function_is_the_function_whatever_the_length(precision):
+    fuse = open_backend("numpy", precision).fuse
+
+    def f(a, b, scale):
+        a += scale * b
+        b *= a
+
+    for length in (1, 5, 65_536, 65_537, 200_003):
+        a, b = np.random.default_rng(length).normal(size=(2, length)).astype(precision)
+        scale = np.asarray(0.3, precision)
+        expected = (a + scale * b, b * (a + scale * b))
+        fuse(f)(a, b, scale)
+        assert (a == expected[0]).all() and (b == expected[1]).all()
+
+
+def test_a_stream_of_noise_goes_on_from_its_state():
+    noise = NUMPY.noise(7)
+    first, state, second = NUMPY.normal(noise, (5,)), noise.copy(), NUMPY.normal(noise, (5,))
+    assert (NUMPY.normal(state, (5,)) == second).all() and (first != second).all()
+    assert (NUMPY.normal(NUMPY.noise(7), (5,)) == first).all() and (NUMPY.normal(NUMPY.noise(8), (5,)) != first).all()
+
+
+def test_noise_is_standard_normal_and_uniform():
+    normal, uniform = NUMPY.normal(NUMPY.noise(0), (200_000,)), NUMPY.uniform(NUMPY.noise(0), (200_000,))
+    assert abs(normal.mean()) < 0.01 and abs(normal.std() - 1) < 0.01
+    assert 0 <= uniform.min() and uniform.max() < 1 and abs(uniform.mean() - 0.5) < 0.003
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_is_a_function_of_the_arrays_in_its_state(method):
+    plan, state, step_of, _ = setup(method)
+    step = step_of(state)
+    for _ in range(3):
+        step()
+    copy = {name: array.copy() for name, array in state.items()}
+    step()
+    step_of(copy)()
+    assert all((state[name] == copy[name]).all() for name in state)
+    assert int(state["step"]) == 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(method):
+    (a, _), (b, _), (c, _) = trained(method), trained(method), trained(method, seed=1)
+    assert all((a[name] == b[name]).all() for name in a)
+    assert (a["theta"] != c["theta"]).any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_lowers_its_distortion(method):
+    _, reports = trained(method, epochs=200, samples=5)
+    assert reports[-1]["distortion"] < 0.8 * reports[0]["distortion"]
+
+
+def test_the_first_step_of_adam_moves_every_weight_by_the_learning_rate_against_its_gradient():
+    plan, state, step_of, model = setup("vae")
+    before = state["theta"].copy()
+    step_of(state)()
+    moved, seen = before - state["theta"], np.abs(state["m"]) > 1e-4  # well above Adam's ε
+    assert seen.mean() > 0.5
+    np.testing.assert_allclose(moved[seen], 1e-2 * np.sign(state["m"][seen]), rtol=1e-4)
+
+
+def test_training_continues_from_a_state_at_the_end_of_an_epoch():
+    whole, _ = trained()
+    plan, state, step_of, _ = setup()
+    for report in train(NUMPY, step_of(state), state, plan):
+        if report["step"] == plan.steps_per_epoch:
+            break
+    rest = {name: array.copy() for name, array in state.items()}
+    list(train(NUMPY, step_of(rest), rest, plan))
+    assert all((whole[name] == rest[name]).all() for name in whole)
+
+
+def test_an_epoch_sees_every_image_at_most_once():
+    plan, state, step_of, model = setup()
+    seen = []
+    images = reader(IMAGES)
+    step = make_step(
+        NUMPY, model, METHODS["geco"], plan, lambda rows, noise: seen.extend(rows) or images(rows, noise), state
+    )
+    for report in train(NUMPY, step, state, plan):
+        if report["step"] % plan.steps_per_epoch == 0:
+            assert len(set(seen)) == len(seen) == 20
+            seen.clear()
+
+
+def test_reports_are_means_and_their_number_changes_nothing():
+    plan, state, step_of, _ = setup()
+    often = list(train(NUMPY, step_of(state), state, plan, reports_per_epoch=100))
+    plan, other, step_of, _ = setup()
+    seldom = list(train(NUMPY, step_of(other), other, plan, reports_per_epoch=1))
+    assert (state["theta"] == other["theta"]).all()
+    assert len(often) == 12 and len(seldom) == 3
+    assert np.mean([r["loss"] for r in often[:4]]) == pytest.approx(seldom[0]["loss"])
+    assert seldom[-1]["lambda"] == often[-1]["lambda"] == pytest.approx(math.exp(state["log_lambda"]))
+
+
+def test_geco_uses_lambda_before_it_moves_it_and_c_ma_for_the_move():
+    plan, state, step_of, _ = setup("geco")
+    step = step_of(state)
+    step()
+    first = float(state["constraint_ma"])
+    assert float(state["totals"][0]) == pytest.approx(float(state["totals"][1]) + 1.0 * first)  # KL + λ₀·Ĉ, λ₀ = 1
+    assert float(state["log_lambda"]) == pytest.approx(1e-2 * np.clip(first / 0.49, -1, 1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(method):
+    plan, state, step_of, _ = setup(method, epochs=4)
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=f"step {plan.steps_per_epoch}\\b"):
+        for report in train(NUMPY, step_of(state), state, plan):
+            if report["step"] == plan.steps_per_epoch:
+                state["theta"][3] = np.nan
+    assert "lambda" not in report or report["lambda"] is None or math.isfinite(float(state["log_lambda"]))
+
+
+def test_initial_weights_are_glorot_uniform_and_start_at_the_given_bias():
+    model = model_of(pixels=300, hidden=(200,), latents=50)
+    params = vae.params_of(model, initial_theta(NUMPY, model, NUMPY.noise(0), 0.25))
+    w, limit = params["encoder"]["W0"], math.sqrt(6 / 500)
+    assert abs(w).max() <= limit and w.std() == pytest.approx(limit / math.sqrt(3), rel=0.01)
+    assert (params["decoder"]["b1"] == 0.25).all() and (params["encoder"]["b0"] == 0).all()
+
+
+def test_float32_follows_float64():
+    single, double = open_backend("numpy", "float32"), NUMPY
+    gradients = []
+    for backend in (single, double):
+        model = model_of()._replace(center=backend.asarray(IMAGES.mean(axis=0)))
+        theta = backend.asarray(initial_theta(double, model_of(), double.noise(0), 0.0))
+        eps = backend.asarray(np.random.default_rng(0).normal(size=(2, 5, 3)))
+        terms, cache = vae.forward(np, model, vae.params_of(model, theta), backend.asarray(IMAGES[:5]), eps)
+        gradients.append(np.zeros_like(theta))
+        d = METHODS["geco-iwae"].backward(np, terms, lam=backend.asarray(2.0), kappa=0.9)
+        vae.backward(np, model, vae.params_of(model, theta), cache, d, vae.params_of(model, gradients[-1]))
+    assert gradients[0].dtype == np.float32
+    assert np.linalg.norm(gradients[0] - gradients[1]) < 1e-5 * np.linalg.norm(gradients[1])
+    assert set(ACTIVATIONS) == {"silu", "tanh", "relu"}
