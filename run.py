@@ -25,7 +25,7 @@ from data.images import grid
 from ref import linear, vae
 from ref.metrics import evaluate
 from ref.mlp import ACTIVATIONS
-from ref.objectives import METHODS, MULTIPLIERS
+from ref.objectives import GUARD, METHODS, MULTIPLIERS, initial_multiplier
 from ref.train import NonFiniteError, Plan, initial_state, initial_theta, make_step, train
 
 FILES = (
@@ -38,47 +38,20 @@ FILES = (
     "curves.png",
 )
 COLUMNS = ("epoch", "step", "loss", "rate", "distortion", "constraint_ma", "lambda", "elbo", "seconds")
+METHOD_OPTIONS = {name: option for method in METHODS.values() for name, option in method.options.items()}
+MULTIPLIER_OPTIONS = ("multiplier", "multiplier-rate")
 EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs are compared on the same noise
 
-# What each data set brings; κ² is a squared error per image. None: from the images.
+# What each data set brings, and what the user's own images do; κ² is a squared error per image.
 DEFAULTS = {
-    "digits": {
-        "kappa": 1.0,
-        "epochs": 200,
-        "hidden": (256, 128),
-        "latent": 32,
-        "output": "sigmoid",
-        "batch_size": 128,
-        "nll_samples": 500,
-    },
-    "mnist": {
-        "kappa": 4.0,
-        "epochs": 30,
-        "hidden": (512, 256),
-        "latent": 200,
-        "output": "sigmoid",
-        "batch_size": 128,
-        "nll_samples": 100,
-    },
-    "cifar10": {
-        "kappa": 3.394,
-        "epochs": 20,
-        "hidden": (1024, 512),
-        "latent": 384,
-        "output": "linear",
-        "batch_size": 128,
-        "nll_samples": 20,
-    },
+    "digits": {"kappa": 1.0, "epochs": 150, "latent": 32, "output": "linear", "lr": 1e-3, "nll_samples": 500}
+    | {"hidden": (128, 64)},
+    "mnist": {"kappa": 4.0, "epochs": 30, "latent": 200, "output": "sigmoid", "lr": 2e-3, "nll_samples": 100},
+    "cifar10": {"kappa": 3.394, "epochs": 20, "latent": 384, "output": "linear", "lr": 1e-3, "nll_samples": 20},
 }
-OWN = {
-    "kappa": None,
-    "epochs": 30,
-    "hidden": (512, 256),
-    "latent": 64,
-    "output": "linear",
-    "batch_size": 128,
-    "nll_samples": 100,
-}
+OWN = {"kappa": None, "epochs": 30, "latent": 64, "output": "linear", "lr": 1e-3, "nll_samples": 100}
+COMMON = {"hidden": (512, 256), "batch_size": 128, "binarize": "none"}
+OWN_KAPPA = 0.3  # of the images' variance stays unexplained by default, as on MNIST
 
 
 class UsageError(Exception):
@@ -141,7 +114,7 @@ def parser() -> Parser:
         choices=("none", "static", "dynamic"),
         help="black-and-white pixels drawn once, or anew each time, with the grey as probability (none)",
     )
-    for name, (default, about) in {k: v for m in METHODS.values() for k, v in m.options.items()}.items():
+    for name, (default, about) in METHOD_OPTIONS.items():
         p.add_argument(
             f"--{name}", type=number(float, 0), help=f"{about} ({'by data set' if default is None else default})"
         )
@@ -167,11 +140,11 @@ def parser() -> Parser:
     p.add_argument(
         "--output",
         choices=("sigmoid", "linear"),
-        help="x̂ = sigmoid(l), or x̂ = l with linear paths beside the MLPs that start at the best linear VAE (by data set)",
+        help="x̂ = sigmoid(l), or x̂ = l in principal coordinates, starting at the best linear VAE (by data set)",
     )
     p.add_argument("--epochs", type=number(int, 0), help="(by data set)")
     p.add_argument("--batch-size", type=number(int, 0), help="(by data set)")
-    p.add_argument("--lr", type=number(float, 0), default=2e-3, help="Adam's learning rate (0.002)")
+    p.add_argument("--lr", type=number(float, 0), help="Adam's learning rate (by data set)")
     p.add_argument("--schedule", choices=("cosine", "constant"), default="cosine", help="of the learning rate (cosine)")
     p.add_argument(
         "--nll-samples", type=number(int, 0), help="samples per image of the NLL; 5000 in publications (by data set)"
@@ -185,35 +158,45 @@ def parser() -> Parser:
 
 
 def complete(args: argparse.Namespace, data) -> argparse.Namespace:
-    """The options with every default filled in. Raises UsageError for those that the method does not use or that clash."""
-    method, defaults = METHODS[args.method], DEFAULTS.get(args.data, OWN)
-    takes = list(method.options) + (["multiplier", "multiplier-rate"] if method.constraint else [])
-    for name in {name for m in METHODS.values() for name in m.options} | {"multiplier", "multiplier-rate"}:
-        if name not in takes and getattr(args, name.replace("-", "_")) is not None:
-            listed = ", ".join(f"--{t}" for t in takes) or "none of its own"
-            raise UsageError(f"--{name} is not used by --method {args.method} (it takes: {listed})")
+    """The options with every default filled in. Raises UsageError for those that clash or are not used."""
+    method = METHODS[args.method]
+    refuse_unused(args, method)
+    defaults = COMMON | DEFAULTS.get(args.data, OWN) | {"samples": method.samples}
     if args.likelihood == "bernoulli":
         check_bernoulli(args, data)
-        defaults = {**defaults, "output": "sigmoid"}
+        defaults["output"] = "sigmoid"
     else:
-        defaults = {**defaults, "variance": 0.5}
-    defaults = {**defaults, "binarize": "none", "samples": method.samples}
-    defaults |= {name: default for name, (default, _) in method.options.items() if default is not None}
+        defaults["variance"] = 0.5
     if method.constraint:
         defaults["multiplier"] = args.multiplier or "relative"
         defaults["multiplier_rate"] = MULTIPLIERS[defaults["multiplier"]][1]
-    if "kappa" in method.options and defaults["kappa"] is None:
-        defaults["kappa"] = round(
-            math.sqrt(0.3 * float(np.sum(np.var(data.train[:10_000] / white(data.train), axis=0)))), 3
-        )
+    if defaults["kappa"] is None:
+        sample = data.train[:10_000] / white(data.train)
+        defaults["kappa"] = round(math.sqrt(OWN_KAPPA * float(np.sum(np.var(sample, axis=0)))), 3)
+    defaults |= {name: default for name, (default, _) in method.options.items() if default is not None}
+    for name in {*METHOD_OPTIONS} - {*method.options}:
+        defaults.pop(name, None)
+    pixels, images = data.train.shape[1], len(data.train)
+    defaults["latent"] = min(defaults["latent"], pixels)
     for name, default in defaults.items():
-        if getattr(args, name) is None and name not in ({"kappa"} - set(method.options)):
+        if getattr(args, name) is None:
             setattr(args, name, default)
-    if args.batch_size > len(data.train):
+    if args.batch_size > images:
         raise UsageError(
-            f"--batch-size {args.batch_size} is more than the {len(data.train)} training images; choose a smaller one"
+            f"--batch-size {args.batch_size} is more than the {images} training images; choose a smaller one"
         )
+    if args.output == "linear" and args.latent > pixels:
+        raise UsageError(f"--latent {args.latent} is more than the {pixels} principal coordinates of these images")
     return args
+
+
+def refuse_unused(args: argparse.Namespace, method) -> None:
+    """Raises UsageError for an option of another method."""
+    takes = [*method.options, *(MULTIPLIER_OPTIONS if method.constraint else ())]
+    for name in {*METHOD_OPTIONS, *MULTIPLIER_OPTIONS} - {*takes}:
+        if getattr(args, name.replace("-", "_")) is not None:
+            listed = ", ".join(f"--{t}" for t in takes) or "none of its own"
+            raise UsageError(f"--{name} is not used by --method {args.method} (it takes: {listed})")
 
 
 def check_bernoulli(args: argparse.Namespace, data) -> None:
@@ -260,7 +243,7 @@ def build(args: argparse.Namespace, backend, data, read):
         variance=args.variance or 0.5,
         center=backend.asarray(mean),
     )
-    noise, lam = backend.noise(args.seed), 1.0
+    noise, lam = backend.noise(args.seed), initial_multiplier(args.kappa) if method.constraint else None
     if model.sigmoid_output or not model.hidden:
         bounded = np.clip(mean, 1e-3, 1 - 1e-3)
         bias = np.log(bounded / (1 - bounded)) if model.sigmoid_output else mean
@@ -272,12 +255,12 @@ def build(args: argparse.Namespace, backend, data, read):
         model = linear.in_principal_coordinates(xp, model, *components[:2])
         theta = initial_theta(backend, model, noise, 0.0)
         linear.start_linear(xp, model, theta, components[1], level)
-        lam = 1 / (2 * level)
-    return model, initial_state(backend, theta, noise, len(data.train), lam if method.constraint else None)
+        lam = lam and 1 / (2 * level)
+    return model, initial_state(backend, theta, noise, len(data.train), lam)
 
 
 def claim(out: Path, force: bool, config: dict) -> None:
-    """Makes the run's folder and writes config.json, so that a folder that cannot be written is found out before training."""
+    """Makes the run's folder and writes config.json: what cannot be written is found out before training."""
     existing = [name for name in FILES if (out / name).exists()]
     if existing and not force:
         raise UsageError(
@@ -418,6 +401,26 @@ def summarize(args, data, backend, model, state: dict, read, rows: list[dict]) -
     }
 
 
+def warn(args: argparse.Namespace, summary: dict, rows: list[dict]) -> None:
+    """One sentence on stderr if training ended with the constraint violated by more than a twentieth of κ²."""
+    excess, tolerance = summary["constraint_ma"], args.kappa**2
+    if excess <= 0.05 * tolerance:
+        return
+    best = min(row["distortion"] for row in rows)
+    guard = f"; λ = {summary['lambda']:.3g} is at its guard" if at_guard(args.kappa, summary["lambda"]) else ""
+    print(
+        f"run.py: the constraint is not met: squared error {tolerance + excess:.4g} at the end of training, "
+        f"κ² = {tolerance:.4g}, too much by {excess:.4g}; the best epoch reached {best:.4g}{guard}; "
+        f"allow --kappa {math.sqrt(best) * 1.01:.3g}, or give the run more --epochs, --latent or --hidden",
+        file=sys.stderr,
+    )
+
+
+def at_guard(kappa: float, lam: float) -> bool:
+    """Whether λ has gone as far as the multiplier's rule lets it go."""
+    return abs(math.log(lam / initial_multiplier(kappa))) > 0.999 * math.log(GUARD)
+
+
 def table(summary: dict, pixels: int) -> str:
     """The summary as one row under its header."""
     cells = {
@@ -464,6 +467,8 @@ def run(argv: list[str] | None) -> None:
     read_test = reader(backend, data.test, dynamic)
     summary = summarize(args, data, backend, model, state, read_test, rows)
     write_json(args.out / "summary.json", summary)
+    if METHODS[args.method].constraint:
+        warn(args, summary, rows)
     draw_pictures(args.out, backend, model, state["theta"], read_test, data.shape, min(10, len(data.test)))
     draw_curves(args.out / "curves.png", history, summary["kappa"])
     print(table(summary, data.test.shape[1]))
@@ -471,14 +476,16 @@ def run(argv: list[str] | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0, or 2 for bad input, 1 for numbers that stopped being finite, 130 for Ctrl-C; one sentence on stderr."""
+    """Exit status 0; 2 for bad input, 1 for numbers that are not finite, 130 for Ctrl-C, each with one sentence."""
     try:
-        run(argv)
+        with np.errstate(all="ignore"):  # training itself watches for numbers that are not finite
+            run(argv)
     except (UsageError, DataError, BackendError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
     except NonFiniteError as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        advice = "the likely cause is a step that was too large: lower --lr, or --multiplier-rate if λ ran away"
+        print(f"run.py: {error}; {advice}; what was written after the last whole epoch is kept", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("run.py: interrupted; what was written after the last whole epoch is kept", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Densities, and what is made of them: each forward is followed at once by its backward.
 
-Every function takes the array namespace `xp` first. B images, K samples per image, D pixels, Z latents; nats throughout.
-A gradient is named `d_` + the name of the quantity; `x_backward` takes the gradient of x's output and returns those of its inputs.
+B images, K samples an image, D pixels, Z latents; nats throughout. `x_backward` takes the gradient of x's output and
+returns those of its inputs, each named `d_` + the name of the input.
 """
 
 import math
@@ -42,7 +42,7 @@ def posterior_log_density(xp, eps, log_std):
 
 
 def posterior_log_density_backward(xp, d_log_qz, log_std):
-    """d_log_std = −Σ_K d_log_qz, the same for every latent: eps is held fixed, so the mean drops out.   (K, B) -> (B, Z)"""
+    """d_log_std = −Σ_K d_log_qz for every latent; eps is held fixed, so the mean drops out.   (K, B) -> (B, Z)"""
     return -xp.sum(d_log_qz, axis=0)[:, None] * xp.ones_like(log_std)
 
 
@@ -70,8 +70,8 @@ def gaussian_log_likelihood_backward(d_log_px, variance: float):
 def bernoulli_log_likelihood(xp, x, logits):
     """log p(x|z) = Σ_D x·l − softplus(l), for pixels drawn with probability sigmoid(l).
 
-    (B, D), (K, B, D) -> (K, B), nats. softplus(l) = max(l, 0) + log(1 + e^−|l|) never overflows; the absolute error is one
-    rounding, and `log` is vectorised where `log1p` is not.
+    (B, D), (K, B, D) -> (K, B), nats. softplus(l) = max(l, 0) + log(1 + e^−|l|) never overflows; its absolute error is
+    one rounding, and `log` is vectorised where `log1p` is not.
     """
     softplus = xp.maximum(logits, 0) + xp.log(1 + xp.exp(-xp.abs(logits)))
     return xp.sum(x * logits - softplus, axis=-1)

@@ -1,6 +1,7 @@
-"""The linear VAE, whose optimum is known in closed form: what GECO must reach on Gaussian data, and where the skip paths start.
+"""The linear VAE, whose optimum is known in closed form: what GECO must reach on Gaussian data, and a network's start.
 
-With principal variances e_i of the images and loss KL + λ·err, θ = 1/(2λ): Tipping & Bishop 1999; Lucas et al. 2019.
+With the images' principal variances e_i, loss KL + λ·err and the level θ = 1/(2λ): rate = Σ_i ½ log max(e_i/θ, 1),
+err = Σ_i min(e_i, θ). Tipping & Bishop 1999; Lucas et al. 2019.
 """
 
 import math
@@ -9,9 +10,9 @@ from ref.vae import params_of
 
 
 def principal_components(backend, read, images: int, center, count: int, noise, sweeps: int = 4):
-    """The `count` leading principal directions of the images as columns (D, count), their variances, and the total variance.
+    """The `count` leading principal directions (D, count) of the images, their variances (count,), the total variance.
 
-    Subspace iteration with batches of images, then Rayleigh–Ritz; never more than D×count numbers at once. Halko et al. 2011.
+    Subspace iteration over batches of images, then Rayleigh–Ritz: no D×D matrix. Halko, Martinsson & Tropp 2011.
     """
     xp = backend.xp
     basis = xp.linalg.qr(backend.normal(noise, (center.shape[0], count)))[0]
@@ -42,7 +43,7 @@ def water_level(variances: list[float], rest: float, distortion: float) -> float
 
 
 def level_for(variances, total: float, distortion: float | None, level: float) -> float:
-    """The level θ of a distortion, or `level` without one. What is out of reach for these latents gets all of them in use."""
+    """The level θ of a distortion, or `level` without one. One that is out of reach puts every latent to use."""
     e = [float(v) for v in variances]
     rest = total - math.fsum(e)
     if distortion is None:
@@ -59,7 +60,7 @@ def in_principal_coordinates(xp, model, directions, variances):
 def start_linear(xp, model, theta, variances, level: float) -> None:
     """Starts a network in principal coordinates at the linear VAE of level θ; its MLPs start silent.
 
-    Encoder and decoder √(1 − θ/e_i) on the diagonal, posterior variance θ/e_i, for every e_i > θ; nothing for the others.
+    Encoder and decoder √(1 − θ/e_i) on the diagonal and posterior variance θ/e_i where e_i > θ, nothing elsewhere.
     """
     params, z = params_of(model, theta), model.latents
     last = f"{len(model.hidden)}"

@@ -1,4 +1,4 @@
-"""What a trained model is worth, on images it has not seen: nats or squared error per image, averaged over the images."""
+"""What a trained model is worth on images it has not seen: nats or squared error per image, averaged over images."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -44,13 +44,14 @@ def evaluate(
     samples: int = 1,
     progress: Callable = iter,
 ) -> dict:
-    """The figures of a model over all `images` that `read(rows, noise)` knows. `noise` is evaluation's own: nothing else changes.
+    """The figures of a model over all `images` that `read(rows, noise)` knows; changes nothing but `noise`, its own.
 
     rate                 E[KL(q(z|x)‖p(z))], nats
     distortion           E[‖x − x̂(z)‖²], z sampled from q(z|x)
     distortion_at_mean   the same at z = the posterior mean (the slides' "Reconstruction")
     elbo                 E[log p(x|z)] − rate, nats: β = 1 whatever the objective was
-    nll                  −E[L_K], K = nll_samples, an upper bound on −log p(x) that tightens with K; with its standard error over images
+    nll                  −E[L_K], K = nll_samples: an upper bound on −log p(x), the tighter the larger K
+    nll_standard_error   of that mean, over images
     active_units         latents whose posterior mean varies by more than 0.01 over the images
     constraint           the method's constraint Ĉ with `samples` samples an image, or None
     """

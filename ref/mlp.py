@@ -4,19 +4,20 @@
 """
 
 import math
+from itertools import pairwise
 
 
 def layer_shapes(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of an MLP whose layers have `sizes`, input first."""
     shapes = {}
-    for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         shapes[f"W{i}"] = (fan_in, fan_out)
         shapes[f"b{i}"] = (fan_out,)
     return shapes
 
 
 def views(theta, shapes: dict[str, tuple[int, ...]]) -> dict:
-    """The flat vector θ cut into arrays by name, in the order of `shapes`. No copies: what is written there is written into θ."""
+    """The flat vector θ cut into arrays by name, in the order of `shapes`. No copies: writing there writes θ."""
     arrays, start = {}, 0
     for name, shape in shapes.items():
         arrays[name] = theta[start : start + math.prod(shape)].reshape(shape)
@@ -111,7 +112,7 @@ def gated_linear(xp, x, weights, shift, log_gate):
 
 
 def gated_linear_backward(xp, d_out, x, weights, cache, d_weights):
-    """d_x, d_shift = d_out, d_log_gate = d_out·gate·linear; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
+    """d_x, d_shift, d_log_gate; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
     linear, gate = cache
     d_linear = d_out * gate
     xp.matmul(x.T, d_linear, out=d_weights)  # (in, N) @ (N, out)

@@ -1,9 +1,11 @@
 """The five objectives: pairs of short pure functions of the per-sample terms, and GECO's multiplier.
 
-Every loss is minimised; E_B is the mean over the images of a batch, mean_k the mean over an image's K samples. Each `_backward` returns
-the gradient of the loss with respect to the terms. **A sixth objective is one more pair and one more row of METHODS.**
+Every loss is minimised; E_B is the mean over the images of a batch, mean_k the mean over an image's K samples. Each
+`_backward` returns the gradient of the loss with respect to the terms. A sixth objective is one more pair, and one more
+row of METHODS.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -100,8 +102,8 @@ def uniform(xp, term):
 class Method(NamedTuple):
     """An objective: its loss and gradient, the constraint that drives λ (None without one), and what a user may set.
 
-    `options` maps a name to its default (None: by data set) and meaning; loss, backward and constraint take them as keywords,
-    the first two `lam` too where there is a constraint. `samples` is the default K.
+    `options` maps a name to its default (None: by data set) and meaning; loss, backward and constraint take them as
+    keywords, and the first two `lam` too where there is a constraint. `samples` is the default K.
     """
 
     loss: Callable
@@ -128,7 +130,7 @@ MOVING_AVERAGE = 0.99  # α
 
 
 def moving_average(xp, c_ma, c_hat, first):
-    """C_ma starts at the first Ĉ, then C_ma ← α·C_ma + (1 − α)·Ĉ. The slides' algorithm 1. `first` is an array of bool."""
+    """C_ma starts at the first Ĉ, then C_ma ← α·C_ma + (1 − α)·Ĉ: the slides' algorithm 1. `first`: bool ()."""
     return xp.where(first, c_hat, MOVING_AVERAGE * c_ma + (1 - MOVING_AVERAGE) * c_hat)
 
 
@@ -137,10 +139,25 @@ def plain_multiplier(xp, log_lam, c_ma, kappa, rate):
     return log_lam + rate * c_ma
 
 
+FASTEST = 5e-4  # |Δ log λ| of a step at most: λ moves by a quarter in the time of an MNIST epoch
+GUARD = 1e6  # λ stays within this factor of where it starts
+
+
+def initial_multiplier(kappa: float) -> float:
+    """λ₀ = d/(2κ²) with d = 32: what d Gaussian latents that share an error of κ² need. At κ = 4, the slides' λ = 1."""
+    return 16 / kappa**2
+
+
 def relative_multiplier(xp, log_lam, c_ma, kappa, rate):
-    """log λ ← log λ + η·clip(C_ma/κ², −1, 1): the same sign, but free of the pixels' units and never faster than η a step."""
-    return log_lam + rate * xp.clip(c_ma / kappa**2, -1, 1)
+    """log λ ← log λ + clip(η·C_ma/κ², ±5e-4), the same direction as the plain rule.
+
+    Relative, so it does not see the units of the pixels; bounded, so λ cannot run away while the network is young; and
+    guarded.
+    """
+    moved = log_lam + xp.clip(rate * c_ma / kappa**2, -FASTEST, FASTEST)
+    start = math.log(initial_multiplier(kappa))
+    return xp.clip(moved, start - math.log(GUARD), start + math.log(GUARD))
 
 
 # Name: the rule and its default rate η.
-MULTIPLIERS = {"relative": (relative_multiplier, 3e-3), "plain": (plain_multiplier, 1e-3)}
+MULTIPLIERS = {"relative": (relative_multiplier, 2e-3), "plain": (plain_multiplier, 1e-3)}

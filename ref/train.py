@@ -1,7 +1,7 @@
 """The training loop. A step is one function of the arrays in `state`; everything else is a constant of the run.
 
-`state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums over the steps since the last report
-and, for a method with a constraint, log_lambda () and constraint_ma ().
+`state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums since the last
+report · for a method with a constraint, log_lambda () and constraint_ma ().
 """
 
 import math
@@ -37,7 +37,7 @@ class NonFiniteError(ArithmeticError):
 
 
 def initial_theta(backend, model: vae.Model, noise, output_bias):
-    """Glorot & Bengio 2010 uniform weights, zero biases, and an output bias that starts every reconstruction at the mean image."""
+    """Uniform weights (Glorot & Bengio 2010, equation 16) and zero biases, but for the output's."""
     encoder, decoder = vae.param_shapes(model)
     theta = backend.xp.zeros(size(encoder) + size(decoder), backend.dtype)
     for part in vae.params_of(model, theta).values():
@@ -50,7 +50,7 @@ def initial_theta(backend, model: vae.Model, noise, output_bias):
 
 
 def initial_state(backend, theta, noise, images: int, lam: float | None) -> dict:
-    """The arrays of a run before its first step; `lam` is the multiplier's start, None for a method without a constraint."""
+    """The arrays of a run before its first step; `lam` starts the multiplier, None without a constraint."""
     xp = backend.xp
     state = {"theta": theta, "m": xp.zeros_like(theta), "v": xp.zeros_like(theta), "noise": noise}
     state |= {"step": xp.zeros((), xp.int64), "order": xp.arange(images), "totals": xp.zeros(len(REPORTED), xp.float64)}
@@ -60,7 +60,7 @@ def initial_state(backend, theta, noise, images: int, lam: float | None) -> dict
 
 
 def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Callable, state: dict) -> Callable[[], None]:
-    """The function that advances `state` by one minibatch. `read(rows, noise)` gives the images of those rows as floats (B, D)."""
+    """The function that advances `state` by one minibatch; `read(rows, noise)` gives those images as floats (B, D)."""
     xp = backend.xp
     update = backend.fuse(lambda *args: adam(xp, *args))
     grad = xp.zeros_like(state["theta"])
@@ -101,7 +101,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
 
 
 def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: int = 10) -> Iterator[dict]:
-    """Trains from `state` to the end of the plan; yields the means since the last report, about `reports_per_epoch` times an epoch.
+    """Trains from `state` to the end of the plan; yields the means since the last report, some times an epoch.
 
     Nothing that the caller does between two reports changes a result. Raises NonFiniteError.
     """
@@ -120,12 +120,12 @@ def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: i
 
 
 def report(backend, state: dict, epoch: int, expected: int, count: int, started: float) -> dict:
-    """The means of the last `count` steps, which are then forgotten; raises NonFiniteError if fewer than `expected` were finite."""
+    """The means of the last `count` steps; raises NonFiniteError if the steps done so far are not `expected`."""
     done = int(state["step"])
     multiplier = float(backend.xp.exp(state["log_lambda"])) if "log_lambda" in state else None
     if done != expected:
         lam = "" if multiplier is None else f", λ = {multiplier:.4g}"
-        raise NonFiniteError(f"the loss or its gradient is not finite at step {done}{lam}")
+        raise NonFiniteError(f"the loss or its gradient is not finite at step {done + 1}{lam}")
     means = [float(total) / count for total in state["totals"]]
     state["totals"][...] = 0
     return {

@@ -1,4 +1,4 @@
-"""The variational autoencoder: encode → reparameterize → decode → the per-sample terms, and one backward, its mirror image."""
+"""The variational autoencoder: encode → reparameterize → decode → the per-sample terms, and its mirror image."""
 
 from typing import Any, NamedTuple
 
@@ -9,8 +9,9 @@ from ref import mlp as nn
 class Model(NamedTuple):
     """The constants of a network. θ is not here: it is an argument.
 
-    Without `whiten`, two MLPs: D, …, 2Z and Z, …, D. With it the network lives in M principal coordinates of unit variance, where
-    squared errors are well conditioned: its MLPs, M, …, 3Z and Z, …, 2M, shift and scale a linear path beside each of them.
+    Without `whiten`, two MLPs: D, …, 2Z and Z, …, D. With it the network lives in M principal coordinates of unit
+    variance, where squared errors are well conditioned, and its MLPs, M, …, 3Z and Z, …, 2M, shift and scale a linear
+    path beside each of them.
     """
 
     hidden: tuple[int, ...]  # the encoder's hidden layers; the decoder mirrors them
@@ -148,7 +149,7 @@ def forward(xp, model: Model, params, x, eps):
 
 
 def backward(xp, model: Model, params, cache, d: Terms, d_params) -> None:
-    """The mirror image of `forward`: the gradient d of a loss with respect to the terms -> its gradient in `d_params`."""
+    """The mirror image of `forward`: the gradient d of a loss with respect to the terms -> `d_params`."""
     encoder_cache, x, mean, log_std, eps, z, x_hat, decoder_cache = cache
     d_logits = likelihood_backward(model, d.err, d.log_px, x, x_hat)
     d_z = decode_backward(xp, model, params, decoder_cache, d_logits, d_params)

@@ -21,7 +21,7 @@ def check(actual, expected, what: str = "gradient") -> None:
 
 
 def check_pair(forward, backward, inputs: list[np.ndarray], seed: int = 0) -> None:
-    """forward(xp, *inputs) -> array, backward(xp, d_out, *inputs) -> gradients, for a random d_out of the output's shape."""
+    """forward(xp, *inputs) -> array, backward(xp, d_out, *inputs) -> gradients; d_out is random."""
     d_out = np.random.default_rng(seed).normal(size=np.shape(forward(np, *inputs)))
     gradients = backward(np, d_out, *inputs)
     for i, gradient in enumerate(gradients if isinstance(gradients, tuple) else (gradients,)):

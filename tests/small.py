@@ -12,7 +12,7 @@ NUMPY = open_backend("numpy", "float64")
 def model_of(
     pixels=7, hidden=(6, 5), latents=3, activation="silu", likelihood="gaussian", coordinates=0, **changes
 ) -> vae.Model:
-    """A network in float64 with a random centre; with `coordinates` > 0 a linear output in that many principal coordinates."""
+    """A network in float64 with a random centre, with `coordinates` > 0 in that many principal coordinates."""
     rng = np.random.default_rng(1)
     basis = np.linalg.qr(rng.normal(size=(pixels, pixels)))[0][:, :coordinates]
     scale = rng.uniform(0.5, 2, coordinates)

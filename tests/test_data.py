@@ -62,17 +62,17 @@ def check(dataset: data.Dataset) -> None:
         assert x.dtype == np.uint8 or (x.dtype == np.float32 and x.min() >= 0 and x.max() <= 1)
 
 
-def test_digits_are_the_uci_set_scaled_to_255_split_at_1500():
+def test_digits_are_the_uci_set_scaled_to_255_and_every_sixth_is_for_testing():
     digits = load("digits")
     check(digits)
     assert (digits.name, digits.shape, digits.train.shape, digits.test.shape) == (
         "digits",
         (8, 8, 1),
-        (1500, 64),
-        (297, 64),
+        (1498, 64),
+        (299, 64),
     )
     assert digits.train[0, :8].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]  # 0 0 5 13 9 1 0 0 of 16
-    assert digits.test[-1, -8:].tolist() == [0, 16, 128, 191, 223, 191, 16, 0]  # 0 1 8 12 14 12 1 0
+    assert digits.train[-1, -8:].tolist() == [0, 16, 128, 191, 223, 191, 16, 0]  # 0 1 8 12 14 12 1 0
     assert digits.train.max() == 255
 
 

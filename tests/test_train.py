@@ -87,12 +87,12 @@ def test_a_stream_of_noise_goes_on_from_its_state():
 def test_noise_is_standard_normal_and_uniform():
     normal, uniform = NUMPY.normal(NUMPY.noise(0), (200_000,)), NUMPY.uniform(NUMPY.noise(0), (200_000,))
     assert abs(normal.mean()) < 0.01 and abs(normal.std() - 1) < 0.01
-    assert 0 <= uniform.min() and uniform.max() < 1 and abs(uniform.mean() - 0.5) < 0.003
+    assert uniform.min() >= 0 and uniform.max() < 1 and abs(uniform.mean() - 0.5) < 0.003
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_is_a_function_of_the_arrays_in_its_state(method):
-    plan, state, step_of, _ = setup(method)
+    _, state, step_of, _ = setup(method)
     step = step_of(state)
     for _ in range(3):
         step()
@@ -117,7 +117,7 @@ def test_every_method_lowers_its_distortion(method):
 
 
 def test_the_first_step_of_adam_moves_every_weight_by_the_learning_rate_against_its_gradient():
-    plan, state, step_of, model = setup("vae")
+    _, state, step_of, _ = setup("vae")
     before = state["theta"].copy()
     step_of(state)()
     moved, seen = before - state["theta"], np.abs(state["m"]) > 1e-4  # well above Adam's ε
@@ -137,7 +137,7 @@ def test_training_continues_from_a_state_at_the_end_of_an_epoch():
 
 
 def test_an_epoch_sees_every_image_at_most_once():
-    plan, state, step_of, model = setup()
+    plan, state, _, model = setup()
     seen = []
     images = reader(IMAGES)
     step = make_step(
@@ -161,18 +161,18 @@ def test_reports_are_means_and_their_number_changes_nothing():
 
 
 def test_geco_uses_lambda_before_it_moves_it_and_c_ma_for_the_move():
-    plan, state, step_of, _ = setup("geco")
+    _, state, step_of, _ = setup("geco")
     step = step_of(state)
     step()
     first = float(state["constraint_ma"])
     assert float(state["totals"][0]) == pytest.approx(float(state["totals"][1]) + 1.0 * first)  # KL + λ₀·Ĉ, λ₀ = 1
-    assert float(state["log_lambda"]) == pytest.approx(1e-2 * np.clip(first / 0.49, -1, 1))
+    assert float(state["log_lambda"]) == pytest.approx(np.clip(1e-2 * first / 0.49, -5e-4, 5e-4))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(method):
     plan, state, step_of, _ = setup(method, epochs=4)
-    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=f"step {plan.steps_per_epoch}\\b"):
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=f"step {plan.steps_per_epoch + 1}\\b"):
         for report in train(NUMPY, step_of(state), state, plan):
             if report["step"] == plan.steps_per_epoch:
                 state["theta"][3] = np.nan

@@ -1,0 +1,24 @@
+"""The reference: five objectives for a variational autoencoder, every gradient derived by hand.
+
+Symbols
+    B images · K posterior samples an image · D pixels · Z latents · M principal coordinates · P parameters
+    x (B, D) images in [0, 1]           x̂ = x_hat (K, B, D) reconstructions, l = logits with x̂ = sigmoid(l) or x̂ = l
+    mean, log_std (B, Z)                q(z|x) = N(mean, diag std²); always log std, never log variance
+    eps (K, B, Z)                       noise, an argument of every forward pass: z = mean + std·eps
+    err (K, B)                          ‖x − x̂‖², summed over an image's pixels
+    log_px, log_pz, log_qz (K, B)       log p(x|z), log p(z), log q(z|x)
+    log_w = log_px + log_pz − log_qz    the log importance weight; w̃ = softmax over K
+    kl (B,)                             KL(q(z|x)‖p(z)), p(z) = N(0, I); its mean is the rate
+    λ = lam, κ = kappa, C, C_ma         GECO's multiplier, tolerance, constraint and its moving average
+    θ = theta (P,)                      all parameters; the weights are views of it, and so are the gradient's
+
+Signs and conventions
+    Every loss is minimised. Units are nats, and squared error per image. A gradient is `d_` + the name of its quantity.
+    `x` is followed by `x_backward`, which reads as its mirror image. The array namespace `xp` is the first argument:
+    NumPy, CuPy, or autograd's, which the tests differentiate. Forward passes are pure; backward passes write into the
+    flat gradient.
+
+Reading order
+    densities → mlp → vae → objectives → adam → train → metrics → linear.
+    Who stops after objectives has seen all the science.
+"""

@@ -1,0 +1,237 @@
+"""The command line, end to end: what a run leaves behind, and one clear sentence for everything that is wrong."""
+
+import csv
+import json
+import math
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import run
+from data import DATASETS
+from ref.objectives import METHODS
+
+ROOT = Path(run.__file__).parent
+QUICK = ["--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
+KEYS = {
+    *(
+        "method",
+        "data",
+        "backend",
+        "seed",
+        "epochs",
+        "steps",
+        "rate",
+        "distortion",
+        "distortion_at_mean",
+        "elbo",
+        "nll",
+    ),
+    *("nll_standard_error", "active_units", "lambda", "constraint_ma", "kappa", "seconds"),
+}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Every test runs in a folder of its own and finds no data sets but the embedded one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAMING_VAES_DATA", str(tmp_path / "no-data"))
+
+
+def summary_of(*options: str, out="out") -> dict:
+    assert run.main([*QUICK, "--out", out, *options]) == 0
+    return json.loads(Path(out, "summary.json").read_text())
+
+
+def refusal(capsys, *options: str) -> str:
+    """The one sentence on stderr of a command that must fail with status 2 and write nothing."""
+    before = sorted(Path().rglob("*"))
+    assert run.main(list(options)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and captured.err.startswith("run.py: ")
+    assert sorted(Path().rglob("*")) == before
+    return captured.err
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_of_every_method_leaves_everything_behind(method, capsys):
+    summary = summary_of("--method", method)
+    assert set(summary) >= KEYS and summary["method"] == method and summary["data"] == "digits"
+    assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
+    constrained = METHODS[method].constraint is not None
+    assert all((summary[key] is not None) == constrained for key in ("lambda", "constraint_ma", "kappa", "constraint"))
+    assert sorted(p.name for p in Path("out").iterdir()) == sorted(run.FILES)
+    with open("out/metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "11"), ("2", "22")]
+    assert tuple(rows[0]) == run.COLUMNS and float(rows[0]["seconds"]) > 0 and (rows[0]["lambda"] != "") == constrained
+    config = json.loads(Path("out/config.json").read_text())
+    assert config["command"][:3] == ["run.py", "--epochs", "2"] and config["versions"]["numpy"] == np.__version__
+    assert config["options"]["method"] == method and config["options"]["samples"] == METHODS[method].samples
+    with np.load("out/checkpoint.npz", allow_pickle=False) as checkpoint:
+        assert int(checkpoint["step"]) == 22 and json.loads(str(checkpoint["config"])) == config
+        assert checkpoint["theta"].shape == checkpoint["m"].shape == checkpoint["v"].shape
+        assert ("log_lambda" in checkpoint) == constrained
+    for name, tiles in (("reconstructions", (10, 3)), ("samples", (10, 10))):
+        picture = Image.open(f"out/{name}.png")
+        assert picture.size == tuple(n * 50 + 2 for n in tiles) and len(picture.getcolors()) > 10
+    assert Image.open("out/curves.png").size[0] > 600
+    out = capsys.readouterr().out
+    assert method in out and f"{summary['rate']:.2f}" in out and "out/" in out
+
+
+def test_the_originals_are_the_first_row_of_the_reconstructions():
+    summary_of()
+    picture = np.asarray(Image.open("out/reconstructions.png"))
+    digits = DATASETS["digits"](Path(), False).test
+    assert (picture[2 + 3 : 2 + 48 : 6, 2 + 3 : 2 + 48 : 6] == digits[0].reshape(8, 8)).all()
+
+
+def test_the_same_seed_gives_the_same_weights_and_figures():
+    runs = [summary_of("--seed", seed, out=out) for seed, out in (("5", "a"), ("5", "b"), ("6", "c"))]
+    theta = [np.load(f"{out}/checkpoint.npz")["theta"] for out in "abc"]
+    assert (theta[0] == theta[1]).all() and (theta[0] != theta[2]).any()
+    assert {**runs[0], "seconds": 0} == {**runs[1], "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--method", "vae", "--samples", "3"],
+        ["--method", "iwae", "--likelihood", "bernoulli", "--binarize", "dynamic"],
+        ["--method", "vae", "--likelihood", "bernoulli", "--binarize", "static"],
+        ["--method", "vae", "--likelihood", "bernoulli", "--binarize", "none"],
+        ["--method", "geco", "--multiplier", "plain", "--multiplier-rate", "0.01"],
+        ["--hidden", "none"],
+        ["--hidden", "none", "--output", "sigmoid"],
+        ["--output", "sigmoid", "--activation", "tanh", "--schedule", "constant"],
+        ["--precision", "float64", "--batch-size", "1498"],
+        ["--variance", "0.1", "--lr", "1e-4"],
+    ],
+    ids=" ".join,
+)
+def test_every_option_runs(options):
+    summary_of(*options)
+
+
+def test_static_binarization_trains_on_black_and_white_and_dynamic_on_grey_as_probability():
+    static = summary_of("--method", "vae", "--likelihood", "bernoulli", "--binarize", "static", out="s")
+    dynamic = summary_of("--method", "vae", "--likelihood", "bernoulli", "--binarize", "dynamic", out="d")
+    assert static["nll"] != dynamic["nll"]
+    for out in "sd":
+        first = np.asarray(Image.open(f"{out}/reconstructions.png"))[:52]
+        assert set(np.unique(first)) == {0, 255}
+
+
+def test_own_pictures_and_arrays_bring_a_kappa_of_their_own():
+    rng = np.random.default_rng(0)
+    Path("pictures").mkdir()
+    for i in range(30):
+        Image.fromarray(rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)).save(f"pictures/{i}.png")
+    images = rng.uniform(size=(40, 5, 4)).astype(np.float32)
+    np.savez("mine.npz", train=images[:30], test=images[30:])
+    for options in (["--data", "pictures", "--size", "6"], ["--data", "mine.npz"]):
+        assert run.main([*QUICK, *options, "--batch-size", "8"]) == 0
+    summary = json.loads(Path("runs/mine-geco-0/summary.json").read_text())
+    assert summary["kappa"] ** 2 == pytest.approx(0.3 * images[:30].reshape(30, -1).var(axis=0).sum(), rel=0.01)
+    assert Path("runs/pictures-geco-0/samples.png").exists()
+
+
+def test_an_existing_run_is_kept_unless_forced(capsys):
+    summary_of()
+    before = {p: p.read_bytes() for p in Path("out").iterdir()}
+    assert run.main([*QUICK, "--out", "out", "--seed", "1"]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in Path("out").iterdir()} == before
+    assert summary_of("--seed", "1", "--force")["seed"] == 1
+
+
+def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
+    Path("file").write_text("in the way")
+    assert "file/run cannot be written" in refusal(capsys, *QUICK, "--out", "file/run")
+    if os.geteuid() != 0:  # root may write anywhere
+        Path("locked").mkdir()
+        Path("locked").chmod(stat.S_IRUSR | stat.S_IXUSR)
+        assert "cannot be written" in refusal(capsys, *QUICK, "--out", "locked/run")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--method", "gecko"], "gecko.*vae.*geco-iwae"),
+        (["--data", "mnits"], "mnits.*digits, mnist, cifar10"),
+        (["--backend", "torch"], "torch.*numpy.*cupy"),
+        (["--beta", "2"], "--beta is not used by --method geco .it takes: --kappa, --multiplier, --multiplier-rate"),
+        (["--method", "vae", "--kappa", "4"], "--kappa is not used by --method vae .it takes: none"),
+        (["--method", "beta-vae", "--multiplier", "plain"], "--multiplier is not used by --method beta-vae"),
+        (["--kappa", "-1"], "'-1' is not a finite number above 0"),
+        (["--kappa", "nan"], "'nan' is not a finite number"),
+        (["--lr", "inf"], "'inf' is not a finite number"),
+        (["--epochs", "0"], "'0' is not an integer above 0"),
+        (["--epochs", "1.5"], "'1.5' is not an integer"),
+        (["--latent", "many"], "'many' is not an integer"),
+        (["--seed", "-1"], "'-1' is not an integer at least 0"),
+        (["--hidden", "0"], "'0' is not a list of layer sizes"),
+        (["--hidden", "512,"], "'512,' is not a list of layer sizes"),
+        (["--batch-size", "5000"], "5000 is more than the 1498 training images"),
+        (["--latent", "65", "--hidden", "8"], "--latent 65 is more than the 64"),
+        (["--likelihood", "bernoulli"], "--binarize dynamic or static"),
+        (["--likelihood", "bernoulli", "--variance", "1"], "--variance is not used by --likelihood bernoulli"),
+        (["--likelihood", "bernoulli", "--output", "linear"], "--output linear is not used by --likelihood bernoulli"),
+        (["--size", "8"], "--size"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_bad_options_get_one_sentence(options, sentence, capsys):
+    message = refusal(capsys, *options)
+    assert re.search(sentence, message), message
+
+
+def test_bad_data_get_one_sentence_that_names_the_file(capsys):
+    Path("empty").mkdir()
+    assert "empty" in refusal(capsys, "--data", "empty")
+    np.savez("wrong.npz", a=np.zeros(3))
+    assert "wrong.npz" in refusal(capsys, "--data", "wrong.npz")
+
+
+def test_cupy_without_a_gpu_says_what_to_install(capsys):
+    try:
+        import cupy
+
+        if cupy.cuda.is_available():
+            pytest.skip("there is a GPU")
+    except ImportError:
+        pass
+    assert "cupy" in refusal(capsys, "--backend", "cupy")
+
+
+def test_an_unreachable_kappa_ends_cleanly_with_one_warning(capsys):
+    summary = summary_of("--kappa", "0.01", "--epochs", "4")
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "constraint is not met" in error and "κ² = 0.0001" in error
+    assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
+
+
+def test_numbers_that_stop_being_finite_stop_the_run_and_keep_the_last_checkpoint(capsys):
+    status = run.main([*QUICK, "--out", "out", "--lr", "1e30", "--precision", "float64", "--epochs", "50"])
+    error = capsys.readouterr().err
+    assert status == 1 and error.count("\n") == 1 and "step" in error and "λ" in error and "--lr" in error
+    assert not Path("out/summary.json").exists()
+
+
+def test_the_command_itself_is_quiet_and_fails_without_a_traceback():
+    command = [sys.executable, str(ROOT / "run.py")]
+    good = subprocess.run([*command, *QUICK, "--method", "vae"], capture_output=True, text=True, timeout=120)
+    assert good.returncode == 0 and good.stderr == "" and good.stdout.count("\n") == 3
+    bad = subprocess.run([*command, "--method", "gecko"], capture_output=True, text=True, timeout=120)
+    assert bad.returncode == 2 and bad.stdout == "" and bad.stderr.count("\n") == 1
+    help_text = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=120).stdout
+    assert all(name in help_text for name in (*METHODS, *DATASETS, "--beta", "--kappa", "--multiplier"))
