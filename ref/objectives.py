@@ -19,6 +19,7 @@ def vae(xp, terms):
 
 
 def vae_backward(xp, terms):
+    """d_kl = 1/B,  d_log_px = −1/(K·B)"""
     return beta_vae_backward(xp, terms, beta=1.0)
 
 
@@ -28,6 +29,7 @@ def beta_vae(xp, terms, beta):
 
 
 def beta_vae_backward(xp, terms, beta):
+    """d_kl = β/B,  d_log_px = −1/(K·B)"""
     return Terms(
         kl=beta * uniform(xp, terms.kl),
         log_px=-uniform(xp, terms.log_px),
@@ -45,6 +47,7 @@ def geco(xp, terms, lam, kappa):
 
 
 def geco_backward(xp, terms, lam, kappa):
+    """d_kl = 1/B,  d_err = λ/(K·B): θ sees Ĉ's gradient alone, whatever moves λ"""
     return Terms(
         kl=uniform(xp, terms.kl),
         err=lam * uniform(xp, terms.err),

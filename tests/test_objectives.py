@@ -104,6 +104,7 @@ def test_losses_are_pure():
 @given(log_lam=st.floats(-8, 8), c_ma=finite, kappa=st.floats(0.1, 10))
 def test_lambda_rises_exactly_while_the_moving_average_is_positive(rule, log_lam, c_ma, kappa):
     update, rate = ob.MULTIPLIERS[rule]
+    log_lam += np.log(ob.initial_multiplier(kappa))
     change = update(np, log_lam, c_ma, kappa, rate) - log_lam
     if abs(c_ma) > 1e-9 * kappa**2:
         assert np.sign(change) == np.sign(c_ma)
@@ -112,8 +113,11 @@ def test_lambda_rises_exactly_while_the_moving_average_is_positive(rule, log_lam
 
 @given(c_ma=finite, kappa=st.floats(0.1, 10), units=st.floats(0.01, 255))
 def test_the_relative_rule_does_not_see_the_units_of_the_pixels(c_ma, kappa, units):
-    ours = ob.relative_multiplier(np, 0.0, c_ma, kappa, 1e-3)
-    assert ob.relative_multiplier(np, 0.0, c_ma * units**2, kappa * units, 1e-3) == pytest.approx(ours, rel=1e-9)
+    moved = []
+    for unit in (1.0, units):
+        start = np.log(ob.initial_multiplier(kappa * unit))
+        moved.append(ob.relative_multiplier(np, start, c_ma * unit**2, kappa * unit, 1e-3) - start)
+    assert moved[0] == pytest.approx(moved[1], rel=1e-9, abs=1e-12)
 
 
 def test_the_multiplier_stops_at_its_guard():

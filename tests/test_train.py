@@ -13,7 +13,7 @@ from ref.objectives import METHODS
 from ref.train import NonFiniteError, Plan, initial_state, initial_theta, make_step, train
 from tests.small import NUMPY, model_of, reader
 
-CONSTANTS = {"beta": 0.37, "kappa": 0.7}
+CONSTANTS, LAMBDA_0 = {"beta": 0.37, "kappa": 0.7}, 20.0
 RNG = np.random.default_rng(0)
 IMAGES = 1 / (1 + np.exp(-3 * RNG.normal(size=(23, 2)) @ RNG.normal(size=(2, 7))))  # two factors of variation
 
@@ -23,7 +23,7 @@ def setup(method="geco", backend=NUMPY, seed=0, epochs=3, images=IMAGES, samples
     noise = backend.noise(seed)
     theta = initial_theta(backend, model, noise, 0.0)
     row = METHODS[method]
-    state = initial_state(backend, theta, noise, len(images), 1.0 if row.constraint else None)
+    state = initial_state(backend, theta, noise, len(images), LAMBDA_0 if row.constraint else None)
     plan = Plan(
         epochs, 5, len(images) // 5, samples, 1e-2, True, "relative", 1e-2, {k: CONSTANTS[k] for k in row.options}
     )
@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_lowers_its_distortion(method):
     _, reports = trained(method, epochs=200, samples=5)
-    assert reports[-1]["distortion"] < 0.8 * reports[0]["distortion"]
+    assert reports[-1]["distortion"] < 0.9 * reports[0]["distortion"]
 
 
 def test_the_first_step_of_adam_moves_every_weight_by_the_learning_rate_against_its_gradient():
@@ -165,8 +165,9 @@ def test_geco_uses_lambda_before_it_moves_it_and_c_ma_for_the_move():
     step = step_of(state)
     step()
     first = float(state["constraint_ma"])
-    assert float(state["totals"][0]) == pytest.approx(float(state["totals"][1]) + 1.0 * first)  # KL + λ₀·Ĉ, λ₀ = 1
-    assert float(state["log_lambda"]) == pytest.approx(np.clip(1e-2 * first / 0.49, -5e-4, 5e-4))
+    assert float(state["totals"][0]) == pytest.approx(float(state["totals"][1]) + LAMBDA_0 * first)  # KL + λ₀·Ĉ
+    moved = float(state["log_lambda"]) - math.log(LAMBDA_0)
+    assert moved == pytest.approx(np.clip(1e-2 * first / 0.49, -5e-4, 5e-4))
 
 
 @pytest.mark.parametrize("method", METHODS)
