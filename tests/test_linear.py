@@ -154,3 +154,27 @@ def test_evaluation_changes_nothing_and_repeats_itself(geco_trained):
     before = {name: array.copy() for name, array in state.items()}
     assert judged(model, state["theta"], 3) == judged(model, state["theta"], 3)
     assert all((state[name] == before[name]).all() for name in state)
+
+
+def short_run(method: str, options: dict, samples: int, lam: float | None) -> tuple[dict, dict]:
+    """A small non-linear network on the Gaussian images: the last report and the figures."""
+    noise, model = NUMPY.noise(0), linear_model(hidden=(16,))
+    state = initial_state(NUMPY, initial_theta(NUMPY, model, noise, model.center), noise, len(IMAGES), lam)
+    plan = Plan(60, 100, 40, samples, 5e-3, True, "relative", 2e-3, options)
+    *_, last = train(NUMPY, make_step(NUMPY, model, METHODS[method], plan, reader(IMAGES), state), state, plan)
+    constraint = METHODS[method].constraint
+    judge = (lambda xp, terms: constraint(xp, terms, **options)) if constraint else None
+    return last, judged(model, state["theta"], samples=samples, constraint=judge)
+
+
+def test_geco_lands_on_the_curve_of_the_beta_vae():
+    last, geco = short_run("geco", {"kappa": 1.0}, 1, 3.0)
+    _, beta_vae = short_run("beta-vae", {"beta": 1 / last["lambda"]}, 1, None)
+    assert geco["constraint"] == pytest.approx(0, abs=0.03)
+    assert beta_vae["rate"] == pytest.approx(geco["rate"], rel=0.02)
+    assert beta_vae["distortion"] == pytest.approx(geco["distortion"], rel=0.03)
+
+
+def test_geco_iwae_meets_its_constraint():
+    _, figures = short_run("geco-iwae", {"kappa": 1.0}, 5, 3.0)
+    assert figures["constraint"] == pytest.approx(0, abs=0.05)
