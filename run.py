@@ -119,7 +119,10 @@ def parser() -> Parser:
             f"--{name}", type=number(float, 0), help=f"{about} ({'by data set' if default is None else default})"
         )
     p.add_argument(
-        "--samples", type=number(int, 0), metavar="K", help="posterior samples per image in training (by method)"
+        "--samples",
+        type=number(int, 0),
+        metavar="K",
+        help="posterior samples per image in training; vae, beta-vae and geco average over them (by method)",
     )
     p.add_argument(
         "--likelihood",
@@ -357,6 +360,7 @@ def draw_curves(path: Path, history: list[dict], kappa: float | None) -> None:
         axes.plot([r["step"] for r in history], [r[key] for r in history])
         axes.set(xlabel="step", title=label)
         axes.title.set_fontsize(10)
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(alpha=0.3)
         if kappa is not None and key in ("distortion", "constraint_ma"):
             level = kappa**2 if key == "distortion" else 0
@@ -406,11 +410,11 @@ def warn(args: argparse.Namespace, summary: dict, rows: list[dict]) -> None:
     excess, tolerance = summary["constraint_ma"], args.kappa**2
     if excess <= 0.05 * tolerance:
         return
-    best = min(row["distortion"] for row in rows)
+    best = min(tolerance + excess, *(row["distortion"] for row in rows))
     guard = f"; λ = {summary['lambda']:.3g} is at its guard" if at_guard(args.kappa, summary["lambda"]) else ""
     print(
         f"run.py: the constraint is not met: squared error {tolerance + excess:.4g} at the end of training, "
-        f"κ² = {tolerance:.4g}, too much by {excess:.4g}; the best epoch reached {best:.4g}{guard}; "
+        f"κ² = {tolerance:.4g}, too much by {excess:.4g}; the best so far was {best:.4g}{guard}; "
         f"allow --kappa {math.sqrt(best) * 1.01:.3g}, or give the run more --epochs, --latent or --hidden",
         file=sys.stderr,
     )
