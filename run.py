@@ -172,7 +172,6 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
         defaults["variance"] = 0.5
     if method.constraint:
         defaults["multiplier"] = args.multiplier or "relative"
-        defaults["multiplier_rate"] = MULTIPLIERS[defaults["multiplier"]][1]
     if defaults["kappa"] is None:
         sample = data.train[:10_000] / white(data.train)
         defaults["kappa"] = round(math.sqrt(OWN_KAPPA * float(np.sum(np.var(sample, axis=0)))), 3)
@@ -184,6 +183,8 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     for name, default in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, default)
+    if method.constraint and args.multiplier_rate is None:
+        args.multiplier_rate = MULTIPLIERS[args.multiplier][1](args.epochs * max(images // args.batch_size, 1))
     if args.batch_size > images:
         raise UsageError(
             f"--batch-size {args.batch_size} is more than the {images} training images; choose a smaller one"
@@ -405,19 +406,18 @@ def summarize(args, data, backend, model, state: dict, read, rows: list[dict]) -
     }
 
 
-def warn(args: argparse.Namespace, summary: dict, rows: list[dict]) -> None:
-    """One sentence on stderr if training ended with the constraint violated by more than a twentieth of κ²."""
-    excess, tolerance = summary["constraint_ma"], args.kappa**2
-    if excess <= 0.05 * tolerance:
-        return
-    best = min(tolerance + excess, *(row["distortion"] for row in rows))
-    guard = f"; λ = {summary['lambda']:.3g} is at its guard" if at_guard(args.kappa, summary["lambda"]) else ""
-    print(
-        f"run.py: the constraint is not met: squared error {tolerance + excess:.4g} at the end of training, "
-        f"κ² = {tolerance:.4g}, too much by {excess:.4g}; the best so far was {best:.4g}{guard}; "
-        f"allow --kappa {math.sqrt(best) * 1.01:.3g}, or give the run more --epochs, --latent or --hidden",
-        file=sys.stderr,
-    )
+def warn(args: argparse.Namespace, summary: dict, rows: list[dict]) -> str | None:
+    """The sentence that a run deserves if it missed κ² by more than a twentieth of it, or if λ ended at its guard."""
+    excess, tolerance, lam = summary["constraint_ma"], args.kappa**2, summary["lambda"]
+    guard = f"; λ = {lam:.3g} is at its guard" if at_guard(args.kappa, lam) else ""
+    if excess > 0.05 * tolerance:
+        best = min(tolerance + excess, *(row["distortion"] for row in rows))
+        return (
+            f"the constraint is not met: squared error {tolerance + excess:.4g} at the end of training, "
+            f"κ² = {tolerance:.4g}, too much by {excess:.4g}; the best so far was {best:.4g}{guard}; "
+            f"allow --kappa {math.sqrt(best) * 1.01:.3g}, or give the run more --epochs, --latent or --hidden"
+        )
+    return f"the constraint does not bind{guard}; lower --kappa {args.kappa:g}" if guard else None
 
 
 def at_guard(kappa: float, lam: float) -> bool:
@@ -471,8 +471,8 @@ def run(argv: list[str] | None) -> None:
     read_test = reader(backend, data.test, dynamic)
     summary = summarize(args, data, backend, model, state, read_test, rows)
     write_json(args.out / "summary.json", summary)
-    if METHODS[args.method].constraint:
-        warn(args, summary, rows)
+    if METHODS[args.method].constraint and (warning := warn(args, summary, rows)):
+        print(f"run.py: {warning}", file=sys.stderr)
     draw_pictures(args.out, backend, model, state["theta"], read_test, data.shape, min(10, len(data.test)))
     draw_curves(args.out / "curves.png", history, summary["kappa"])
     print(table(summary, data.test.shape[1]))

@@ -102,18 +102,19 @@ def mlp_backward(xp, d_out, params: dict, activation: str, cache, d_params: dict
     return d_h if input_gradient else None
 
 
-def gated_linear(xp, x, weights, shift, log_gate):
-    """shift + (x·weights)·exp(log_gate), elementwise: a linear path that an MLP beside it shifts and scales.
+def gated_linear(xp, x, weights, shift, gate_logit):
+    """shift + gate·(x·weights), gate = 2·sigmoid(gate_logit): a linear path that an MLP beside it shifts and scales.
 
+    The gate is 1 where the MLP is silent, and bounded, so a rare input cannot blow it up.
     (N, in), (in, out), (N, out), (N, out) -> (N, out) and the cache: x·weights and the gate.
     """
-    linear, gate = xp.matmul(x, weights), xp.exp(log_gate)
-    return shift + linear * gate, (linear, gate)
+    linear, gate = xp.matmul(x, weights), 2 * sigmoid(xp, gate_logit)
+    return shift + gate * linear, (linear, gate)
 
 
 def gated_linear_backward(xp, d_out, x, weights, cache, d_weights):
-    """d_x, d_shift, d_log_gate; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
+    """d_x, d_shift, d_gate_logit; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
     linear, gate = cache
     d_linear = d_out * gate
     xp.matmul(x.T, d_linear, out=d_weights)  # (in, N) @ (N, out)
-    return xp.matmul(d_linear, weights.T), d_out, d_linear * linear
+    return xp.matmul(d_linear, weights.T), d_out, d_linear * linear * (1 - 0.5 * gate)

@@ -142,7 +142,6 @@ def plain_multiplier(xp, log_lam, c_ma, kappa, rate):
     return log_lam + rate * c_ma
 
 
-FASTEST = 5e-4  # |Δ log λ| of a step at most: λ moves by a quarter in the time of an MNIST epoch
 GUARD = 1e6  # λ stays within this factor of where it starts
 
 
@@ -152,15 +151,18 @@ def initial_multiplier(kappa: float) -> float:
 
 
 def relative_multiplier(xp, log_lam, c_ma, kappa, rate):
-    """log λ ← log λ + clip(η·C_ma/κ², ±5e-4), the same direction as the plain rule.
+    """log λ ← log λ + η·clip(C_ma/κ², −¼, ¼), the same direction as the plain rule.
 
     Relative, so it does not see the units of the pixels; bounded, so λ cannot run away while the network is young; and
     guarded.
     """
-    moved = log_lam + xp.clip(rate * c_ma / kappa**2, -FASTEST, FASTEST)
+    moved = log_lam + rate * xp.clip(c_ma / kappa**2, -0.25, 0.25)
     start = math.log(initial_multiplier(kappa))
     return xp.clip(moved, start - math.log(GUARD), start + math.log(GUARD))
 
 
-# Name: the rule and its default rate η.
-MULTIPLIERS = {"relative": (relative_multiplier, 2e-3), "plain": (plain_multiplier, 1e-3)}
+# Name: the rule, and its rate η by the steps of the run: in any run the relative rule can move λ by e^3.5 = 33.
+MULTIPLIERS = {
+    "relative": (relative_multiplier, lambda steps: min(14 / steps, 0.01)),
+    "plain": (plain_multiplier, lambda steps: 1e-3),
+}

@@ -71,8 +71,8 @@ def encode_backward(xp, model: Model, params, cache, d_mean, d_log_std, d_params
     (cache, u, path), p, d_p = cache, params["encoder"], d_params["encoder"]
     d_out = [d_mean, d_log_std]
     if path is not None:
-        _, _, d_log_gate = nn.gated_linear_backward(xp, d_mean, u, p["linear"], path, d_p["linear"])
-        d_out.append(d_log_gate)
+        _, _, d_gate = nn.gated_linear_backward(xp, d_mean, u, p["linear"], path, d_p["linear"])
+        d_out.append(d_gate)
     nn.mlp_backward(xp, xp.concatenate(d_out, axis=1), p, model.activation, cache, d_p, input_gradient=False)
 
 

@@ -74,11 +74,11 @@ PAIRS = {
 }
 
 
-def gated_linear_gradients(xp, d, x, weights, shift, log_gate):
+def gated_linear_gradients(xp, d, x, weights, shift, gate_logit):
     d_weights = np.full_like(weights, np.nan)
-    _, cache = nn.gated_linear(xp, x, weights, shift, log_gate)
-    d_x, d_shift, d_log_gate = nn.gated_linear_backward(xp, d, x, weights, cache, d_weights)
-    return d_x, d_weights, d_shift, d_log_gate
+    _, cache = nn.gated_linear(xp, x, weights, shift, gate_logit)
+    d_x, d_shift, d_gate = nn.gated_linear_backward(xp, d, x, weights, cache, d_weights)
+    return d_x, d_weights, d_shift, d_gate
 
 
 @pytest.mark.parametrize("pair", PAIRS)

@@ -103,12 +103,12 @@ def test_losses_are_pure():
 @pytest.mark.parametrize("rule", ob.MULTIPLIERS)
 @given(log_lam=st.floats(-8, 8), c_ma=finite, kappa=st.floats(0.1, 10))
 def test_lambda_rises_exactly_while_the_moving_average_is_positive(rule, log_lam, c_ma, kappa):
-    update, rate = ob.MULTIPLIERS[rule]
+    update, rate = ob.MULTIPLIERS[rule][0], ob.MULTIPLIERS[rule][1](10_000)
     log_lam += np.log(ob.initial_multiplier(kappa))
     change = update(np, log_lam, c_ma, kappa, rate) - log_lam
     if abs(c_ma) > 1e-9 * kappa**2:
         assert np.sign(change) == np.sign(c_ma)
-    assert rule == "plain" or abs(change) <= ob.FASTEST * (1 + 1e-9)
+    assert rule == "plain" or abs(change) <= 0.25 * rate * (1 + 1e-9)
 
 
 @given(c_ma=finite, kappa=st.floats(0.1, 10), units=st.floats(0.01, 255))
@@ -123,7 +123,7 @@ def test_the_relative_rule_does_not_see_the_units_of_the_pixels(c_ma, kappa, uni
 def test_the_multiplier_stops_at_its_guard():
     start = np.log(ob.initial_multiplier(2.0))
     log_lam = start
-    for _ in range(40_000):
+    for _ in range(100):
         log_lam = ob.relative_multiplier(np, log_lam, 1e9, 2.0, 1.0)
     assert log_lam - start == pytest.approx(np.log(ob.GUARD))
 

@@ -220,6 +220,17 @@ def test_an_unreachable_kappa_ends_cleanly_with_one_warning(capsys):
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
 
 
+def test_a_multiplier_at_its_guard_is_reported_on_either_side():
+    args = run.parser().parse_args(["--kappa", "2"])
+    rows, start = [{"distortion": 9.0}], run.initial_multiplier(2.0)
+    for lam, excess, sentence in (
+        (start * run.GUARD, 5.0, r"not met.*9.*too much by 5.*guard"),
+        (start / run.GUARD, -1.0, r"does not bind.*guard.*--kappa 2"),
+    ):
+        assert re.search(sentence, run.warn(args, {"constraint_ma": excess, "lambda": lam}, rows))
+    assert run.warn(args, {"constraint_ma": 0.1, "lambda": start}, rows) is None
+
+
 def test_numbers_that_stop_being_finite_stop_the_run_and_keep_the_last_checkpoint(capsys):
     status = run.main([*QUICK, "--out", "out", "--lr", "1e30", "--precision", "float64", "--epochs", "50"])
     error = capsys.readouterr().err
