@@ -46,11 +46,12 @@ EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs ar
 DEFAULTS = {
     "digits": {"kappa": 1.0, "epochs": 150, "latent": 32, "output": "linear", "lr": 1e-3, "nll_samples": 500}
     | {"hidden": (128, 64)},
-    "mnist": {"kappa": 4.0, "epochs": 30, "latent": 200, "output": "sigmoid", "lr": 2e-3, "nll_samples": 100},
+    "mnist": {"kappa": 4.0, "epochs": 30, "latent": 200, "output": "sigmoid", "lr": 2e-3, "nll_samples": 100}
+    | {"weight_decay": 0.1},
     "cifar10": {"kappa": 3.394, "epochs": 20, "latent": 384, "output": "linear", "lr": 1e-3, "nll_samples": 20},
 }
 OWN = {"kappa": None, "epochs": 30, "latent": 64, "output": "linear", "lr": 1e-3, "nll_samples": 100}
-COMMON = {"hidden": (512, 256), "batch_size": 128, "binarize": "none"}
+COMMON = {"hidden": (512, 256), "batch_size": 128, "binarize": "none", "weight_decay": 0.0}
 OWN_KAPPA = 0.3  # of the images' variance stays unexplained by default, as on MNIST
 
 
@@ -148,6 +149,7 @@ def parser() -> Parser:
     p.add_argument("--epochs", type=number(int, 0), help="(by data set)")
     p.add_argument("--batch-size", type=number(int, 0), help="(by data set)")
     p.add_argument("--lr", type=number(float, 0), help="Adam's learning rate (by data set)")
+    p.add_argument("--weight-decay", type=number(float, 0, inclusive=True), help="Adam's, decoupled (by data set)")
     p.add_argument("--schedule", choices=("cosine", "constant"), default="cosine", help="of the learning rate (cosine)")
     p.add_argument(
         "--nll-samples", type=number(int, 0), help="samples per image of the NLL; 5000 in publications (by data set)"
@@ -312,6 +314,7 @@ def fit(args: argparse.Namespace, backend, model, state: dict, read, config: dic
         samples=args.samples,
         lr=args.lr,
         cosine=args.schedule == "cosine",
+        weight_decay=args.weight_decay,
         multiplier=args.multiplier or "relative",
         multiplier_rate=args.multiplier_rate or 0.0,
         options={name: getattr(args, name) for name in method.options},

@@ -29,6 +29,7 @@ class Plan(NamedTuple):
     multiplier: str  # a name in objectives.MULTIPLIERS
     multiplier_rate: float  # η
     options: dict  # what the method's loss takes: beta or kappa
+    weight_decay: float
     adam: tuple[float, float, float] = (0.9, 0.999, 1e-8)  # β₁, β₂, ε
 
 
@@ -86,7 +87,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         rate = learning_rate(xp, t, plan.lr, plan.epochs * plan.steps_per_epoch, plan.cosine)
         scalars = [rate, -xp.expm1((t + 1) * math.log(beta1)), -xp.expm1((t + 1) * math.log(beta2))]
         scalars = [s.astype(backend.dtype) for s in scalars]
-        update(state["theta"], state["m"], state["v"], grad, *scalars, beta1, beta2, epsilon)
+        update(state["theta"], state["m"], state["v"], grad, *scalars, plan.weight_decay, beta1, beta2, epsilon)
         if method.constraint:
             c_hat = method.constraint(xp, terms, **plan.options)
             c_ma = moving_average(xp, state["constraint_ma"], c_hat, t == 0)

@@ -59,7 +59,7 @@ def geco_trained():
     noise = NUMPY.noise(0)
     theta = initial_theta(NUMPY, model, noise, model.center)
     state = initial_state(NUMPY, theta, noise, len(IMAGES), 1.0)
-    plan = Plan(120, 100, 40, 1, 1e-2, True, "relative", 4e-3, {"kappa": math.sqrt(distortion)})
+    plan = Plan(120, 100, 40, 1, 1e-2, True, "relative", 4e-3, {"kappa": math.sqrt(distortion)}, 0.0)
     *_, last = train(NUMPY, make_step(NUMPY, model, METHODS["geco"], plan, reader(IMAGES), state), state, plan)
     return model, state, last
 
@@ -160,7 +160,7 @@ def short_run(method: str, options: dict, samples: int, lam: float | None) -> tu
     """A small non-linear network on the Gaussian images: the last report and the figures."""
     noise, model = NUMPY.noise(0), linear_model(hidden=(16,))
     state = initial_state(NUMPY, initial_theta(NUMPY, model, noise, model.center), noise, len(IMAGES), lam)
-    plan = Plan(60, 100, 40, samples, 5e-3, True, "relative", 2e-3, options)
+    plan = Plan(60, 100, 40, samples, 5e-3, True, "relative", 2e-3, options, 0.0)
     *_, last = train(NUMPY, make_step(NUMPY, model, METHODS[method], plan, reader(IMAGES), state), state, plan)
     constraint = METHODS[method].constraint
     judge = (lambda xp, terms: constraint(xp, terms, **options)) if constraint else None

@@ -48,8 +48,8 @@ def test_adam_is_the_algorithm_of_the_paper():
     for t in range(1, 8):
         grad = rng.normal(size=6)
         m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
-        theta = theta - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-3)
-        adam(np, *ours, grad, 0.01, 1 - 0.9**t, 1 - 0.999**t, 0.9, 0.999, 1e-3)
+        theta = theta - 0.01 * ((m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-3) + 0.1 * theta)
+        adam(np, *ours, grad, 0.01, 1 - 0.9**t, 1 - 0.999**t, 0.1, 0.9, 0.999, 1e-3)
     np.testing.assert_allclose(ours[0], theta, rtol=1e-12)
     np.testing.assert_allclose(ours[1], m, rtol=1e-12)
     np.testing.assert_allclose(ours[2], v, rtol=1e-12)
