@@ -24,9 +24,8 @@ def setup(method="geco", backend=NUMPY, seed=0, epochs=3, images=IMAGES, samples
     theta = initial_theta(backend, model, noise, 0.0)
     row = METHODS[method]
     state = initial_state(backend, theta, noise, len(images), LAMBDA_0 if row.constraint else None)
-    plan = Plan(
-        epochs, 5, len(images) // 5, samples, 1e-2, True, "relative", 1e-2, {k: CONSTANTS[k] for k in row.options}
-    )
+    options = {name: CONSTANTS[name] for name in row.options}
+    plan = Plan(epochs, 5, len(images) // 5, samples, 1e-2, True, "relative", 1e-2, options, 0.0)
     return (
         plan,
         state,
