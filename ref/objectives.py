@@ -146,8 +146,8 @@ GUARD = 1e6  # λ stays within this factor of where it starts
 
 
 def initial_multiplier(kappa: float) -> float:
-    """λ₀ = d/(2κ²) with d = 32: what d Gaussian latents that share an error of κ² need. At κ = 4, the slides' λ = 1."""
-    return 16 / kappa**2
+    """λ₀ = d/(2κ²) with d = 16: what d Gaussian latents that share an error of κ² need."""
+    return 8 / kappa**2
 
 
 def relative_multiplier(xp, log_lam, c_ma, kappa, rate):
