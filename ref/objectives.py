@@ -161,8 +161,8 @@ def relative_multiplier(xp, log_lam, c_ma, kappa, rate):
     return xp.clip(moved, start - math.log(GUARD), start + math.log(GUARD))
 
 
-# Name: the rule, and its rate η by the steps of the run: in any run the relative rule can move λ by e^3.5 = 33.
+# Name: the rule, and its rate η by the steps of the run: in any run the relative rule can move λ by e^7.
 MULTIPLIERS = {
-    "relative": (relative_multiplier, lambda steps: min(14 / steps, 0.01)),
+    "relative": (relative_multiplier, lambda steps: min(28 / steps, 0.01)),
     "plain": (plain_multiplier, lambda steps: 1e-3),
 }
