@@ -38,16 +38,17 @@ FILES = (
     "curves.png",
 )
 COLUMNS = ("epoch", "step", "loss", "rate", "distortion", "constraint_ma", "lambda", "elbo", "seconds")
+MEANS = ("loss", "rate", "distortion", "elbo")
 METHOD_OPTIONS = {name: option for method in METHODS.values() for name, option in method.options.items()}
 MULTIPLIER_OPTIONS = ("multiplier", "multiplier-rate")
 EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs are compared on the same noise
 
 # What each data set brings, and what the user's own images do; κ² is a squared error per image.
 DEFAULTS = {
-    "digits": {"kappa": 1.0, "epochs": 150, "latent": 32, "output": "linear", "lr": 1e-3, "nll_samples": 500}
+    "digits": {"kappa": 1.2, "epochs": 100, "latent": 32, "output": "linear", "lr": 1e-3, "nll_samples": 500}
     | {"hidden": (128, 64)},
     "mnist": {"kappa": 4.0, "epochs": 30, "latent": 200, "output": "sigmoid", "lr": 2e-3, "nll_samples": 100}
-    | {"weight_decay": 0.1},
+    | {"weight_decay": 0.15},
     "cifar10": {"kappa": 3.394, "epochs": 20, "latent": 384, "output": "linear", "lr": 1e-3, "nll_samples": 20},
 }
 OWN = {"kappa": None, "epochs": 30, "latent": 64, "output": "linear", "lr": 1e-3, "nll_samples": 100}
@@ -72,9 +73,10 @@ def number(kind: type, low: float, inclusive: bool = False):
     def parse(text: str):
         try:
             value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or value < low or (value == low and not inclusive):
+            finite = math.isfinite(value)
+        except (ValueError, OverflowError):
+            value, finite = math.nan, False
+        if not finite or value < low or (value == low and not inclusive):
             bound = "at least" if inclusive else "above"
             raise argparse.ArgumentTypeError(
                 f"{text!r} is not {'an integer' if kind is int else 'a finite number'} {bound} {low}"
@@ -99,67 +101,60 @@ def layer_sizes(text: str) -> tuple[int, ...]:
 
 def parser() -> Parser:
     """The command line. Choices and the options of single methods come from the rows of METHODS."""
-    p = Parser(prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    methods = "; ".join(f"{name}: {method.about}" for name, method in METHODS.items())
-    p.add_argument("--method", choices=METHODS, default="geco", help=f"{methods} (geco)")
-    p.add_argument(
-        "--data",
-        default="digits",
-        metavar="NAME|PATH",
-        help=f"{', '.join(DATASETS)}, a folder of pictures or of IDX files, or an .npz with train and test (digits)",
+    p = Parser(
+        prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    p.add_argument("--data-dir", type=Path, help="where data sets are kept ($TAMING_VAES_DATA, else the user's cache)")
-    p.add_argument("--size", type=number(int, 0), help="scale a folder's pictures to SIZE×SIZE")
-    p.add_argument(
-        "--binarize",
-        choices=("none", "static", "dynamic"),
-        help="black-and-white pixels drawn once, or anew each time, with the grey as probability (none)",
-    )
-    for name, (default, about) in METHOD_OPTIONS.items():
-        p.add_argument(
-            f"--{name}", type=number(float, 0), help=f"{about} ({'by data set' if default is None else default})"
-        )
-    p.add_argument(
-        "--samples",
-        type=number(int, 0),
-        metavar="K",
-        help="posterior samples per image in training; vae, beta-vae and geco average over them (by method)",
-    )
-    p.add_argument(
-        "--likelihood",
-        choices=("gaussian", "bernoulli"),
-        default="gaussian",
-        help="p(x|z): in the loss, where the method has it, and in the reported ELBO and NLL (gaussian)",
-    )
-    p.add_argument("--variance", type=number(float, 0), help="σ² of the Gaussian likelihood (0.5)")
-    p.add_argument("--multiplier", choices=MULTIPLIERS, help="the rule of a constraint's λ (relative)")
-    p.add_argument("--multiplier-rate", type=number(float, 0), help="η of that rule (by rule)")
-    p.add_argument(
-        "--hidden",
-        type=layer_sizes,
-        help="the encoder's hidden layers, mirrored by the decoder: 512,256 or none (by data set)",
-    )
-    p.add_argument("--latent", type=number(int, 0), help="latents (by data set)")
-    p.add_argument("--activation", choices=ACTIVATIONS, default="silu", help="(silu)")
-    p.add_argument(
-        "--output",
-        choices=("sigmoid", "linear"),
-        help="x̂ = sigmoid(l), or x̂ = l in principal coordinates, starting at the best linear VAE (by data set)",
-    )
-    p.add_argument("--epochs", type=number(int, 0), help="(by data set)")
-    p.add_argument("--batch-size", type=number(int, 0), help="(by data set)")
-    p.add_argument("--lr", type=number(float, 0), help="Adam's learning rate (by data set)")
-    p.add_argument("--weight-decay", type=number(float, 0, inclusive=True), help="Adam's, decoupled (by data set)")
-    p.add_argument("--schedule", choices=("cosine", "constant"), default="cosine", help="of the learning rate (cosine)")
-    p.add_argument(
+    add_objective(p.add_argument_group("objective"))
+    add_data(p.add_argument_group("data"))
+    add_network_and_training(p.add_argument_group("network and training"))
+    g = p.add_argument_group("run")
+    g.add_argument(
         "--nll-samples", type=number(int, 0), help="samples per image of the NLL; 5000 in publications (by data set)"
     )
-    p.add_argument("--backend", choices=BACKENDS, default="numpy", help="(numpy)")
-    p.add_argument("--precision", choices=("float32", "float64"), default="float32", help="(float32)")
-    p.add_argument("--seed", type=number(int, 0, inclusive=True), default=0, help="(0)")
-    p.add_argument("--out", type=Path, help="where the run is written (runs/<data>-<method>-<seed>)")
-    p.add_argument("--force", action="store_true", help="overwrite the run that --out holds")
+    g.add_argument("--backend", choices=BACKENDS, default="numpy", help="(numpy)")
+    g.add_argument("--precision", choices=("float32", "float64"), default="float32", help="(float32)")
+    g.add_argument("--seed", type=number(int, 0, inclusive=True), default=0, help="(0)")
+    g.add_argument("--out", type=Path, help="where the run is written (runs/<data>-<method>-<seed>)")
+    g.add_argument("--force", action="store_true", help="overwrite the run that --out holds")
     return p
+
+
+def add_objective(g) -> None:
+    methods = "; ".join(f"{name}: {method.about}" for name, method in METHODS.items())
+    g.add_argument("--method", choices=METHODS, default="geco", help=f"{methods} (geco)")
+    for name, (default, about) in METHOD_OPTIONS.items():
+        shown = "by data set" if default is None else default
+        g.add_argument(f"--{name}", type=number(float, 0), help=f"{about} ({shown})")
+    g.add_argument("--multiplier", choices=MULTIPLIERS, help="the rule of a constraint's λ (relative)")
+    g.add_argument("--multiplier-rate", type=number(float, 0), help="η of that rule (by rule)")
+    about = "posterior samples per image in training; vae, beta-vae and geco average over them (by method)"
+    g.add_argument("--samples", type=number(int, 0), metavar="K", help=about)
+    about = "p(x|z): in the loss, where the method has it, and in the reported ELBO and NLL (gaussian)"
+    g.add_argument("--likelihood", choices=("gaussian", "bernoulli"), default="gaussian", help=about)
+    g.add_argument("--variance", type=number(float, 0), help="σ² of the Gaussian likelihood (0.5)")
+
+
+def add_data(g) -> None:
+    about = f"{', '.join(DATASETS)}, a folder of pictures or of IDX files, or an .npz with train and test (digits)"
+    g.add_argument("--data", default="digits", metavar="NAME|PATH", help=about)
+    g.add_argument("--data-dir", type=Path, help="where data sets are kept ($TAMING_VAES_DATA, else the user's cache)")
+    g.add_argument("--size", type=number(int, 0), help="scale a folder's pictures to SIZE×SIZE")
+    about = "black-and-white pixels drawn once, or anew each time, with the grey as probability (none)"
+    g.add_argument("--binarize", choices=("none", "static", "dynamic"), help=about)
+
+
+def add_network_and_training(g) -> None:
+    about = "the encoder's hidden layers, mirrored by the decoder: 512,256 or none (by data set)"
+    g.add_argument("--hidden", type=layer_sizes, help=about)
+    g.add_argument("--latent", type=number(int, 0), help="latents (by data set)")
+    g.add_argument("--activation", choices=ACTIVATIONS, default="silu", help="of the hidden layers (silu)")
+    about = "x̂ = sigmoid(l), or x̂ = l in principal coordinates, starting at the best linear VAE (by data set)"
+    g.add_argument("--output", choices=("sigmoid", "linear"), help=about)
+    g.add_argument("--epochs", type=number(int, 0), help="(by data set)")
+    g.add_argument("--batch-size", type=number(int, 0), help="(128)")
+    g.add_argument("--lr", type=number(float, 0), help="Adam's learning rate (by data set)")
+    g.add_argument("--schedule", choices=("cosine", "constant"), default="cosine", help="of the learning rate (cosine)")
+    g.add_argument("--weight-decay", type=number(float, 0, inclusive=True), help="decoupled, of all of θ (by data set)")
 
 
 def complete(args: argparse.Namespace, data) -> argparse.Namespace:
@@ -175,25 +170,32 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     if method.constraint:
         defaults["multiplier"] = args.multiplier or "relative"
     if defaults["kappa"] is None:
-        sample = data.train[:10_000] / white(data.train)
-        defaults["kappa"] = round(math.sqrt(OWN_KAPPA * float(np.sum(np.var(sample, axis=0)))), 3)
+        defaults["kappa"] = round(math.sqrt(OWN_KAPPA * total_variance(data.train)), 3)
     defaults |= {name: default for name, (default, _) in method.options.items() if default is not None}
     for name in {*METHOD_OPTIONS} - {*method.options}:
         defaults.pop(name, None)
     pixels, images = data.train.shape[1], len(data.train)
-    defaults["latent"] = min(defaults["latent"], pixels)
+    defaults |= {"latent": min(defaults["latent"], pixels), "batch_size": min(defaults["batch_size"], images)}
     for name, default in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, default)
-    if method.constraint and args.multiplier_rate is None:
-        args.multiplier_rate = MULTIPLIERS[args.multiplier][1](args.epochs * max(images // args.batch_size, 1))
+    if args.kappa is not None and not 1e-6 < args.kappa < 1e6:
+        raise UsageError(f"--kappa {args.kappa:g} is not between 1e-6 and 1e6")
     if args.batch_size > images:
         raise UsageError(
             f"--batch-size {args.batch_size} is more than the {images} training images; choose a smaller one"
         )
     if args.output == "linear" and args.latent > pixels:
         raise UsageError(f"--latent {args.latent} is more than the {pixels} principal coordinates of these images")
+    if method.constraint and args.multiplier_rate is None:
+        args.multiplier_rate = MULTIPLIERS[args.multiplier][1](args.epochs * (images // args.batch_size))
     return args
+
+
+def total_variance(images: np.ndarray) -> float:
+    """Squared error of the mean image, a block of images at a time."""
+    mean, blocks = images.mean(axis=0, dtype=np.float64), range(0, len(images), 250)
+    return sum(float(np.sum((images[i : i + 250] - mean) ** 2)) for i in blocks) / len(images) / white(images) ** 2
 
 
 def refuse_unused(args: argparse.Namespace, method) -> None:
@@ -212,8 +214,8 @@ def check_bernoulli(args: argparse.Namespace, data) -> None:
             raise UsageError(
                 f"--{name} is not used by --likelihood bernoulli; leave it out or use --likelihood gaussian"
             )
-    extremes = (data.train == 0) | (data.train == white(data.train))
-    if args.binarize is None and not extremes.all():
+    blocks = (data.train[i : i + 1000] for i in range(0, len(data.train), 1000))
+    if args.binarize is None and any(np.any((block > 0) & (block < white(block))) for block in blocks):
         raise UsageError(
             "--likelihood bernoulli is a density of black and white pixels and these are grey: "
             "add --binarize dynamic or static, or --binarize none to use them all the same"
@@ -267,7 +269,10 @@ def build(args: argparse.Namespace, backend, data, read):
 
 def claim(out: Path, force: bool, config: dict) -> None:
     """Makes the run's folder and writes config.json: what cannot be written is found out before training."""
-    existing = [name for name in FILES if (out / name).exists()]
+    try:
+        existing = [name for name in FILES if (out / name).exists()]
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be read ({error.strerror}); choose another folder") from error
     if existing and not force:
         raise UsageError(
             f"--out {out} already holds a run ({existing[0]}); choose another folder or add --force to overwrite it"
@@ -281,7 +286,8 @@ def claim(out: Path, force: bool, config: dict) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    write_whole(path, lambda file: file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()))
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def write_metrics(path: Path, rows: list[dict]) -> None:
@@ -300,7 +306,7 @@ def write_checkpoint(path: Path, backend, state: dict, config: dict) -> None:
 def epoch_row(reports: list[dict]) -> dict:
     """One row of metrics.csv: the means of an epoch's reports, and where λ and its moving average stand at the end."""
     steps = sum(r["steps"] for r in reports)
-    means = {k: sum(r[k] * r["steps"] for r in reports) / steps for k in ("loss", "rate", "distortion", "elbo")}
+    means = {k: sum(r[k] * r["steps"] for r in reports) / steps for k in MEANS}
     return {**reports[-1], **means, "seconds": sum(r["seconds"] for r in reports)}
 
 
@@ -370,7 +376,7 @@ def draw_curves(path: Path, history: list[dict], kappa: float | None) -> None:
             level = kappa**2 if key == "distortion" else 0
             axes.axhline(level, color="black", linestyle=":", label=f"κ² = {level:.4g}" if level else None)
             low = min(r[key] for r in history)
-            axes.set_ylim(low - 0.1 * kappa**2, 2 * level if level else kappa**2)
+            axes.set_ylim(low - 0.1 * kappa**2, max(level + kappa**2, 1.5 * low))
         if key == "distortion" and kappa is not None:
             axes.legend()
         if key == "lambda":
@@ -402,6 +408,7 @@ def summarize(args, data, backend, model, state: dict, read, rows: list[dict]) -
         "epochs": args.epochs,
         "steps": last["step"],
         **figures,
+        "nll_samples": args.nll_samples,
         "lambda": last["lambda"],
         "constraint_ma": last["constraint_ma"],
         "kappa": options.get("kappa"),
@@ -412,7 +419,8 @@ def summarize(args, data, backend, model, state: dict, read, rows: list[dict]) -
 def warn(args: argparse.Namespace, summary: dict, rows: list[dict]) -> str | None:
     """The sentence that a run deserves if it missed κ² by more than a twentieth of it, or if λ ended at its guard."""
     excess, tolerance, lam = summary["constraint_ma"], args.kappa**2, summary["lambda"]
-    guard = f"; λ = {lam:.3g} is at its guard" if at_guard(args.kappa, lam) else ""
+    guarded = args.multiplier != "plain" and at_guard(args.kappa, lam)
+    guard = f"; λ = {lam:.3g} is at its guard" if guarded else ""
     if excess > 0.05 * tolerance:
         best = min(tolerance + excess, *(row["distortion"] for row in rows))
         return (
@@ -435,9 +443,10 @@ def table(summary: dict, pixels: int) -> str:
         "rate": f"{summary['rate']:.2f}",
         "distortion": f"{summary['distortion']:.3f}",
         "at the mean": f"{summary['distortion_at_mean']:.3f}",
+        "RMSE": f"{math.sqrt(summary['distortion'] / pixels):.3f}",
         "PSNR": f"{10 * math.log10(pixels / summary['distortion']):.1f} dB",
         "ELBO": f"{summary['elbo']:.2f}",
-        "NLL": f"{summary['nll']:.2f} ± {summary['nll_standard_error']:.2f}",
+        f"NLL (K = {summary['nll_samples']})": f"{summary['nll']:.2f} ± {summary['nll_standard_error']:.2f}",
         "active": str(summary["active_units"]),
     }
     if summary["lambda"] is not None:
@@ -454,6 +463,8 @@ def run(argv: list[str] | None) -> None:
     args = parser().parse_args(argv)
     backend = open_backend(args.backend, args.precision)
     data = load(args.data, args.data_dir, args.size)
+    if (data.train.max(axis=0) == data.train.min(axis=0)).all():
+        raise UsageError(f"the training images of --data {args.data} are all the same; there is nothing to learn")
     args = complete(args, data)
     if args.binarize == "static":
         data = data._replace(train=binarize(data.train, 0), test=binarize(data.test, 1))
@@ -465,10 +476,9 @@ def run(argv: list[str] | None) -> None:
         "options": options,
         "versions": versions,
     }
-    claim(args.out, args.force, config)
-
     dynamic = args.binarize == "dynamic"
     read = reader(backend, data.train, dynamic)
+    claim(args.out, args.force, config)
     model, state = build(args, backend, data, read)
     rows, history = fit(args, backend, model, state, read, config)
     read_test = reader(backend, data.test, dynamic)
@@ -490,8 +500,14 @@ def main(argv: list[str] | None = None) -> int:
     except (UsageError, DataError, BackendError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("run.py: out of memory: lower --hidden, --latent, --samples or --batch-size", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"run.py: {error}; what was written before is kept", file=sys.stderr)
+        return 2
     except NonFiniteError as error:
-        advice = "the likely cause is a step that was too large: lower --lr, or --multiplier-rate if λ ran away"
+        advice = "the likely cause is too large a step: lower --lr (and --multiplier-rate, if λ ran away)"
         print(f"run.py: {error}; {advice}; what was written after the last whole epoch is kept", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -26,7 +26,17 @@ def open_backend(precision: str) -> Backend:
 
     def asarray(a):
         a = cp.asarray(a)
-        return a.astype(dtype) if a.dtype.kind == "f" else a
+        return a.astype(dtype, copy=False) if a.dtype.kind == "f" else a
+
+    bits = cp.random.Philox4x3210(0)
+    generator = cp.random.Generator(bits)
+
+    def draw(method: str):
+        def numbers(noise, shape: tuple[int, ...]):
+            bits._state = noise  # its state on the device, which the draw advances in place
+            return getattr(generator, method)(shape, dtype)
+
+        return numbers
 
     return Backend(
         name="cupy",
@@ -34,9 +44,9 @@ def open_backend(precision: str) -> Backend:
         dtype=dtype,
         asarray=asarray,
         to_host=cp.asnumpy,
-        noise=lambda seed: cp.random.Generator(cp.random.Philox4x3210(seed)),
-        normal=lambda noise, shape: noise.standard_normal(shape, dtype),
-        uniform=lambda noise, shape: noise.random(shape, dtype),
+        noise=lambda seed: cp.random.Philox4x3210(seed)._state,
+        normal=draw("standard_normal"),
+        uniform=draw("random"),
         fuse=cp.fuse,
         compile=lambda step: step,
         synchronize=cp.cuda.get_current_stream().synchronize,

@@ -13,7 +13,7 @@ def open_backend(precision: str) -> Backend:
 
     def asarray(a) -> np.ndarray:
         a = np.asarray(a)
-        return a.astype(dtype) if a.dtype.kind == "f" else a
+        return a.astype(dtype, copy=False) if a.dtype.kind == "f" else a
 
     bits = np.random.SFC64(0)
     generator = np.random.Generator(bits)

@@ -1,12 +1,15 @@
 """The linear VAE, whose optimum is known in closed form: what GECO must reach on Gaussian data, and a network's start.
 
-With the images' principal variances e_i, loss KL + λ·err and the level θ = 1/(2λ): rate = Σ_i ½ log max(e_i/θ, 1),
-err = Σ_i min(e_i, θ). Tipping & Bishop 1999; Lucas et al. 2019.
+With the images' principal variances e_i, loss KL + λ·err and the level ℓ = 1/(2λ): rate = Σ_i ½ log max(e_i/ℓ, 1),
+err = Σ_i min(e_i, ℓ). Tipping & Bishop 1999; Lucas et al. 2019.
 """
 
 import math
 
 from ref.vae import params_of
+
+FLOOR = 1e-6  # of the largest variance: below it a direction is rounding error, and is not used
+SPARE = 10  # directions iterated beyond those asked for, so that the last of these converge too
 
 
 def principal_components(backend, read, images: int, center, count: int, noise, sweeps: int = 4):
@@ -14,8 +17,8 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
 
     Subspace iteration over batches of images, then Rayleigh–Ritz: no D×D matrix. Halko, Martinsson & Tropp 2011.
     """
-    xp = backend.xp
-    basis = xp.linalg.qr(backend.normal(noise, (center.shape[0], count)))[0]
+    xp, pixels = backend.xp, center.shape[0]
+    basis = xp.linalg.qr(backend.normal(noise, (pixels, min(count + SPARE, pixels))))[0]
     for sweep in range(sweeps + 1):
         product, total = xp.zeros_like(basis), 0.0
         for start in range(0, images, 1000):
@@ -25,25 +28,26 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
         if sweep < sweeps:
             basis = xp.linalg.qr(product)[0]
     variances, rotation = xp.linalg.eigh(xp.matmul(basis.T, product))
-    return xp.matmul(basis, rotation[:, ::-1]), variances[::-1], total
+    variances, directions = variances[::-1], xp.matmul(basis, rotation[:, ::-1])
+    return directions[:, :count], xp.maximum(variances, FLOOR * variances[0])[:count], total
 
 
 def water_level(variances: list[float], rest: float, distortion: float) -> float:
-    """θ with Σ_i min(e_i, θ) + rest = distortion: reverse water-filling. Cover & Thomas 2006, theorem 10.3.3.
+    """ℓ with Σ_i min(e_i, ℓ) + rest = distortion: reverse water-filling. Cover & Thomas 2006, theorem 10.3.3.
 
-    `variances` descending; `rest` is the variance outside them. Raises ValueError if no θ > 0 reaches the distortion.
+    `variances` descending; `rest` is the variance outside them. Raises ValueError if no ℓ > 0 reaches the distortion.
     """
     for used in range(len(variances), 0, -1):
-        theta = (distortion - rest - math.fsum(variances[used:])) / used
-        if theta <= 0:
+        level = (distortion - rest - math.fsum(variances[used:])) / used
+        if level <= 0:
             raise ValueError(f"{len(variances)} linear latents cannot reach a squared error of {distortion:.4g}")
-        if theta <= variances[used - 1]:
-            return theta
+        if level <= variances[used - 1]:
+            return level
     return variances[0]
 
 
 def level_for(variances, total: float, distortion: float | None, level: float) -> float:
-    """The level θ of a distortion, or `level` without one. One that is out of reach puts every latent to use."""
+    """The level ℓ of a distortion, or `level` without one. One that is out of reach puts every latent to use."""
     e = [float(v) for v in variances]
     rest = total - math.fsum(e)
     if distortion is None:
@@ -53,14 +57,15 @@ def level_for(variances, total: float, distortion: float | None, level: float) -
 
 def in_principal_coordinates(xp, model, directions, variances):
     """The model with the principal directions as its coordinates, each scaled to unit variance."""
-    root = xp.sqrt(xp.maximum(variances, 1e-6 * variances[0]))  # a direction without variance keeps a finite scale
-    return model._replace(whiten=directions / root, color=xp.ascontiguousarray((directions * root).T))
+    root = xp.sqrt(variances)
+    inverse = xp.where(variances > FLOOR * variances[0], 1 / root, 0).astype(variances.dtype)
+    return model._replace(whiten=directions * inverse, color=xp.ascontiguousarray((directions * root).T))
 
 
 def start_linear(xp, model, theta, variances, level: float) -> None:
-    """Starts a network in principal coordinates at the linear VAE of level θ; its MLPs start silent.
+    """Starts a network in principal coordinates at the linear VAE of level ℓ; its MLPs start silent.
 
-    Encoder and decoder √(1 − θ/e_i) on the diagonal and posterior variance θ/e_i where e_i > θ, nothing elsewhere.
+    Encoder and decoder √(1 − ℓ/e_i) on the diagonal and posterior variance ℓ/e_i where e_i > ℓ, nothing elsewhere.
     """
     params, z = params_of(model, theta), model.latents
     last = f"{len(model.hidden)}"

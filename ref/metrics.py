@@ -56,27 +56,15 @@ def evaluate(
     constraint           the method's constraint Ĉ with `samples` samples an image, or None
     """
     xp, params = backend.xp, vae.params_of(model, theta)
-    sums: dict[str, float] = dict.fromkeys(
-        ("rate", "distortion", "distortion_at_mean", "log_px", "nll", "nll²", "constraint"), 0.0
-    )
-    mean_sum, mean_square = xp.zeros(model.latents, xp.float64), xp.zeros(model.latents, xp.float64)
-    for start in progress(range(0, images, IMAGES)):
-        x = read(xp.arange(start, min(start + IMAGES, images)), noise)
+    sums, mean_sum, mean_square = {}, 0, 0
+    at_once = max(1, min(IMAGES, DECODED // samples))
+    for start in progress(range(0, images, at_once)):
+        x = read(xp.arange(start, min(start + at_once, images)), noise)
         mean, log_std, _ = vae.encode(xp, model, params, x)
-        terms, _ = vae.sample_terms(xp, model, params, x, mean, log_std, backend.normal(noise, (samples, *mean.shape)))
-        at_mean, _ = vae.sample_terms(xp, model, params, x, mean, log_std, xp.zeros_like(mean)[None])
-        nll = -streamed_log_mean_exp(xp, log_weights(backend, model, params, x, mean, log_std, noise, nll_samples))
-        batch = {
-            "rate": xp.mean(terms.kl),
-            "distortion": xp.mean(terms.err),
-            "distortion_at_mean": xp.mean(at_mean.err),
-            "log_px": xp.mean(terms.log_px),
-            "nll": xp.mean(nll),
-            "nll²": xp.mean(nll * nll),
-            "constraint": constraint(xp, terms) if constraint else 0.0,
-        }
-        for name, value in batch.items():
-            sums[name] += float(value) * x.shape[0] / images
+        for name, value in batch_figures(
+            backend, model, params, x, mean, log_std, noise, nll_samples, constraint, samples
+        ).items():
+            sums[name] = sums.get(name, 0.0) + float(value) * x.shape[0] / images
         wide = mean.astype(xp.float64)
         mean_sum, mean_square = mean_sum + xp.sum(wide, axis=0), mean_square + xp.sum(wide * wide, axis=0)
     variance = mean_square / images - (mean_sum / images) ** 2
@@ -86,5 +74,22 @@ def evaluate(
         "nll": sums["nll"],
         "nll_standard_error": math.sqrt(max(0.0, sums["nll²"] - sums["nll"] ** 2) / images),
         "active_units": int(xp.sum(variance > ACTIVE)),
-        "constraint": sums["constraint"] if constraint else None,
+        "constraint": sums.get("constraint"),
     }
+
+
+def batch_figures(backend, model, params, x, mean, log_std, noise, nll_samples, constraint, samples) -> dict:
+    """The means over a batch that `evaluate` averages."""
+    xp = backend.xp
+    terms, _ = vae.sample_terms(xp, model, params, x, mean, log_std, backend.normal(noise, (samples, *mean.shape)))
+    at_mean, _ = vae.sample_terms(xp, model, params, x, mean, log_std, xp.zeros_like(mean)[None])
+    nll = -streamed_log_mean_exp(xp, log_weights(backend, model, params, x, mean, log_std, noise, nll_samples))
+    figures = {
+        "rate": xp.mean(terms.kl),
+        "distortion": xp.mean(terms.err),
+        "distortion_at_mean": xp.mean(at_mean.err),
+        "log_px": xp.mean(terms.log_px),
+        "nll": xp.mean(nll),
+        "nll²": xp.mean(nll * nll),
+    }
+    return figures | ({"constraint": constraint(xp, terms)} if constraint else {})

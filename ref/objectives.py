@@ -142,7 +142,7 @@ def plain_multiplier(xp, log_lam, c_ma, kappa, rate):
     return log_lam + rate * c_ma
 
 
-GUARD = 1e6  # λ stays within this factor of where it starts
+GUARD = 1e6  # λ stays within this factor of λ₀
 
 
 def initial_multiplier(kappa: float) -> float:
@@ -151,17 +151,17 @@ def initial_multiplier(kappa: float) -> float:
 
 
 def relative_multiplier(xp, log_lam, c_ma, kappa, rate):
-    """log λ ← log λ + η·clip(C_ma/κ², −¼, ¼), the same direction as the plain rule.
+    """log λ ← log λ + η·clip(C_ma/κ², −1/5, 1/5), the same direction as the plain rule.
 
     Relative, so it does not see the units of the pixels; bounded, so λ cannot run away while the network is young; and
     guarded.
     """
-    moved = log_lam + rate * xp.clip(c_ma / kappa**2, -0.25, 0.25)
+    moved = log_lam + rate * xp.clip(c_ma / kappa**2, -1 / 5, 1 / 5)
     start = math.log(initial_multiplier(kappa))
     return xp.clip(moved, start - math.log(GUARD), start + math.log(GUARD))
 
 
-# Name: the rule, and its rate η by the steps of the run: in any run the relative rule can move λ by e^7.
+# Name: the rule, and its rate η by the steps of the run: in any run the relative rule can move λ by e^5.6.
 MULTIPLIERS = {
     "relative": (relative_multiplier, lambda steps: min(28 / steps, 0.01)),
     "plain": (plain_multiplier, lambda steps: 1e-3),

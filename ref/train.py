@@ -63,12 +63,15 @@ def initial_state(backend, theta, noise, images: int, lam: float | None) -> dict
 def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Callable, state: dict) -> Callable[[], None]:
     """The function that advances `state` by one minibatch; `read(rows, noise)` gives those images as floats (B, D)."""
     xp = backend.xp
-    update = backend.fuse(lambda *args: adam(xp, *args))
     grad = xp.zeros_like(state["theta"])
     params, d_params = vae.params_of(model, state["theta"]), vae.params_of(model, grad)
     offsets = xp.arange(plan.batch_size)
     advance_multiplier, _ = MULTIPLIERS[plan.multiplier]
     beta1, beta2, epsilon = plan.adam
+
+    @backend.fuse
+    def update(theta, m, v, grad, rate, bias1, bias2) -> None:
+        adam(xp, theta, m, v, grad, rate, bias1, bias2, plan.weight_decay, beta1, beta2, epsilon)
 
     def step() -> None:
         t = state["step"]
@@ -82,12 +85,12 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
             options["lam"] = xp.exp(state["log_lambda"]).astype(backend.dtype)
         loss = method.loss(xp, terms, **options)
         vae.backward(xp, model, params, cache, method.backward(xp, terms, **options), d_params)
-        finite = xp.isfinite(loss) & xp.isfinite(xp.dot(grad, grad))
+        finite = xp.isfinite(loss) & xp.isfinite(xp.matmul(grad, grad))
 
         rate = learning_rate(xp, t, plan.lr, plan.epochs * plan.steps_per_epoch, plan.cosine)
         scalars = [rate, -xp.expm1((t + 1) * math.log(beta1)), -xp.expm1((t + 1) * math.log(beta2))]
         scalars = [s.astype(backend.dtype) for s in scalars]
-        update(state["theta"], state["m"], state["v"], grad, *scalars, plan.weight_decay, beta1, beta2, epsilon)
+        update(state["theta"], state["m"], state["v"], grad, *scalars)
         if method.constraint:
             c_hat = method.constraint(xp, terms, **plan.options)
             c_ma = moving_average(xp, state["constraint_ma"], c_hat, t == 0)
@@ -121,12 +124,14 @@ def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: i
 
 
 def report(backend, state: dict, epoch: int, expected: int, count: int, started: float) -> dict:
-    """The means of the last `count` steps; raises NonFiniteError if the steps done so far are not `expected`."""
+    """The means of the last `count` steps; raises NonFiniteError unless `expected` steps are done and θ is finite."""
     done = int(state["step"])
     multiplier = float(backend.xp.exp(state["log_lambda"])) if "log_lambda" in state else None
-    if done != expected:
+    if done != expected or not bool(backend.xp.isfinite(backend.xp.sum(backend.xp.abs(state["theta"])))):
         lam = "" if multiplier is None else f", λ = {multiplier:.4g}"
-        raise NonFiniteError(f"the loss or its gradient is not finite at step {done + 1}{lam}")
+        raise NonFiniteError(
+            f"the loss, its gradient or the weights are not finite at step {min(done + 1, expected)}{lam}"
+        )
     means = [float(total) / count for total in state["totals"]]
     state["totals"][...] = 0
     return {

@@ -11,7 +11,7 @@ class Model(NamedTuple):
 
     Without `whiten`, two MLPs: D, …, 2Z and Z, …, D. With it the network lives in M principal coordinates of unit
     variance, where squared errors are well conditioned, and its MLPs, M, …, 3Z and Z, …, 2M, shift and scale a linear
-    path beside each of them.
+    path beside each of them; the variance outside these coordinates stays unexplained.
     """
 
     hidden: tuple[int, ...]  # the encoder's hidden layers; the decoder mirrors them

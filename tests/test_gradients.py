@@ -12,9 +12,8 @@ from ref import mlp as nn
 from ref import vae
 from ref.objectives import METHODS
 from tests.gradients import check, check_pair
-from tests.small import batch_of, model_of, theta_of
+from tests.small import batch_of, model_of, options_of, theta_of
 
-CONSTANTS = {"beta": 0.37, "kappa": 1.3}
 NETWORKS = {
     "two layers": {},
     "one layer": {"hidden": (5,)},
@@ -88,7 +87,7 @@ def test_the_backward_of_a_pair_is_the_derivative_of_its_forward(pair):
 
 def objective(name, model, theta, x, eps, lam=0.8, xp=anp):
     method = METHODS[name]
-    options = {option: CONSTANTS[option] for option in method.options} | ({"lam": lam} if method.constraint else {})
+    options = options_of(name) | ({"lam": lam} if method.constraint else {})
     terms, cache = vae.forward(xp, model, vae.params_of(model, theta), x, eps)
     return method.loss(xp, terms, **options), (method.backward, terms, cache, options)
 

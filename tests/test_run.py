@@ -16,6 +16,7 @@ from PIL import Image
 
 import run
 from data import DATASETS
+from ref import linear, vae
 from ref.objectives import METHODS
 
 ROOT = Path(run.__file__).parent
@@ -172,6 +173,9 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
         (["--method", "vae", "--kappa", "4"], "--kappa is not used by --method vae .it takes: none"),
         (["--method", "beta-vae", "--multiplier", "plain"], "--multiplier is not used by --method beta-vae"),
         (["--kappa", "-1"], "'-1' is not a finite number above 0"),
+        (["--kappa", "1e200"], "--kappa 1e.200 is not between"),
+        (["--seed", "1" + "0" * 400], "is not an integer at least 0"),
+        (["--out", "x" * 300], "cannot be read|cannot be written"),
         (["--kappa", "nan"], "'nan' is not a finite number"),
         (["--lr", "inf"], "'inf' is not a finite number"),
         (["--epochs", "0"], "'0' is not an integer above 0"),
@@ -220,6 +224,125 @@ def test_an_unreachable_kappa_ends_cleanly_with_one_warning(capsys):
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
 
 
+def prepared(*options: str):
+    args, data = run.parser().parse_args(["--hidden", "8", "--latent", "4", *options]), run.load("digits")
+    args, backend = run.complete(args, data), run.open_backend("numpy")
+    return (args, data, *run.build(args, backend, data, run.reader(backend, data.train, False)))
+
+
+def test_a_linear_output_starts_at_the_linear_vae_of_kappa():
+    _, data, model, state = prepared("--kappa", "1.5", "--variance", "0.2", "--latent", "20")
+    x = data.train / 255
+    np.testing.assert_allclose(model.center, x.mean(axis=0), atol=1e-6)
+    assert (model.variance, model.activation) == (0.2, "silu")
+    e = np.sort(np.linalg.eigvalsh(np.cov(x.T, bias=True)))[::-1]
+    level = linear.level_for(e[:20], e.sum(), 1.5**2, 0.0)
+    assert float(state["log_lambda"]) == pytest.approx(-math.log(2 * level), abs=5e-3)
+    gain = vae.params_of(model, state["theta"])["decoder"]["linear"].diagonal()
+    np.testing.assert_allclose(gain, np.sqrt(np.maximum(1 - level / e[:20], 0)), atol=0.02)
+
+
+def test_beta_sets_the_level_of_the_linear_start():
+    gains = []
+    for beta in ("0.1", "1"):
+        *_, model, state = prepared("--method", "beta-vae", "--beta", beta)
+        gains.append(vae.params_of(model, state["theta"])["decoder"]["linear"][0, 0])
+    assert gains[0] > gains[1]
+
+
+def test_a_sigmoid_output_starts_at_the_mean_image_and_lambda_at_8_over_kappa_squared():
+    _, data, model, state = prepared("--output", "sigmoid", "--activation", "tanh", "--kappa", "2")
+    bias, mean = vae.params_of(model, state["theta"])["decoder"]["b1"], data.train.mean(axis=0) / 255
+    np.testing.assert_allclose(1 / (1 + np.exp(-bias)), np.clip(mean, 1e-3, 1 - 1e-3), atol=1e-5)
+    assert float(state["log_lambda"]) == pytest.approx(math.log(2)) and model.activation == "tanh"
+
+
+def test_options_reach_the_plan(monkeypatch):
+    plans = []
+    monkeypatch.setattr(run, "make_step", lambda backend, model, method, plan, read, state: plans.append(plan))
+    monkeypatch.setattr(run, "train", lambda *args: [])
+    options = ["--schedule", "constant", "--lr", "0.02", "--samples", "3", "--multiplier", "plain"]
+    for rate in ([], ["--multiplier-rate", "0.5"]):
+        args, _, model, state = prepared(*options, *rate, "--weight-decay", "0.03")
+        run.fit(args, run.open_backend("numpy"), model, state, None, {})
+    assert (plans[0].cosine, plans[0].lr, plans[0].samples, plans[0].weight_decay) == (False, 0.02, 3, 0.03)
+    assert [(p.multiplier, p.multiplier_rate) for p in plans] == [("plain", 1e-3), ("plain", 0.5)]
+    assert prepared()[0].multiplier_rate == pytest.approx(0.01)
+    assert prepared("--epochs", "1000")[0].multiplier_rate == pytest.approx(28 / 11_000)
+
+
+def test_dynamic_pixels_are_white_with_the_grey_as_probability():
+    backend = run.open_backend("numpy")
+    x = run.reader(backend, np.full((2000, 3), 51, np.uint8), True)(np.arange(2000), backend.noise(0))
+    assert set(np.unique(x)) == {0, 1} and x.mean() == pytest.approx(0.2, abs=0.02)
+
+
+def test_an_epochs_row_is_the_mean_over_its_steps():
+    reports = [{"steps": n, "seconds": 1.5, **dict.fromkeys(run.MEANS, v)} for n, v in ((3, 1.0), (1, 5.0))]
+    assert run.epoch_row(reports) == {"steps": 1, "seconds": 3, **dict.fromkeys(run.MEANS, 2)}
+
+
+def test_the_table_names_the_psnr():
+    names = ("rate", "distortion_at_mean", "elbo", "nll", "nll_standard_error", "seconds")
+    summary = {"method": "vae", "distortion": 1.0, "active_units": 1, "lambda": None, **dict.fromkeys(names, 1.0)}
+    table = run.table({**summary, "nll_samples": 7}, 100)
+    assert "20.0 dB" in table and "0.100" in table and "NLL (K = 7)" in table
+
+
+def test_the_rows_of_the_reconstructions_are_originals_means_and_samples(monkeypatch):
+    _, data, model, state = prepared()
+    backend, pictures = run.open_backend("numpy"), []
+    monkeypatch.setattr(run, "write_png", lambda path, pixels, shape, columns: pictures.append((pixels, columns)))
+    read = run.reader(backend, data.test, False)
+    run.draw_pictures(Path(), backend, model, state["theta"], read, data.shape, 4)
+    (pixels, columns), (prior, _) = pictures
+    x, at_mean, sampled = np.split(pixels, 3)
+    params = vae.params_of(model, state["theta"])
+    mean, _, _ = vae.encode(np, model, params, x)
+    np.testing.assert_allclose(x, data.test[:4] / 255, atol=1e-6)
+    np.testing.assert_allclose(at_mean, vae.decode(np, model, params, mean)[0], atol=1e-6)
+    assert columns == 4 and (sampled != at_mean).any() and len(prior) == 100
+
+
+def test_precision_reaches_the_weights():
+    summary_of("--precision", "float64")
+    assert np.load("out/checkpoint.npz")["theta"].dtype == "float64"
+
+
+def test_data_dir_is_where_data_are_looked_for(capsys):
+    Path("elsewhere/mnist").mkdir(parents=True)
+    for name in ("train", "t10k"):
+        Path(f"elsewhere/mnist/{name}-images-idx3-ubyte").write_bytes(b"not IDX")
+    assert "elsewhere" in refusal(capsys, "--data", "mnist", "--data-dir", "elsewhere")
+
+
+def test_ctrl_c_is_status_130(monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run", interrupted)
+    assert run.main([]) == 130 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_force_removes_what_the_old_run_left():
+    summary_of()
+    run.claim(Path("out"), True, {})
+    assert [path.name for path in Path("out").iterdir()] == ["config.json"]
+
+
+def test_images_of_low_rank_and_fewer_than_a_batch_are_fine():
+    assert math.isfinite(summary_of("--latent", "64", out="full")["rate"])
+    images = np.random.default_rng(0).integers(0, 256, (50, 12, 12), dtype=np.uint8)
+    np.savez("few.npz", train=images[:40], test=images[40:])
+    summary = summary_of("--data", "few.npz", "--latent", "64", "--epochs", "30", out="few")
+    assert summary["steps"] == 30 and summary["rate"] < 1000
+
+
+def test_images_that_are_all_the_same_are_refused(capsys):
+    np.savez("same.npz", train=np.full((9, 4, 4), 7, np.uint8), test=np.full((3, 4, 4), 7, np.uint8))
+    assert "all the same" in refusal(capsys, "--data", "same.npz")
+
+
 def test_a_multiplier_at_its_guard_is_reported_on_either_side():
     args = run.parser().parse_args(["--kappa", "2"])
     rows, start = [{"distortion": 9.0}], run.initial_multiplier(2.0)
@@ -228,7 +351,8 @@ def test_a_multiplier_at_its_guard_is_reported_on_either_side():
         (start / run.GUARD, -1.0, r"does not bind.*guard.*--kappa 2"),
     ):
         assert re.search(sentence, run.warn(args, {"constraint_ma": excess, "lambda": lam}, rows))
-    assert run.warn(args, {"constraint_ma": 0.1, "lambda": start}, rows) is None
+    assert run.warn(args, {"constraint_ma": 0.19, "lambda": start}, rows) is None
+    assert "best so far was 4.21;" in run.warn(args, {"constraint_ma": 0.21, "lambda": start}, rows)
 
 
 def test_numbers_that_stop_being_finite_stop_the_run_and_keep_the_last_checkpoint(capsys):

@@ -9,11 +9,11 @@ from backend import open_backend
 from ref import vae
 from ref.adam import adam, learning_rate
 from ref.mlp import ACTIVATIONS
-from ref.objectives import METHODS
+from ref.objectives import METHODS, MULTIPLIERS
 from ref.train import NonFiniteError, Plan, initial_state, initial_theta, make_step, train
-from tests.small import NUMPY, model_of, reader
+from tests.small import NUMPY, model_of, options_of, reader
 
-CONSTANTS, LAMBDA_0 = {"beta": 0.37, "kappa": 0.7}, 20.0
+LAMBDA_0 = 20.0
 RNG = np.random.default_rng(0)
 IMAGES = 1 / (1 + np.exp(-3 * RNG.normal(size=(23, 2)) @ RNG.normal(size=(2, 7))))  # two factors of variation
 
@@ -24,8 +24,7 @@ def setup(method="geco", backend=NUMPY, seed=0, epochs=3, images=IMAGES, samples
     theta = initial_theta(backend, model, noise, 0.0)
     row = METHODS[method]
     state = initial_state(backend, theta, noise, len(images), LAMBDA_0 if row.constraint else None)
-    options = {name: CONSTANTS[name] for name in row.options}
-    plan = Plan(epochs, 5, len(images) // 5, samples, 1e-2, True, "relative", 1e-2, options, 0.0)
+    plan = Plan(epochs, 5, len(images) // 5, samples, 1e-2, True, "relative", 1e-2, options_of(method), 0.0)
     return (
         plan,
         state,
@@ -160,13 +159,13 @@ def test_reports_are_means_and_their_number_changes_nothing():
 
 
 def test_geco_uses_lambda_before_it_moves_it_and_c_ma_for_the_move():
-    _, state, step_of, _ = setup("geco")
+    plan, state, step_of, _ = setup("geco")
     step = step_of(state)
     step()
     first = float(state["constraint_ma"])
     assert float(state["totals"][0]) == pytest.approx(float(state["totals"][1]) + LAMBDA_0 * first)  # KL + λ₀·Ĉ
     moved = float(state["log_lambda"]) - math.log(LAMBDA_0)
-    assert moved == pytest.approx(1e-2 * np.clip(first / 0.49, -0.25, 0.25))
+    assert moved == pytest.approx(1e-2 * np.clip(first / plan.options["kappa"] ** 2, -1 / 5, 1 / 5))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -176,7 +175,55 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(method):
         for report in train(NUMPY, step_of(state), state, plan):
             if report["step"] == plan.steps_per_epoch:
                 state["theta"][3] = np.nan
-    assert "lambda" not in report or report["lambda"] is None or math.isfinite(float(state["log_lambda"]))
+    assert all(math.isfinite(float(state[name])) for name in ("log_lambda", "constraint_ma") if name in state)
+
+
+def test_a_last_step_that_blows_up_is_not_reported_as_a_result():
+    plan, state, _, model = setup("vae", epochs=1)
+    step = make_step(NUMPY, model, METHODS["vae"], plan._replace(lr=1e308), reader(IMAGES), state)
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match="weights"):
+        list(train(NUMPY, step, state, plan._replace(steps_per_epoch=1)))
+
+
+@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.constraint])
+@pytest.mark.parametrize("rule", MULTIPLIERS)
+def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_for(method, rule):
+    plan, state, _, model = setup(method)
+    plan, row = plan._replace(multiplier=rule, multiplier_rate=1e-3), METHODS[method]
+    step, c_ma = make_step(NUMPY, model, row, plan, reader(IMAGES), state), 0.0
+    for t in range(4):
+        x, noise = IMAGES[state["order"][t * 5 : t * 5 + 5]], state["noise"].copy()
+        terms, _ = vae.forward(np, model, vae.params_of(model, state["theta"]), x, NUMPY.normal(noise, (2, 5, 3)))
+        c_hat = row.constraint(np, terms, **plan.options)
+        c_ma = c_hat if t == 0 else 0.99 * c_ma + 0.01 * c_hat
+        log_lam = MULTIPLIERS[rule][0](np, float(state["log_lambda"]), c_ma, plan.options["kappa"], 1e-3)
+        step()
+        assert float(state["constraint_ma"]) == pytest.approx(c_ma, rel=1e-12)
+        assert float(state["log_lambda"]) == pytest.approx(log_lam, rel=1e-12)
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    plan, state, step_of, _ = setup()
+    reports = train(NUMPY, step_of(state), state, plan)
+    orders = [tuple(state["order"]) for report in reports if report["step"] % plan.steps_per_epoch == 0]
+    assert len({tuple(range(len(IMAGES))), *orders}) == 1 + plan.epochs
+    assert all(sorted(order) == list(range(len(IMAGES))) for order in orders)
+
+
+def test_the_reported_elbo_is_the_mean_log_likelihood_minus_the_rate():
+    plan, state, _, model = setup("beta-vae")
+    x, noise = IMAGES[state["order"][:5]], state["noise"].copy()
+    terms, _ = vae.forward(np, model, vae.params_of(model, state["theta"]), x, NUMPY.normal(noise, (2, 5, 3)))
+    make_step(NUMPY, model, METHODS["beta-vae"], plan, reader(IMAGES), state)()
+    expected = [np.mean(terms.kl), np.mean(terms.err), np.mean(terms.log_px) - np.mean(terms.kl)]
+    assert state["totals"][1:].tolist() == pytest.approx(expected)
+
+
+def test_noise_has_the_precision_of_the_backend():
+    for precision in ("float32", "float64"):
+        backend = open_backend("numpy", precision)
+        for draw in (backend.normal, backend.uniform):
+            assert draw(backend.noise(0), (3,)).dtype == precision
 
 
 def test_initial_weights_are_glorot_uniform_and_start_at_the_given_bias():

@@ -1,0 +1,66 @@
+"""The figures against their definitions, written out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ref import metrics, vae
+from ref.objectives import METHODS
+from tests.small import NUMPY, model_of, reader, theta_of
+
+MODEL = model_of()
+
+
+def by_hand(theta, x, noise, samples, nll_samples) -> dict:
+    params = vae.params_of(MODEL, theta)
+    mean, log_std, _ = vae.encode(np, MODEL, params, x)
+
+    def terms(eps):
+        return vae.sample_terms(np, MODEL, params, x, mean, log_std, eps)[0]
+
+    t, n = (terms(NUMPY.normal(noise, (k, *mean.shape))) for k in (samples, nll_samples))
+    nll = -np.log(np.mean(np.exp(n.log_px + n.log_pz - n.log_qz), axis=0))
+    return {
+        "rate": t.kl.mean(),
+        "distortion": t.err.mean(),
+        "distortion_at_mean": terms(np.zeros((1, *mean.shape))).err.mean(),
+        "elbo": t.log_px.mean() - t.kl.mean(),
+        "nll": nll.mean(),
+        "nll_standard_error": nll.std() / math.sqrt(len(x)),
+        "active_units": (mean.var(axis=0) > 0.01).sum(),
+        "constraint": t.err.mean() - 1.3**2,
+    }
+
+
+def test_the_figures_are_their_definitions():
+    x, theta = np.random.default_rng(0).uniform(size=(100, 7)), theta_of(MODEL)
+    constraint = METHODS["geco"].constraint
+    ours = metrics.evaluate(
+        NUMPY, MODEL, theta, reader(x), 100, NUMPY.noise(4), 6, lambda xp, t: constraint(xp, t, kappa=1.3), samples=3
+    )
+    theirs = by_hand(theta, x, NUMPY.noise(4), 3, 6)
+    assert set(ours) == set(theirs) and ours["active_units"] == 1  # the means' variances are 0.002, 0.023 and 0.008
+    assert all(ours[name] == pytest.approx(theirs[name], rel=1e-9) for name in ours)
+
+
+def test_a_last_batch_that_is_smaller_counts_as_much_as_its_images():
+    x, theta = np.random.default_rng(0).uniform(size=(251, 7)), theta_of(MODEL)
+    ours = metrics.evaluate(NUMPY, MODEL, theta, reader(x), 251, NUMPY.noise(4), 1)
+    params = vae.params_of(MODEL, theta)
+    mean, log_std, _ = vae.encode(np, MODEL, params, x)
+    t, _ = vae.sample_terms(np, MODEL, params, x, mean, log_std, np.zeros((1, *mean.shape)))
+    assert ours["distortion_at_mean"] == pytest.approx(t.err.mean()) and ours["rate"] == pytest.approx(t.kl.mean())
+
+
+@pytest.mark.parametrize(("samples", "nll_samples"), [(1, 500), (400, 1)])
+def test_no_more_images_are_decoded_at_once_whatever_k_is(samples, nll_samples):
+    drawn = []
+
+    def normal(noise, shape):
+        drawn.append(math.prod(shape[:2]))
+        return NUMPY.normal(noise, shape)
+
+    x, backend = np.random.default_rng(0).uniform(size=(300, 7)), NUMPY._replace(normal=normal)
+    metrics.evaluate(backend, MODEL, theta_of(MODEL), reader(x), 300, NUMPY.noise(4), nll_samples, samples=samples)
+    assert max(drawn) <= metrics.DECODED and sum(drawn) == 300 * (samples + nll_samples)
