@@ -12,6 +12,7 @@ import json
 import math
 import platform
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs ar
 
 # What each data set brings, and what the user's own images do; κ² is a squared error per image.
 DEFAULTS = {
-    "digits": {"kappa": 1.2, "epochs": 100, "latent": 32, "output": "linear", "lr": 1e-3, "nll_samples": 500}
+    "digits": {"kappa": 1.2, "epochs": 100, "latent": 16, "output": "linear", "lr": 1e-3, "nll_samples": 500}
     | {"hidden": (128, 64)},
     "mnist": {"kappa": 4.0, "epochs": 30, "latent": 200, "output": "sigmoid", "lr": 2e-3, "nll_samples": 100}
     | {"weight_decay": 0.15},
@@ -470,7 +471,8 @@ def run(argv: list[str] | None) -> None:
         data = data._replace(train=binarize(data.train, 0), test=binarize(data.test, 1))
     args.out = args.out or Path("runs") / f"{data.name}-{args.method}-{args.seed}"
     options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    versions = {"python": platform.python_version(), **backend.versions}
+    libraries = {name: metadata.version(name) for name in ("numpy", "pillow", "matplotlib")}
+    versions = {"python": platform.python_version(), **libraries, **backend.versions}
     config = {
         "command": ["run.py", *(sys.argv[1:] if argv is None else argv)],
         "options": options,

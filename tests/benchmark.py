@@ -44,7 +44,8 @@ def products_of(backend, method: str, batch_size: int, samples: int):
 
     def matmul(a, b, out=None):
         out = np.matmul(a, b, out=out)
-        calls.append((a, b, out))
+        if a.ndim == b.ndim == 2:
+            calls.append((a, b, out))
         return out
 
     recording = SimpleNamespace(**{name: getattr(np, name) for name in dir(np)} | {"matmul": matmul})
