@@ -466,9 +466,9 @@ def run(argv: list[str] | None) -> None:
     data = load(args.data, args.data_dir, args.size)
     if (data.train.max(axis=0) == data.train.min(axis=0)).all():
         raise UsageError(f"the training images of --data {args.data} are all the same; there is nothing to learn")
-    args = complete(args, data)
     if args.binarize == "static":
         data = data._replace(train=binarize(data.train, 0), test=binarize(data.test, 1))
+    args = complete(args, data)
     args.out = args.out or Path("runs") / f"{data.name}-{args.method}-{args.seed}"
     options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     libraries = {name: metadata.version(name) for name in ("numpy", "pillow", "matplotlib")}
