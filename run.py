@@ -186,7 +186,7 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
         raise UsageError(
             f"--batch-size {args.batch_size} is more than the {images} training images; choose a smaller one"
         )
-    if args.output == "linear" and args.latent > pixels:
+    if args.output == "linear" and args.hidden and args.latent > pixels:
         raise UsageError(f"--latent {args.latent} is more than the {pixels} principal coordinates of these images")
     if method.constraint and args.multiplier_rate is None:
         args.multiplier_rate = MULTIPLIERS[args.multiplier][1](args.epochs * (images // args.batch_size))
