@@ -15,9 +15,10 @@ PICTURES = Path(__file__).parent.parent / "data" / "pictures"
 
 
 def draw_multipliers(relative: Path, plain: Path) -> None:
-    """multipliers.png: λ and the squared error of two runs against the epoch."""
-    figure = Figure(figsize=(8, 2.8), layout="constrained")
-    for axes, key, label in zip(figure.subplots(1, 2), ("lambda", "distortion"), ("λ", "squared error"), strict=True):
+    """multipliers.png: λ, the rate and the squared error of two runs against the epoch."""
+    figure = Figure(figsize=(10, 2.8), layout="constrained")
+    panels = (("lambda", "λ"), ("rate", "rate [nats]"), ("distortion", "squared error per image"))
+    for axes, (key, label) in zip(figure.subplots(1, 3), panels, strict=True):
         for run, name in ((relative, "relative, bounded (default)"), (plain, "plain: Δ log λ = η·C_ma")):
             with open(run / "metrics.csv") as file:
                 rows = list(csv.DictReader(file))
