@@ -31,8 +31,8 @@ def beta_vae(xp, terms, beta):
 def beta_vae_backward(xp, terms, beta):
     """d_kl = β/B,  d_log_px = −1/(K·B)"""
     return Terms(
-        kl=beta * uniform(xp, terms.kl),
-        log_px=-uniform(xp, terms.log_px),
+        kl=beta * mean_backward(xp, terms.kl),
+        log_px=-mean_backward(xp, terms.log_px),
     )
 
 
@@ -49,8 +49,8 @@ def geco(xp, terms, lam, kappa):
 def geco_backward(xp, terms, lam, kappa):
     """d_kl = 1/B,  d_err = λ/(K·B): θ sees Ĉ's gradient alone, whatever moves λ"""
     return Terms(
-        kl=uniform(xp, terms.kl),
-        err=lam * uniform(xp, terms.err),
+        kl=mean_backward(xp, terms.kl),
+        err=lam * mean_backward(xp, terms.err),
     )
 
 
@@ -67,7 +67,7 @@ def iwae(xp, terms):
 def iwae_backward(xp, terms):
     """−w̃_k/B for every log w_k. Burda et al. 2015, equation 14."""
     log_w = log_weight(terms.log_px, terms)
-    d_log_w = log_mean_exp_backward(xp, -uniform(xp, terms.kl), log_w)
+    d_log_w = log_mean_exp_backward(xp, -mean_backward(xp, terms.kl), log_w)
     return Terms(log_px=d_log_w, log_pz=d_log_w, log_qz=-d_log_w)
 
 
@@ -90,14 +90,14 @@ def geco_iwae(xp, terms, lam, kappa):
 def geco_iwae_backward(xp, terms, lam, kappa):
     """The gradient goes through w̃ too: d(Σ_j w̃_j err_j)/d log w_k = w̃_k (err_k − Σ_j w̃_j err_j)."""
     w = softmax(xp, log_weight(-terms.err, terms))
-    batch_mean = uniform(xp, terms.kl)
+    batch_mean = mean_backward(xp, terms.kl)
     err = xp.sum(w * terms.err, axis=0)
     d_log_w = w * batch_mean * ((lam - 1) * (terms.err - err) - 1)
     d_err = (lam - 1) * w * batch_mean - d_log_w  # directly, and through log w = −err + …
     return Terms(err=d_err, log_pz=d_log_w, log_qz=-d_log_w)
 
 
-def uniform(xp, term):
+def mean_backward(xp, term):
     """The gradient of a mean over all entries of `term`: 1/size everywhere."""
     return xp.full_like(term, 1 / term.size)
 
