@@ -268,8 +268,8 @@ def build(args: argparse.Namespace, backend, data, read):
     return model, initial_state(backend, theta, noise, len(data.train), lam)
 
 
-def claim(out: Path, force: bool, config: dict) -> None:
-    """Makes the run's folder and writes config.json: what cannot be written is found out before training."""
+def existing_run(out: Path, force: bool) -> list[str]:
+    """The files of a run that `out` holds already. Raises UsageError for any without `force`."""
     try:
         existing = [name for name in FILES if (out / name).exists()]
     except OSError as error:
@@ -278,6 +278,12 @@ def claim(out: Path, force: bool, config: dict) -> None:
         raise UsageError(
             f"--out {out} already holds a run ({existing[0]}); choose another folder or add --force to overwrite it"
         )
+    return existing
+
+
+def claim(out: Path, force: bool, config: dict) -> None:
+    """Makes the run's folder and writes config.json: what cannot be written is found out before training."""
+    existing = existing_run(out, force)
     try:
         write_json(out / "config.json", config)
         for name in set(existing) - {"config.json"}:
@@ -480,8 +486,9 @@ def run(argv: list[str] | None) -> None:
     }
     dynamic = args.binarize == "dynamic"
     read = reader(backend, data.train, dynamic)
-    claim(args.out, args.force, config)
+    existing_run(args.out, args.force)
     model, state = build(args, backend, data, read)
+    claim(args.out, args.force, config)  # only now, because a network may not fit into memory
     rows, history = fit(args, backend, model, state, read, config)
     read_test = reader(backend, data.test, dynamic)
     summary = summarize(args, data, backend, model, state, read_test, rows)

@@ -3,6 +3,7 @@
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,7 @@ def fetch(urls: Sequence[str], target: Path, verify: Callable[[Path], object]) -
     Raises DataError when every mirror has failed in every round; nothing is left behind then.
     """
     failures: dict[str, str] = {}
+    made = [folder for folder in target.parents if not folder.exists()]
     for pause in PAUSES:
         time.sleep(pause)
         for url in urls:
@@ -31,6 +33,9 @@ def fetch(urls: Sequence[str], target: Path, verify: Callable[[Path], object]) -
                 return
             except (OSError, ValueError, HTTPException, DataError) as error:
                 failures[url] = reason(error)
+    for folder in made:
+        with suppress(OSError):
+            folder.rmdir()
     reasons = ", ".join(f"{url}: {why}" for url, why in failures.items())
     raise absent(target, urls, f"could not be downloaded ({reasons})")
 

@@ -190,6 +190,7 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
         (["--likelihood", "bernoulli", "--variance", "1"], "--variance is not used by --likelihood bernoulli"),
         (["--likelihood", "bernoulli", "--output", "linear"], "--output linear is not used by --likelihood bernoulli"),
         (["--size", "8"], "--size"),
+        (["--hidden", "2000000000"], "out of memory.*--hidden"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
