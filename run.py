@@ -383,7 +383,7 @@ def draw_curves(path: Path, history: list[dict], kappa: float | None) -> None:
             level = kappa**2 if key == "distortion" else 0
             axes.axhline(level, color="black", linestyle=":", label=f"κ² = {level:.4g}" if level else None)
             low = min(r[key] for r in history)
-            axes.set_ylim(low - 0.1 * kappa**2, max(level + kappa**2, 1.5 * low))
+            axes.set_ylim(min(low, level) - 0.1 * kappa**2, max(level + kappa**2, 2 * low))
         if key == "distortion" and kappa is not None:
             axes.legend()
         if key == "lambda":
