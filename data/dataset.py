@@ -25,3 +25,8 @@ def safe_name(path: Path) -> str:
     path = path.resolve()
     stem = path.name if path.is_dir() else path.stem
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:40] or "data"
+
+
+def white(pixels: np.ndarray) -> int:
+    """The value of a white pixel."""
+    return 255 if pixels.dtype == np.uint8 else 1

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted(path for folder in ("ref", "backend", "data", "tests") for path in (ROOT / folder).glob("*.py"))
+FOLDERS = ("ref", "backend", "data", "experiment", "tests")
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.py"))
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)

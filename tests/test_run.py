@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 import run
-from data import DATASETS
-from ref import linear, vae
+from backend import open_backend
+from data import DATASETS, load
+from experiment import files, options, pictures, results, training
+from ref import linear, objectives, vae
 from ref.objectives import METHODS
 
 ROOT = Path(run.__file__).parent
@@ -68,11 +70,13 @@ def test_a_run_of_every_method_leaves_everything_behind(method, capsys):
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
     constrained = METHODS[method].constraint is not None
     assert all((summary[key] is not None) == constrained for key in ("lambda", "constraint_ma", "kappa", "constraint"))
-    assert sorted(p.name for p in Path("out").iterdir()) == sorted(run.FILES)
+    assert sorted(p.name for p in Path("out").iterdir()) == sorted(files.FILES)
     with open("out/metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "11"), ("2", "22")]
-    assert tuple(rows[0]) == run.COLUMNS and float(rows[0]["seconds"]) > 0 and (rows[0]["lambda"] != "") == constrained
+    assert (
+        tuple(rows[0]) == files.COLUMNS and float(rows[0]["seconds"]) > 0 and (rows[0]["lambda"] != "") == constrained
+    )
     config = json.loads(Path("out/config.json").read_text())
     assert config["command"][:3] == ["run.py", "--epochs", "2"] and config["versions"]["numpy"] == np.__version__
     assert config["options"]["method"] == method and config["options"]["samples"] == METHODS[method].samples
@@ -138,8 +142,8 @@ def test_own_pictures_and_arrays_bring_a_kappa_of_their_own():
         Image.fromarray(rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)).save(f"pictures/{i}.png")
     images = rng.uniform(size=(40, 5, 4)).astype(np.float32)
     np.savez("mine.npz", train=images[:30], test=images[30:])
-    for options in (["--data", "pictures", "--size", "6"], ["--data", "mine.npz"]):
-        assert run.main([*QUICK, *options, "--batch-size", "8"]) == 0
+    for chosen in (["--data", "pictures", "--size", "6"], ["--data", "mine.npz"]):
+        assert run.main([*QUICK, *chosen, "--batch-size", "8"]) == 0
     summary = json.loads(Path("runs/mine-geco-0/summary.json").read_text())
     assert summary["kappa"] ** 2 == pytest.approx(0.3 * images[:30].reshape(30, -1).var(axis=0).sum(), rel=0.01)
     assert Path("runs/pictures-geco-0/samples.png").exists()
@@ -225,10 +229,10 @@ def test_an_unreachable_kappa_ends_cleanly_with_one_warning(capsys):
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
 
 
-def prepared(*options: str):
-    args, data = run.parser().parse_args(["--hidden", "8", "--latent", "4", *options]), run.load("digits")
-    args, backend = run.complete(args, data), run.open_backend("numpy")
-    return (args, data, *run.build(args, backend, data, run.reader(backend, data.train, False)))
+def prepared(*chosen: str):
+    args, data = options.parser("").parse_args(["--hidden", "8", "--latent", "4", *chosen]), load("digits")
+    args, backend = options.complete(args, data), open_backend("numpy")
+    return (args, data, *training.build(args, backend, data, training.reader(backend, data.train, False)))
 
 
 def test_a_linear_output_starts_at_the_linear_vae_of_kappa():
@@ -260,12 +264,12 @@ def test_a_sigmoid_output_starts_at_the_mean_image_and_lambda_at_8_over_kappa_sq
 
 def test_options_reach_the_plan(monkeypatch):
     plans = []
-    monkeypatch.setattr(run, "make_step", lambda backend, model, method, plan, read, state: plans.append(plan))
-    monkeypatch.setattr(run, "train", lambda *args: [])
-    options = ["--schedule", "constant", "--lr", "0.02", "--samples", "3", "--multiplier", "plain"]
+    monkeypatch.setattr(training, "make_step", lambda backend, model, method, plan, read, state: plans.append(plan))
+    monkeypatch.setattr(training, "train", lambda *args: [])
+    chosen = ["--schedule", "constant", "--lr", "0.02", "--samples", "3", "--multiplier", "plain"]
     for rate in ([], ["--multiplier-rate", "0.5"]):
-        args, _, model, state = prepared(*options, *rate, "--weight-decay", "0.03")
-        run.fit(args, run.open_backend("numpy"), model, state, None, {})
+        args, _, model, state = prepared(*chosen, *rate, "--weight-decay", "0.03")
+        training.fit(args, open_backend("numpy"), model, state, None, {})
     assert (plans[0].cosine, plans[0].lr, plans[0].samples, plans[0].weight_decay) == (False, 0.02, 3, 0.03)
     assert [(p.multiplier, p.multiplier_rate) for p in plans] == [("plain", 1e-3), ("plain", 0.5)]
     assert prepared()[0].multiplier_rate == pytest.approx(0.01)
@@ -273,30 +277,30 @@ def test_options_reach_the_plan(monkeypatch):
 
 
 def test_dynamic_pixels_are_white_with_the_grey_as_probability():
-    backend = run.open_backend("numpy")
-    x = run.reader(backend, np.full((2000, 3), 51, np.uint8), True)(np.arange(2000), backend.noise(0))
+    backend = open_backend("numpy")
+    x = training.reader(backend, np.full((2000, 3), 51, np.uint8), True)(np.arange(2000), backend.noise(0))
     assert set(np.unique(x)) == {0, 1} and x.mean() == pytest.approx(0.2, abs=0.02)
 
 
 def test_an_epochs_row_is_the_mean_over_its_steps():
-    reports = [{"steps": n, "seconds": 1.5, **dict.fromkeys(run.MEANS, v)} for n, v in ((3, 1.0), (1, 5.0))]
-    assert run.epoch_row(reports) == {"steps": 1, "seconds": 3, **dict.fromkeys(run.MEANS, 2)}
+    reports = [{"steps": n, "seconds": 1.5, **dict.fromkeys(training.MEANS, v)} for n, v in ((3, 1.0), (1, 5.0))]
+    assert training.epoch_row(reports) == {"steps": 1, "seconds": 3, **dict.fromkeys(training.MEANS, 2)}
 
 
 def test_the_table_names_the_psnr():
     names = ("rate", "distortion_at_mean", "elbo", "nll", "nll_standard_error", "seconds")
     summary = {"method": "vae", "distortion": 1.0, "active_units": 1, "lambda": None, **dict.fromkeys(names, 1.0)}
-    table = run.table({**summary, "nll_samples": 7}, 100)
+    table = results.table({**summary, "nll_samples": 7}, 100)
     assert "20.0 dB" in table and "0.100" in table and "NLL (K = 7)" in table
 
 
 def test_the_rows_of_the_reconstructions_are_originals_means_and_samples(monkeypatch):
     _, data, model, state = prepared()
-    backend, pictures = run.open_backend("numpy"), []
-    monkeypatch.setattr(run, "write_png", lambda path, pixels, shape, columns: pictures.append((pixels, columns)))
-    read = run.reader(backend, data.test, False)
-    run.draw_pictures(Path(), backend, model, state["theta"], read, data.shape, 4)
-    (pixels, columns), (prior, _) = pictures
+    backend, drawn = open_backend("numpy"), []
+    monkeypatch.setattr(pictures, "write_png", lambda path, pixels, shape, columns: drawn.append((pixels, columns)))
+    read = training.reader(backend, data.test, False)
+    pictures.draw_pictures(Path(), backend, model, state["theta"], read, data.shape, 4)
+    (pixels, columns), (prior, _) = drawn
     x, at_mean, sampled = np.split(pixels, 3)
     params = vae.params_of(model, state["theta"])
     mean, _, _ = vae.encode(np, model, params, x)
@@ -327,7 +331,7 @@ def test_ctrl_c_is_status_130(monkeypatch, capsys):
 
 def test_force_removes_what_the_old_run_left():
     summary_of()
-    run.claim(Path("out"), True, {})
+    files.claim(Path("out"), True, {})
     assert [path.name for path in Path("out").iterdir()] == ["config.json"]
 
 
@@ -345,15 +349,15 @@ def test_images_that_are_all_the_same_are_refused(capsys):
 
 
 def test_a_multiplier_at_its_guard_is_reported_on_either_side():
-    args = run.parser().parse_args(["--kappa", "2"])
-    rows, start = [{"distortion": 9.0}], run.initial_multiplier(2.0)
+    args = options.parser("").parse_args(["--kappa", "2"])
+    rows, start = [{"distortion": 9.0}], objectives.initial_multiplier(2.0)
     for lam, excess, sentence in (
-        (start * run.GUARD, 5.0, r"not met.*9.*too much by 5.*guard"),
-        (start / run.GUARD, -1.0, r"does not bind.*guard.*--kappa 2"),
+        (start * objectives.GUARD, 5.0, r"not met.*9.*too much by 5.*guard"),
+        (start / objectives.GUARD, -1.0, r"does not bind.*guard.*--kappa 2"),
     ):
-        assert re.search(sentence, run.warn(args, {"constraint_ma": excess, "lambda": lam}, rows))
-    assert run.warn(args, {"constraint_ma": 0.19, "lambda": start}, rows) is None
-    assert "best so far was 4.21;" in run.warn(args, {"constraint_ma": 0.21, "lambda": start}, rows)
+        assert re.search(sentence, results.warn(args, {"constraint_ma": excess, "lambda": lam}, rows))
+    assert results.warn(args, {"constraint_ma": 0.19, "lambda": start}, rows) is None
+    assert "best so far was 4.21;" in results.warn(args, {"constraint_ma": 0.21, "lambda": start}, rows)
 
 
 def test_numbers_that_stop_being_finite_stop_the_run_and_keep_the_last_checkpoint(capsys):

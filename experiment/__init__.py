@@ -1,0 +1,1 @@
+"""One experiment on the command line: its options, its training, its files, its figures and its pictures."""

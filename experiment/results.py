@@ -1,0 +1,85 @@
+"""The figures of a run on the test set, its table, and the warning that it deserves."""
+
+import argparse
+import math
+
+from tqdm import tqdm
+
+from ref.metrics import evaluate
+from ref.objectives import GUARD, METHODS, initial_multiplier
+
+EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs are compared on the same noise
+
+
+def summarize(args, data, backend, model, state: dict, read, rows: list[dict]) -> dict:
+    """summary.json: the figures on the test set."""
+    method, options = METHODS[args.method], {name: getattr(args, name) for name in METHODS[args.method].options}
+    figures = evaluate(
+        backend,
+        model,
+        state["theta"],
+        read,
+        len(data.test),
+        backend.noise(EVALUATION_SEED),
+        args.nll_samples,
+        constraint=method.constraint and (lambda xp, terms: method.constraint(xp, terms, **options)),
+        samples=args.samples,
+        progress=lambda batches: tqdm(batches, desc="evaluation", unit="batch", disable=None, leave=False),
+    )
+    last = rows[-1]
+    return {
+        "method": args.method,
+        "data": data.name,
+        "backend": backend.name,
+        "seed": args.seed,
+        "epochs": args.epochs,
+        "steps": last["step"],
+        **figures,
+        "nll_samples": args.nll_samples,
+        "lambda": last["lambda"],
+        "constraint_ma": last["constraint_ma"],
+        "kappa": options.get("kappa"),
+        "seconds": sum(row["seconds"] for row in rows),
+    }
+
+
+def warn(args: argparse.Namespace, summary: dict, rows: list[dict]) -> str | None:
+    """The sentence that a run deserves if it missed κ² by more than a twentieth of it, or if λ ended at its guard."""
+    excess, tolerance, lam = summary["constraint_ma"], args.kappa**2, summary["lambda"]
+    guarded = args.multiplier != "plain" and at_guard(args.kappa, lam)
+    guard = f"; λ = {lam:.3g} is at its guard" if guarded else ""
+    if excess > 0.05 * tolerance:
+        best = min(tolerance + excess, *(row["distortion"] for row in rows))
+        return (
+            f"the constraint is not met: squared error {tolerance + excess:.4g} at the end of training, "
+            f"κ² = {tolerance:.4g}, too much by {excess:.4g}; the best so far was {best:.4g}{guard}; "
+            f"allow --kappa {math.sqrt(best) * 1.01:.3g}, or give the run more --epochs, --latent or --hidden"
+        )
+    return f"the constraint does not bind{guard}; lower --kappa {args.kappa:g}" if guard else None
+
+
+def at_guard(kappa: float, lam: float) -> bool:
+    """Whether λ has gone as far as the multiplier's rule lets it go."""
+    return abs(math.log(lam / initial_multiplier(kappa))) > 0.999 * math.log(GUARD)
+
+
+def table(summary: dict, pixels: int) -> str:
+    """The summary as one row under its header."""
+    cells = {
+        "method": summary["method"],
+        "rate": f"{summary['rate']:.2f}",
+        "distortion": f"{summary['distortion']:.3f}",
+        "at the mean": f"{summary['distortion_at_mean']:.3f}",
+        "RMSE": f"{math.sqrt(summary['distortion'] / pixels):.3f}",
+        "PSNR": f"{10 * math.log10(pixels / summary['distortion']):.1f} dB",
+        "ELBO": f"{summary['elbo']:.2f}",
+        f"NLL (K = {summary['nll_samples']})": f"{summary['nll']:.2f} ± {summary['nll_standard_error']:.2f}",
+        "active": str(summary["active_units"]),
+    }
+    if summary["lambda"] is not None:
+        cells |= {"C": f"{summary['constraint']:+.3f}", "λ": f"{summary['lambda']:.3g}"}
+    cells["seconds"] = f"{summary['seconds']:.1f}"
+    widths = [max(len(name), len(cell)) for name, cell in cells.items()]
+    return "\n".join(
+        "  ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)) for line in (cells, cells.values())
+    )
