@@ -26,7 +26,7 @@ from ref.train import NonFiniteError
 def run(argv: list[str] | None) -> None:
     """One run from options to pictures."""
     args = parser(__doc__).parse_args(argv)
-    backend = open_backend(args.backend, args.precision)
+    backend = open_backend(args.backend, args.precision, args.tf32)
     data = load(args.data, args.data_dir, args.size)
     if (data.train.max(axis=0) == data.train.min(axis=0)).all():
         raise UsageError(f"the training images of --data {args.data} are all the same; there is nothing to learn")
