@@ -40,9 +40,9 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         from nvmath.bindings import cublas
 
         products = recordable_matmul(cp, cublas, stream, tf32)
-    except ImportError:
+    except Exception as error:  # of many kinds, if the bindings or the library behind them cannot be loaded
         products = None
-        print(f"run.py: --backend cupy runs eagerly: {EAGER}", file=sys.stderr)
+        print(f"run.py: --backend cupy runs eagerly ({error}): {EAGER}", file=sys.stderr)
 
     def asarray(a):
         a = cp.asarray(a)
@@ -94,7 +94,7 @@ def recordable_matmul(cp, cublas, stream, tf32: bool):
 
     CuPy's own refuses while a stream is being recorded.
     """
-    handle, workspace = cublas.create(), cp.empty(WORKSPACE, cp.uint8)
+    workspace, handle = cp.empty(WORKSPACE, cp.uint8), cublas.create()
     cublas.set_stream(handle, stream.ptr)
     cublas.set_workspace(handle, workspace.data.ptr, WORKSPACE)  # after the stream, which resets it
     cublas.set_math_mode(handle, cublas.Math.TF32_TENSOR_OP_MATH if tf32 else cublas.Math.DEFAULT_MATH)
