@@ -41,6 +41,8 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
 
         products = recordable_matmul(cp, cublas, stream, tf32)
     except Exception as error:  # of many kinds, if the bindings or the library behind them cannot be loaded
+        if tf32:
+            raise BackendError(f"--tf32 needs nvmath-python ({error}); pip install nvmath-python") from error
         products = None
         print(f"run.py: --backend cupy runs eagerly ({error}): {EAGER}", file=sys.stderr)
 
