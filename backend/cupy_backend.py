@@ -12,6 +12,7 @@ def open_backend(precision: str) -> Backend:
     """The CuPy backend in float32 or float64, on the current device. Raises BackendError without CuPy or a GPU."""
     try:
         import cupy as cp
+        import cupyx
     except ImportError as error:
         raise BackendError(f"--backend cupy needs CuPy, which cannot be imported ({error}): {INSTALL}") from error
     if not cp.cuda.is_available():
@@ -38,6 +39,19 @@ def open_backend(precision: str) -> Backend:
 
         return numbers
 
+    buffers = {}
+
+    def on_host(f):
+        def through_pinned_memory(a, *args) -> None:
+            key = a.shape, a.dtype.str
+            if key not in buffers:
+                buffers[key] = cupyx.empty_pinned(a.shape, a.dtype)
+            a.get(out=buffers[key])  # waits for the device
+            f(buffers[key], *args)
+            a.set(buffers[key])
+
+        return through_pinned_memory
+
     return Backend(
         name="cupy",
         xp=cp,
@@ -51,4 +65,5 @@ def open_backend(precision: str) -> Backend:
         compile=lambda step: step,
         synchronize=cp.cuda.get_current_stream().synchronize,
         versions={"cupy": cp.__version__, "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode()},
+        on_host=on_host,
     )

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import os
+import stat
 import struct
 import tarfile
 import threading
@@ -189,13 +190,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, failure):
     assert path.read_bytes() == b"newer" and os.listdir(path.parent) == ["file"]
 
 
-def test_the_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+def test_the_file_is_on_the_disk_before_it_gets_its_name_and_then_the_name_too(tmp_path, monkeypatch):
     order = []
-    monkeypatch.setattr(files.os, "fsync", lambda _: order.append("fsync"))
+    monkeypatch.setattr(files.os, "fsync", lambda fd: order.append("fsync" + " folder" * stat.S_ISDIR(os.fstat(fd)[0])))
     replace = os.replace
     monkeypatch.setattr(files.os, "replace", lambda a, b: (order.append("replace"), replace(a, b)))
     write_whole(tmp_path / "file", lambda file: file.write(b"x"))
-    assert order == ["fsync", "replace"]
+    assert order == ["fsync", "replace", "fsync folder"]
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3) | st.tuples(st.integers(1, 9))), st.booleans())
