@@ -23,12 +23,12 @@ from backend import BackendError, open_backend
 from backend.ranks import ALONE, Ranks, RanksError, open_ranks
 from data import DataError, Dataset, binarize, load
 from experiment import checkpoint
-from experiment.files import FILES, claim, existing_run, held, write_json
+from experiment.files import FILES, claim, existing_run, held, write_json, write_metrics
 from experiment.options import UsageError, complete, parser, resumed, stored
 from experiment.pictures import draw_curves, draw_pictures
 from experiment.results import summarize, table, warn
 from experiment.signals import handled_by, stop
-from experiment.training import build, constants, fit, reader, restore, save
+from experiment.training import build, constants, epoch_rows, fit, reader, restore, save
 from ref.objectives import METHODS
 from ref.train import NonFiniteError
 
@@ -65,7 +65,8 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack) -> None:
     for array in (constants(model) | state).values():
         backend.ranks.broadcast(array)
     if ranks.rank == 0:
-        claim(args.out, args.force or bool(saved), config)
+        claim(args.out, args.force or bool(saved), config, keep=("metrics.csv", "checkpoint.npz") if saved else ())
+        write_metrics(args.out / "metrics.csv", epoch_rows(history, len(data.train) // args.batch_size))
         save(args, backend, model, state, history, config)
     rows = fit(args, backend, model, state, read, history, config)
     summary = summarize(args, data, backend, model, state, read_test, rows)

@@ -16,10 +16,11 @@ except ImportError:  # not a POSIX system: there, nothing is locked
 BLOCK = 1 << 20
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:
     """`path` gets the bytes that write(file) writes: all of them, or on any failure none, and the old file stays.
 
-    Missing folders are made. `write` may seek, and may read what it wrote under file.name after a flush.
+    Missing folders are made. `write` may seek, and may read what it wrote under file.name after a flush. A file that
+    is not `durable` is not waited for to reach the disk, and may be lost with the power.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,9 +30,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with open(temporary, "xb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except BaseException:  # Ctrl-C too
         with suppress(OSError):
             temporary.unlink()

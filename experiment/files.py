@@ -77,4 +77,5 @@ def write_metrics(path: Path, rows: list[dict]) -> None:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+    text = text.getvalue().encode()
+    write_whole(path, lambda file: file.write(text), durable=False)  # a resumed run writes it anew
