@@ -1,6 +1,6 @@
 """Files that nobody vouches for: any bytes must be read as valid data or refused, and cost no memory.
 
-python -m pytest -m slow -k any_bytes      10,000 for each reader
+python -m pytest -m slow -k any_bytes      2,000 for each of the six readers, instead of 100
 """
 
 import tracemalloc
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-CASES = pytest.mark.parametrize("cases", [100, pytest.param(10_000, marks=pytest.mark.slow)])
+CASES = pytest.mark.parametrize("cases", [100, pytest.param(2000, marks=pytest.mark.slow)])
 MEMORY = 16e6  # bytes; the files here have some thousand
 
 
@@ -20,8 +20,9 @@ def for_all(cases: int, contents: st.SearchStrategy, read) -> None:
     @given(contents)
     def frugal(content) -> None:
         tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
         read(content)
-        assert tracemalloc.get_traced_memory()[1] < MEMORY
+        assert tracemalloc.get_traced_memory()[1] - before < MEMORY
 
     tracemalloc.start()
     try:

@@ -1,6 +1,6 @@
 """Runs that are stopped, killed, starved of disk or handed a broken checkpoint.
 
-python -m pytest -m slow tests/test_survive.py      a hundred kills, 10,000 hostile checkpoints
+python -m pytest -m slow tests/test_survive.py      a hundred kills, 2,000 hostile checkpoints
 """
 
 import csv
@@ -13,6 +13,9 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +249,25 @@ def test_a_checkpoint_that_was_cut_anywhere_or_has_a_flipped_bit_is_refused_or_u
         except DataError as error:
             assert "altered.npz" in str(error) and "\n" not in str(error)
     assert unharmed < len(content) / 3 / 5
+
+
+@pytest.mark.parametrize("kind", ["a lying header", "a bomb", "a name twice"])
+def test_a_checkpoint_costs_no_more_memory_than_its_file_is_long(kind):
+    header = (
+        b"\x93NUMPY\1\0\x76\0" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (2147483648,)}".ljust(117) + b"\n"
+    )
+    bodies = {"a lying header": bytes(99), "a bomb": bytes(10**7), "a name twice": bytes(99)}
+    method = zipfile.ZIP_DEFLATED if kind == "a bomb" else zipfile.ZIP_STORED
+    with warnings.catch_warnings(), zipfile.ZipFile("checkpoint.npz", "w", method) as archive:
+        warnings.simplefilter("ignore")
+        for _ in range(2 if kind == "a name twice" else 1):
+            archive.writestr("theta.npy", header + bodies[kind])
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"only 99" if kind == "a lying header" else "arrays each stored once"):
+        checkpoint.read(Path("checkpoint.npz"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
 
 
 def rewritten(change) -> None:
