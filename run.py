@@ -94,12 +94,14 @@ def images(args) -> Dataset:
 def describe(args, argv: list[str] | None, backend, data: Dataset) -> dict:
     """config.json: what was asked for, on which images and by what it is done."""
     libraries = {name: metadata.version(name) for name in ("numpy", "pillow", "matplotlib")}
+    checksum = hashlib.sha256(np.ascontiguousarray(data.train))
+    checksum.update(np.ascontiguousarray(data.test))
     return {
         "command": ["run.py", *(sys.argv[1:] if argv is None else argv)],
         "options": stored(args),
         "versions": {"python": platform.python_version(), **libraries, **backend.versions},
         "processes": backend.ranks.size,
-        "images": hashlib.sha256(data.train.tobytes() + data.test.tobytes()).hexdigest(),
+        "images": checksum.hexdigest(),
         "resumed": [],
     }
 

@@ -137,12 +137,9 @@ def fit(args: argparse.Namespace, backend, model, state: dict, read, history: li
         multiplier_rate=args.multiplier_rate or 0.0,
         options={name: getattr(args, name) for name in method.options},
     )
-    step, first, writes = (
-        make_step(backend, model, method, plan, read, state),
-        int(state["step"]),
-        not backend.ranks.rank,
-    )
-    bar = tqdm(total=plan.epochs * plan.steps_per_epoch, initial=first, desc=args.method, unit="step", disable=None)
+    step, writes = make_step(backend, model, method, plan, read, state), backend.ranks.rank == 0
+    steps, first = plan.epochs * plan.steps_per_epoch, int(state["step"])
+    bar = tqdm(total=steps, initial=first, desc=args.method, unit="step", disable=None)
     with bar, noted() as signals:
         for report in train(backend, step, state, plan):
             history.append(report)

@@ -1,5 +1,7 @@
 """What each rank of test_ranks.py does, started as: mpiexec -n N python -m tests.ranks FOLDER WHAT."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -46,26 +48,44 @@ def steps(folder: Path) -> None:
         np.savez(folder / f"{method}-{ranks.size}-{ranks.rank}.npz", **trained(ranks, method))
 
 
-def one_fails(folder: Path) -> int:
-    """A run whose second rank fails after five reports, in a way that the first cannot know of."""
-    rank = open_ranks().rank
-    loop = training.train
+def run_in(folder: Path) -> int:
+    return run.main(["--epochs", "3", "--hidden", "8", "--latent", "2", "--batch-size", "300", "--out", str(folder)])
 
-    def failing(*args):
+
+def in_second_epoch(action) -> None:
+    """The second rank does something after five reports of a run of which four are an epoch."""
+    loop, rank = training.train, open_ranks().rank
+
+    def troubled(*args):
         for count, report in enumerate(loop(*args), 1):
             if rank == 1 and count == 6:
-                raise OSError("the disk of this machine is on fire")
+                action()
             yield report
 
-    training.train = failing
-    return run.main(["--epochs", "3", "--hidden", "8", "--latent", "2", "--batch-size", "300", "--out", str(folder)])
+    training.train = troubled
+
+
+def one_fails(folder: Path) -> int:
+    """A run of which a rank fails in a way that the first cannot know of."""
+
+    def fail():
+        raise OSError("the disk of this machine is on fire")
+
+    in_second_epoch(fail)
+    return run_in(folder)
+
+
+def one_dies(folder: Path) -> int:
+    """A run of which a rank is killed."""
+    in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    return run_in(folder)
 
 
 def one_breaks(folder: Path) -> int:
-    """The same with an error that nobody has foreseen."""
+    """A run of which a rank meets an error that nobody has foreseen, before the others are there."""
     if open_ranks().rank == 1:
         run.build = None
-    return run.main(["--epochs", "3", "--hidden", "8", "--latent", "2", "--batch-size", "300", "--out", str(folder)])
+    return run_in(folder)
 
 
 if __name__ == "__main__":
