@@ -4,6 +4,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from backend.ranks import ALONE, Ranks
+
 BACKENDS = ("numpy", "cupy")
 
 
@@ -26,8 +28,17 @@ class Backend(NamedTuple):
     compile: Callable  # a step without arguments or result -> the same step, recorded if the library can
     synchronize: Callable  # waits until the device has finished
     versions: dict  # name -> version of the libraries that do the arithmetic
+    on_host: Callable  # a function that works in place on a host vector -> the same for a device array
+    ranks: Ranks = ALONE  # the processes that share the work
 
 
-def open_backend(name: str, precision: str = "float32", tf32: bool = False) -> Backend:
-    """The backend called `name`; `tf32` is for matrix products on a GPU. Raises BackendError if it cannot be had."""
-    return importlib.import_module(f"backend.{name}_backend").open_backend(precision, tf32)
+def open_backend(name: str, precision: str = "float32", ranks: Ranks = ALONE, tf32: bool = False) -> Backend:
+    """The backend called `name`, in one of `ranks` processes; `tf32` is for matrix products on a GPU.
+
+    Raises BackendError if it cannot be had.
+    """
+    backend = importlib.import_module(f"backend.{name}_backend").open_backend(precision, tf32)
+    if ranks.size == 1:
+        return backend
+    on_device = ranks._replace(sum=backend.on_host(ranks.sum), broadcast=backend.on_host(ranks.broadcast))
+    return backend._replace(ranks=on_device, compile=lambda step: step)  # no recorded graph can wait for other ranks

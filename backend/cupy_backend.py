@@ -24,6 +24,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     """
     try:
         import cupy as cp
+        import cupyx
     except ImportError as error:
         raise BackendError(f"--backend cupy needs CuPy, which cannot be imported ({error}): {INSTALL}") from error
     if not cp.cuda.is_available():
@@ -61,6 +62,19 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         return numbers
 
     versions = {"cupy": cp.__version__, "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode()}
+    buffers = {}
+
+    def on_host(f):
+        def through_pinned_memory(a, *args) -> None:
+            key = a.shape, a.dtype.str
+            if key not in buffers:
+                buffers[key] = cupyx.empty_pinned(a.shape, a.dtype)
+            a.get(out=buffers[key])  # waits for the device
+            f(buffers[key], *args)
+            a.set(buffers[key])
+
+        return through_pinned_memory
+
     return Backend(
         name="cupy",
         xp=namespace(cp, products),
@@ -74,6 +88,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         compile=(lambda step: recorded(cp, stream, step)) if products else lambda step: step,
         synchronize=stream.synchronize,
         versions=versions | {"tf32": tf32, "graph": products is not None},
+        on_host=on_host,
     )
 
 

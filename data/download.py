@@ -1,5 +1,6 @@
 """Downloads: from the first mirror that sends the published file, else one sentence that says what to do by hand."""
 
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from .dataset import DataError
-from .files import reason, write_whole
+from .files import lock, reason, remove_leftovers, write_whole
 
 TIMEOUT = 20.0  # seconds without a byte
 PAUSES = (0.0, 1.0, 3.0)  # seconds before each round over the mirrors
@@ -21,23 +22,37 @@ LIMIT = 256 << 20  # bytes; the largest file here, CIFAR-10's archive, has 170 m
 def fetch(urls: Sequence[str], target: Path, verify: Callable[[Path], object]) -> None:
     """Download `target` from one of `urls` and move it into place once verify(path) raises no DataError.
 
-    Raises DataError when every mirror has failed in every round; nothing is left behind then.
+    One process downloads, and another waits for it. Raises DataError when every mirror has failed in every round;
+    nothing is left behind then.
     """
-    failures: dict[str, str] = {}
     made = [folder for folder in target.parents if not folder.exists()]
+    with lock(target.with_name(f".{target.name}.lock"), lambda: _wait(target)):
+        remove_leftovers(target.parent, target.name)
+        failures = {} if target.is_file() else _try(urls, target, verify)
+    if failures:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        reasons = ", ".join(f"{url}: {why}" for url, why in failures.items())
+        raise absent(target, urls, f"could not be downloaded ({reasons})")
+
+
+def _wait(target: Path) -> None:
+    print(f"another process is downloading {target}; waiting for it", file=sys.stderr)
+
+
+def _try(urls: Sequence[str], target: Path, verify: Callable[[Path], object]) -> dict[str, str]:
+    """Empty once `target` is there, else why each of `urls` failed."""
+    failures: dict[str, str] = {}
     for pause in PAUSES:
         time.sleep(pause)
         for url in urls:
             try:
                 write_whole(target, lambda file, url=url: _receive(url, file, target.name, verify))
-                return
+                return {}
             except (OSError, ValueError, HTTPException, DataError) as error:
                 failures[url] = reason(error)
-    for folder in made:
-        with suppress(OSError):
-            folder.rmdir()
-    reasons = ", ".join(f"{url}: {why}" for url, why in failures.items())
-    raise absent(target, urls, f"could not be downloaded ({reasons})")
+    return failures
 
 
 def absent(target: Path, urls: Sequence[str], why: str) -> DataError:

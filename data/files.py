@@ -3,18 +3,24 @@
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: there, nothing is locked
+    fcntl = None
 
 BLOCK = 1 << 20
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:
     """`path` gets the bytes that write(file) writes: all of them, or on any failure none, and the old file stays.
 
-    Missing folders are made. `write` may seek, and may read what it wrote under file.name after a flush.
+    Missing folders are made. `write` may seek, and may read what it wrote under file.name after a flush. A file that
+    is not `durable` is not waited for to reach the disk, and may be lost with the power.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,12 +30,70 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with open(temporary, "xb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            sync_folder(path.parent)
     except BaseException:  # Ctrl-C too
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings the names in a folder to the disk, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Removes what write_whole had not finished for `name` when its process was killed; only for the lock's holder."""
+    for path in folder.glob(f".{name}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(path: Path, busy: Callable[[], object]) -> Iterator[None]:
+    """Holds the lock file `path`, which is gone afterwards; a process that is killed holds nothing any more.
+
+    While another process holds it, busy() is called, which raises or returns to wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with open(path, "ab") as file:
+            if fcntl and not _locked(file):
+                busy()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _has_name(file, path):  # the last holder has removed it
+                continue
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+            return
+
+
+def _locked(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems have no locks: go on as if alone
+        pass
+    return True
+
+
+def _has_name(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def read_at_most(stream: BinaryIO, count: int) -> bytearray:

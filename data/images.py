@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from .dataset import DataError, Dataset, safe_name
@@ -69,10 +70,13 @@ def _open(path: Path, use: Callable[[Image.Image], Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            content = BytesIO(path.read_bytes())  # not the file, whose read(n) lays out n bytes, whatever n is claimed
+            with Image.open(content, formats=FORMATS) as image:
                 if image.width * image.height > max(1 << 24, 1000 * path.stat().st_size):
                     raise DataError(f"a file this small does not hold {image.width} x {image.height} pixels")
                 return use(image)
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: expected a picture, found something that Pillow cannot identify as one") from error
     except Exception as error:  # Pillow's readers have many
         raise DataError(f"{path}: expected a whole picture, found a broken one ({reason(error)})") from error
 

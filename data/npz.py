@@ -3,6 +3,7 @@
 import math
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,11 @@ def load(path: Path) -> Dataset:
     try:
         with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
             warnings.simplefilter("ignore")  # a hostile header makes its parser talk on stderr
-            train, test = (_read(path, archive, name) for name in ("train", "test"))
+            names = archive.namelist()
+            if not {"train.npy", "test.npy"} <= {*names}:
+                found = ", ".join(map(repr, names[:5])) or "nothing"  # a name may hold a line break
+                raise DataError(f"{path}: expected arrays named train and test, found {found}")
+            train, test = (_pixels(f"{path}: {name}", archive, name) for name in ("train", "test"))
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib and the header's parser have many
@@ -43,28 +48,32 @@ def _picture(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (*shape[1:3], shape[3] if len(shape) == 4 else 1)
 
 
-def _read(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    if f"{name}.npy" not in archive.namelist():
-        found = ", ".join(map(repr, archive.namelist()[:5])) or "nothing"  # a name may hold a line break
-        raise DataError(f"{path}: expected arrays named train and test, found {found}")
+def read_array(what: str, archive: zipfile.ZipFile, name: str, check_header: Callable) -> np.ndarray:
+    """One array of an .npz: check_header(what, shape, dtype) refuses it before a byte of it is read. Raises DataError,
+    and whatever a damaged archive makes zipfile raise.
+    """
     info = archive.getinfo(f"{name}.npy")
     packed = info.compress_size  # zipfile does not read on when the file ends before that
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.file_size > RATIO * packed:
-        raise DataError(f"{path}: {name} claims {info.file_size} bytes in {packed}, which is not how arrays are stored")
+        raise DataError(f"{what} claims {info.file_size} bytes in {packed}, which is not how arrays are stored")
     with archive.open(info) as member:
         shape, fortran, dtype = HEADERS[npy.read_magic(member)](member)
-        _check_header(f"{path}: {name}", shape, dtype)
+        check_header(what, shape, dtype)
         expected = math.prod(shape) * dtype.itemsize
         data = read_at_most(member, expected + 1)
     if len(data) != expected:
         found = f"only {len(data)}" if len(data) < expected else "more"
-        raise DataError(f"{path}: {name} of shape {shape} needs {expected} bytes, found {found}")
+        raise DataError(f"{what} of shape {shape} needs {expected} bytes, found {found}")
     array = np.frombuffer(data, dtype)
-    array = array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
-    if dtype == np.uint8:
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def _pixels(what: str, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    array = read_array(what, archive, name, _check_header)
+    if array.dtype == np.uint8:
         return array
     if not (array.min() >= 0 and array.max() <= 1):  # false for NaN too
-        raise DataError(f"{path}: {name} must lie in [0, 1], found {array.min():g} to {array.max():g}")
+        raise DataError(f"{what} must lie in [0, 1], found {array.min():g} to {array.max():g}")
     return array.astype(np.float32)
 
 

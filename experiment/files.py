@@ -1,13 +1,13 @@
-"""The files of a run: its folder is claimed before training, and each of them is written whole or not at all."""
+"""The files of a run: its folder is held and claimed before training, and each file written whole or not at all."""
 
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
-
-from data.files import write_whole
+from data.files import lock, remove_leftovers, write_whole
 from experiment.options import UsageError
 
 FILES = (
@@ -35,15 +35,36 @@ def existing_run(out: Path, force: bool) -> list[str]:
     return existing
 
 
-def claim(out: Path, force: bool, config: dict) -> None:
-    """Makes the run's folder and writes config.json: what cannot be written is found out before training."""
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Keeps other runs out of the folder, and makes it: one that cannot be written is found out before training.
+
+    An error that a new start may outlive takes the folder with it, in `resume`.
+    """
+
+    def busy():
+        raise UsageError(f"--out {out} is in use by another run; wait for it or choose another folder")
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock(out / ".lock", busy))
+            remove_leftovers(out)
+        except OSError as error:
+            raise UsageError(f"--out {out} cannot be written ({error.strerror}); choose another folder") from error
+        try:
+            yield
+        except (OSError, KeyboardInterrupt) as error:
+            if (out / "checkpoint.npz").exists():
+                error.resume = out
+            raise
+
+
+def claim(out: Path, force: bool, config: dict, keep: tuple[str, ...] = ()) -> None:
+    """Writes config.json, and removes what an older run has left there but for `keep`."""
     existing = existing_run(out, force)
-    try:
-        write_json(out / "config.json", config)
-        for name in set(existing) - {"config.json"}:
-            (out / name).unlink()
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be written ({error.strerror}); choose another folder") from error
+    write_json(out / "config.json", config)
+    for name in set(existing) - {"config.json", *keep}:
+        (out / name).unlink()
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -56,9 +77,5 @@ def write_metrics(path: Path, rows: list[dict]) -> None:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, lambda file: file.write(text.getvalue().encode()))
-
-
-def write_checkpoint(path: Path, backend, state: dict, config: dict) -> None:
-    arrays = {name: backend.to_host(array) for name, array in state.items()}
-    write_whole(path, lambda file: np.savez(file, config=np.array(json.dumps(config)), **arrays))
+    text = text.getvalue().encode()
+    write_whole(path, lambda file: file.write(text), durable=False)  # a resumed run writes it anew

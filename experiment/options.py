@@ -8,7 +8,7 @@ import numpy as np
 
 from backend import BACKENDS
 from data import DATASETS
-from data.dataset import white
+from data.dataset import DataError, white
 from ref.mlp import ACTIVATIONS
 from ref.objectives import METHODS, MULTIPLIERS
 
@@ -26,6 +26,7 @@ DEFAULTS = {
 OWN = {"kappa": None, "epochs": 30, "latent": 64, "output": "linear", "lr": 1e-3, "nll_samples": 100}
 COMMON = {"hidden": (512, 256), "batch_size": 128, "binarize": "none", "weight_decay": 0.0}
 OWN_KAPPA = 0.3  # of the images' variance stays unexplained by default, as on MNIST
+RESTATED = ("resume", "epochs", "data", "data_dir", "checkpoint_every")  # what a resumed run may be given anew
 
 
 class UsageError(Exception):
@@ -90,7 +91,56 @@ def parser(description: str) -> Parser:
     g.add_argument("--seed", type=number(int, 0, inclusive=True), default=0, help="(0)")
     g.add_argument("--out", type=Path, help="where the run is written (runs/<data>-<method>-<seed>)")
     g.add_argument("--force", action="store_true", help="overwrite the run that --out holds")
+    about = "epochs between two checkpoints; there is one at the end, and on Ctrl-C and SIGTERM, too (1)"
+    g.add_argument("--checkpoint-every", type=number(int, 0), default=1, metavar="N", help=about)
+    about = "go on with the run in DIR, with its options; --epochs may grow, and the data be found elsewhere"
+    g.add_argument("--resume", type=Path, metavar="DIR", help=about)
     return p
+
+
+def given(p: Parser, argv: list[str] | None) -> dict:
+    """The options on the command line, without the defaults of the others."""
+    p.set_defaults(**dict.fromkeys(vars(p.parse_args(argv))))
+    return {name: value for name, value in vars(p.parse_args(argv)).items() if value is not None}
+
+
+def stored(args: argparse.Namespace) -> dict:
+    """The options of a run as JSON knows them."""
+    options = {name: value for name, value in vars(args).items() if name not in ("resume", "force")}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+
+
+def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> argparse.Namespace:
+    """The `stored` options in the checkpoint at `path`, which go through the parser as if they had been typed.
+
+    Those of the command line may differ where a run may go on differently. Raises UsageError, and DataError for
+    options that are none.
+    """
+    try:
+        args = p.parse_args([])
+        if {*options} != {*stored(args)}:
+            raise UsageError("they are those of another version")
+        options = {f"--{name.replace('_', '-')}": v for name, v in options.items() if v is not None and v is not False}
+        args = p.parse_args([name if v is True else f"{name}={typed(v)}" for name, v in options.items()])
+    except UsageError as error:
+        raise DataError(f"{path}: its options cannot be used: {error}") from error
+    epochs, args.out = args.epochs, path.parent
+    for name, value in given(p, argv).items():
+        if name in RESTATED:
+            setattr(args, name, value)
+        elif value != getattr(args, name):
+            option, found = f"--{name.replace('_', '-')} {typed(value)}", typed(getattr(args, name))
+            raise UsageError(f"{option} contradicts --resume {path.parent}, where it is {found}; leave it out")
+    if args.epochs < epochs:
+        raise UsageError(
+            f"--epochs {args.epochs} is less than the {epochs} of --resume {path.parent}; it may only grow"
+        )
+    return args
+
+
+def typed(value) -> str:
+    """An option's value as the command line takes it."""
+    return ",".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
 
 
 def add_objective(g) -> None:

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from ref.metrics import evaluate
 from ref.objectives import GUARD, METHODS, initial_multiplier
+from ref.train import NonFiniteError
 
 EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs are compared on the same noise
 
@@ -26,6 +27,8 @@ def summarize(args, data, backend, model, state: dict, read, rows: list[dict]) -
         samples=args.samples,
         progress=lambda batches: tqdm(batches, desc="evaluation", unit="batch", disable=None, leave=False),
     )
+    if not all(math.isfinite(value) for value in figures.values() if value is not None):
+        raise NonFiniteError("the figures on the test images are not finite")
     last = rows[-1]
     return {
         "method": args.method,

@@ -1,13 +1,18 @@
 """One run: images as the network reads them, the network and its first state, and the training."""
 
 import argparse
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from data.dataset import white
-from experiment.files import write_checkpoint, write_metrics
+from data.dataset import DataError, white
+from experiment import checkpoint
+from experiment.files import write_metrics
+from experiment.signals import Stopped, noted
 from ref import linear, vae
+from ref.mlp import size
 from ref.objectives import METHODS, initial_multiplier
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 
@@ -25,21 +30,28 @@ def reader(backend, pixels: np.ndarray, dynamic: bool):
     return read
 
 
-def build(args: argparse.Namespace, backend, data, read):
-    """The network, its constants from the training images, and the state before the first step."""
-    method, xp = METHODS[args.method], backend.xp
-    mean = data.train.mean(axis=0, dtype=np.float64) / white(data.train)
-    model = vae.Model(
+def network(args: argparse.Namespace, center, whiten=None, color=None) -> vae.Model:
+    """The network that the options describe, about a mean image, in principal coordinates or not."""
+    return vae.Model(
         hidden=args.hidden,
         latents=args.latent,
         activation=args.activation,
         sigmoid_output=args.output == "sigmoid",
         likelihood=args.likelihood,
         variance=args.variance or 0.5,
-        center=backend.asarray(mean),
+        center=center,
+        whiten=whiten,
+        color=color,
     )
+
+
+def build(args: argparse.Namespace, backend, data, read):
+    """The network, its constants from the training images, and the state before the first step."""
+    method, xp = METHODS[args.method], backend.xp
+    mean = data.train.mean(axis=0, dtype=np.float64) / white(data.train)
+    model = network(args, backend.asarray(mean))
     noise, lam = backend.noise(args.seed), initial_multiplier(args.kappa) if method.constraint else None
-    if model.sigmoid_output or not model.hidden:
+    if not in_coordinates(args):
         bounded = np.clip(mean, 1e-3, 1 - 1e-3)
         bias = np.log(bounded / (1 - bounded)) if model.sigmoid_output else mean
         theta = initial_theta(backend, model, noise, backend.asarray(bias))
@@ -54,6 +66,40 @@ def build(args: argparse.Namespace, backend, data, read):
     return model, initial_state(backend, theta, noise, len(data.train), lam)
 
 
+def in_coordinates(args: argparse.Namespace) -> bool:
+    """Whether the network lives in principal coordinates."""
+    return args.output == "linear" and bool(args.hidden)
+
+
+def constants(model: vae.Model) -> dict:
+    """The arrays of a network that are computed from the images, and not trained."""
+    return {name: getattr(model, name) for name in ("center", "whiten", "color") if getattr(model, name) is not None}
+
+
+def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: Path, arrays: dict):
+    """The network, the state and the history in a checkpoint's arrays. Raises DataError for those of another run."""
+    constraint, dtype, saved = METHODS[args.method].constraint, backend.dtype, dict(arrays)
+    history, m = saved.pop("history", np.empty(0)), args.latent
+    shapes = [(pixels,), *([(pixels, m), (m, pixels)] if in_coordinates(args) else [])]
+    model = network(args, *(np.empty(shape, dtype) for shape in shapes))
+    parameters = sum(map(size, vae.param_shapes(model)))
+    if "theta" not in saved or saved["theta"].shape != (parameters,):  # before so many are made
+        raise DataError(f"{path}: expected a theta of {parameters} parameters")
+    theta, noise = backend.xp.empty(parameters, dtype), backend.noise(args.seed)
+    state = initial_state(backend, theta, noise, images, 1.0 if constraint else None)
+    expected = constants(model) | {name: backend.to_host(array) for name, array in state.items()}
+    checkpoint.check(path, saved, expected)
+    steps_per_epoch, step = images // args.batch_size, int(saved["step"])
+    if not np.array_equal(np.sort(saved["order"]), np.arange(images)) or (saved["v"] < 0).any():
+        raise DataError(f"{path}: its order or its second moments are not those of a run")
+    if not 0 <= step <= args.epochs * steps_per_epoch:
+        raise DataError(f"{path}: step {step} is not one of the {args.epochs * steps_per_epoch} of its run")
+    reports = checkpoint.reports(path, history, step, steps_per_epoch, constraint is not None)
+    for name, array in state.items():
+        array[...] = backend.xp.asarray(saved[name])  # in its own precision: λ is in float64
+    return network(args, *(backend.asarray(saved[name]) for name in constants(model))), state, reports
+
+
 def epoch_row(reports: list[dict]) -> dict:
     """One row of metrics.csv: the means of an epoch's reports, and where λ and its moving average stand at the end."""
     steps = sum(r["steps"] for r in reports)
@@ -61,8 +107,23 @@ def epoch_row(reports: list[dict]) -> dict:
     return {**reports[-1], **means, "seconds": sum(r["seconds"] for r in reports)}
 
 
-def fit(args: argparse.Namespace, backend, model, state: dict, read, config: dict) -> tuple[list[dict], list[dict]]:
-    """Trains; writes metrics.csv and checkpoint.npz after each epoch. Returns the epochs' rows and all reports."""
+def epoch_rows(history: list[dict], steps_per_epoch: int) -> list[dict]:
+    """The rows of the epochs that are complete."""
+    epochs = [list(reports) for _, reports in groupby(history, key=lambda report: report["epoch"])]
+    return [epoch_row(reports) for reports in epochs if reports[-1]["step"] % steps_per_epoch == 0]
+
+
+def save(args: argparse.Namespace, backend, model, state: dict, history: list[dict], config: dict) -> None:
+    """Writes checkpoint.npz."""
+    arrays = {name: backend.to_host(array) for name, array in (constants(model) | state).items()}
+    checkpoint.write(args.out / "checkpoint.npz", arrays, history, config)
+
+
+def fit(args: argparse.Namespace, backend, model, state: dict, read, history: list[dict], config: dict) -> list[dict]:
+    """Trains from `state` on; writes metrics.csv after each epoch, and checkpoint.npz. Returns the epochs' rows.
+
+    `history`, the reports so far, grows. A signal ends the training at the next report: Stopped, once that is saved.
+    """
     method, images = METHODS[args.method], int(state["order"].shape[0])
     plan = Plan(
         epochs=args.epochs,
@@ -76,17 +137,22 @@ def fit(args: argparse.Namespace, backend, model, state: dict, read, config: dic
         multiplier_rate=args.multiplier_rate or 0.0,
         options={name: getattr(args, name) for name in method.options},
     )
-    step = make_step(backend, model, method, plan, read, state)
-    rows, history, reports = [], [], []
-    with tqdm(total=plan.epochs * plan.steps_per_epoch, desc=args.method, unit="step", disable=None) as bar:
+    step, writes = make_step(backend, model, method, plan, read, state), backend.ranks.rank == 0
+    steps, first = plan.epochs * plan.steps_per_epoch, int(state["step"])
+    bar = tqdm(total=steps, initial=first, desc=args.method, unit="step", disable=None)
+    with bar, noted() as signals:
         for report in train(backend, step, state, plan):
-            reports.append(report)
+            history.append(report)
             bar.update(report["steps"])
             live = {"rate": report["rate"], "err": report["distortion"], "λ": report["lambda"]}
             bar.set_postfix({name: f"{value:.2f}" for name, value in live.items() if value is not None})
-            if report["step"] % plan.steps_per_epoch == 0:
-                rows.append(epoch_row(reports))
-                history, reports = history + reports, []
-                write_metrics(args.out / "metrics.csv", rows)
-                write_checkpoint(args.out / "checkpoint.npz", backend, state, config)
-    return rows, history
+            whole, stopped = report["step"] % plan.steps_per_epoch == 0, backend.ranks.largest(max(signals, default=0))
+            if whole and writes:
+                write_metrics(args.out / "metrics.csv", epoch_rows(history, plan.steps_per_epoch))
+            due = whole and (report["epoch"] % args.checkpoint_every == 0 or report["epoch"] == plan.epochs)
+            if (due or stopped) and writes:
+                save(args, backend, model, state, history, config)
+            if stopped:
+                backend.ranks.wait()
+                raise Stopped(stopped)
+    return epoch_rows(history, plan.steps_per_epoch)

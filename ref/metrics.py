@@ -25,11 +25,10 @@ def streamed_log_mean_exp(xp, chunks: Iterable):
     return top + xp.log(total) - math.log(count)
 
 
-def log_weights(backend, model: vae.Model, params, x, mean, log_std, noise, samples: int) -> Iterator:
+def log_weights(backend, model: vae.Model, params, x, mean, log_std, draw, samples: int, at_once: int) -> Iterator:
     """log w of `samples` draws from q(z|x), a few at a time.   -> arrays (k, B) in float64, k summing to `samples`"""
-    at_once = max(1, DECODED // x.shape[0])
     for begin in range(0, samples, at_once):
-        eps = backend.normal(noise, (min(at_once, samples - begin), *mean.shape))
+        eps = draw(min(at_once, samples - begin))
         terms, _ = vae.sample_terms(backend.xp, model, params, x, mean, log_std, eps)
         yield log_weight(terms.log_px, terms).astype(backend.xp.float64)
 
@@ -48,6 +47,8 @@ def evaluate(
 ) -> dict:
     """The figures of a model over all `images` that `read(rows, noise)` knows; changes nothing but `noise`, its own.
 
+    Each rank goes through its share of every batch, with the noise that is drawn for the whole of it.
+
     rate                 E[KL(q(z|x)‖p(z))], nats
     distortion           E[‖x − x̂(z)‖²], z sampled from q(z|x)
     distortion_at_mean   the same at z = the posterior mean (the slides' "Reconstruction")
@@ -61,14 +62,24 @@ def evaluate(
     sums, mean_sum, mean_square = {}, 0, 0
     at_once = max(1, min(IMAGES, DECODED // samples))
     for start in progress(range(0, images, at_once)):
-        x = read(xp.arange(start, min(start + at_once, images)), noise)
+        rows = xp.arange(start, min(start + at_once, images))
+        batch, (mine, weight) = rows.shape[0], backend.ranks.share(rows.shape[0])
+        x = read(rows, noise)[mine]
         mean, log_std, _ = vae.encode(xp, model, params, x)
+
+        def draw(k: int, batch=batch, mine=mine):
+            return backend.normal(noise, (k, batch, model.latents))[:, mine]
+
         for name, value in batch_figures(
-            backend, model, params, x, mean, log_std, noise, nll_samples, constraint, samples
+            backend, model, params, x, mean, log_std, draw, nll_samples, max(1, DECODED // batch), constraint, samples
         ).items():
-            sums[name] = sums.get(name, 0.0) + float(value) * x.shape[0] / images
-        wide = mean.astype(xp.float64)
+            sums[name] = sums.get(name, 0.0) + float(value) * weight * batch / images
+        wide = mean.astype(xp.float64) * (weight > 0)
         mean_sum, mean_square = mean_sum + xp.sum(wide, axis=0), mean_square + xp.sum(wide * wide, axis=0)
+    total = xp.concatenate([xp.asarray([*sums.values()], xp.float64), mean_sum, mean_square])
+    backend.ranks.sum(total, 1.0)
+    sums = dict(zip(sums, map(float, total), strict=False))
+    mean_sum, mean_square = total[len(sums) :].reshape(2, -1)
     variance = mean_square / images - (mean_sum / images) ** 2
     return {
         **{name: sums[name] for name in ("rate", "distortion", "distortion_at_mean")},
@@ -80,16 +91,15 @@ def evaluate(
     }
 
 
-def batch_figures(backend, model, params, x, mean, log_std, noise, nll_samples, constraint, samples) -> dict:
-    """The means over a batch that `evaluate` averages."""
+def batch_figures(backend, model, params, x, mean, log_std, draw, nll_samples, at_once, constraint, samples) -> dict:
+    """The means over a batch that `evaluate` averages; draw(k) gives noise (k, B, Z)."""
     xp = backend.xp
     figures = {"rate": xp.mean(de.gaussian_kl(xp, mean, log_std))}
     for _ in range(REPEATS):
-        eps = backend.normal(noise, (samples, *mean.shape))
-        terms, _ = vae.sample_terms(xp, model, params, x, mean, log_std, eps)
+        terms, _ = vae.sample_terms(xp, model, params, x, mean, log_std, draw(samples))
         drawn = {"distortion": xp.mean(terms.err), "log_px": xp.mean(terms.log_px)}
         drawn |= {"constraint": constraint(xp, terms)} if constraint else {}
         figures |= {name: figures.get(name, 0) + value / REPEATS for name, value in drawn.items()}
     at_mean, _ = vae.sample_terms(xp, model, params, x, mean, log_std, xp.zeros_like(mean)[None])
-    nll = -streamed_log_mean_exp(xp, log_weights(backend, model, params, x, mean, log_std, noise, nll_samples))
+    nll = -streamed_log_mean_exp(xp, log_weights(backend, model, params, x, mean, log_std, draw, nll_samples, at_once))
     return figures | {"distortion_at_mean": xp.mean(at_mean.err), "nll": xp.mean(nll), "nll²": xp.mean(nll * nll)}

@@ -1,7 +1,8 @@
 """The training loop. A step is one function of the arrays in `state`; everything else is a constant of the run.
 
 `state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums since the last
-report · for a method with a constraint, log_lambda () and constraint_ma ().
+report · for a method with a constraint, log_lambda () and constraint_ma (). Each of `backend.ranks` processes holds the
+same state, draws the same noise, and goes through its own share of every batch.
 """
 
 import math
@@ -63,7 +64,10 @@ def initial_state(backend, theta, noise, images: int, lam: float | None) -> dict
 def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Callable, state: dict) -> Callable[[], None]:
     """The function that advances `state` by one minibatch; `read(rows, noise)` gives those images as floats (B, D)."""
     xp = backend.xp
-    grad = xp.zeros_like(state["theta"])
+    mine, weight = backend.ranks.share(plan.batch_size)
+    # The gradient, the reported means and the constraint: one vector, which is summed over the ranks once a step.
+    shared = xp.zeros(state["theta"].size + len(REPORTED) + 1, backend.dtype)
+    grad, means = shared[: state["theta"].size], shared[state["theta"].size :]
     params, d_params = vae.params_of(model, state["theta"]), vae.params_of(model, grad)
     offsets = xp.arange(plan.batch_size)
     advance, _ = MULTIPLIERS[plan.multiplier]
@@ -77,8 +81,8 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     def step() -> None:
         t = state["step"]
         rows = xp.take(state["order"], t % plan.steps_per_epoch * plan.batch_size + offsets)
-        x = read(rows, state["noise"])
-        eps = backend.normal(state["noise"], (plan.samples, plan.batch_size, model.latents))
+        x = read(rows, state["noise"])[mine]
+        eps = backend.normal(state["noise"], (plan.samples, plan.batch_size, model.latents))[:, mine]
         terms, cache = vae.forward(xp, model, params, x, eps)
 
         options = dict(plan.options)
@@ -86,19 +90,21 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
             options["lam"] = xp.exp(state["log_lambda"]).astype(backend.dtype)
         loss = method.loss(xp, terms, **options)
         vae.backward(xp, model, params, cache, method.backward(xp, terms, **options), d_params)
-        finite = xp.isfinite(loss) & xp.isfinite(xp.matmul(grad, grad))
+        rate_, log_px = xp.mean(terms.kl), xp.mean(terms.log_px)
+        c_hat = method.constraint(xp, terms, **plan.options) if method.constraint else xp.zeros_like(loss)
+        means[...] = xp.stack([loss, rate_, xp.mean(terms.err), log_px - rate_, c_hat])
+        backend.ranks.sum(shared, weight)
+        finite = xp.isfinite(means[0]) & xp.isfinite(xp.matmul(grad, grad))
 
         rate = learning_rate(xp, t, plan.lr, steps, plan.cosine)
         sizes = [s.astype(backend.dtype) for s in step_sizes(xp, t, rate, plan.weight_decay, *plan.adam)]
         update(state["theta"], state["m"], state["v"], grad, *sizes)
         if method.constraint:
-            c_hat = method.constraint(xp, terms, **plan.options)
-            c_ma = moving_average(xp, state["constraint_ma"], c_hat, t == 0)
+            c_ma = moving_average(xp, state["constraint_ma"], means[-1], t == 0)
             log_lam = advance(xp, state["log_lambda"], c_ma, plan.options["kappa"], plan.multiplier_rate, steps)
             state["constraint_ma"][...] = xp.where(finite, c_ma, state["constraint_ma"])
             state["log_lambda"][...] = xp.where(finite, log_lam, state["log_lambda"])
-        rate_, log_px = xp.mean(terms.kl), xp.mean(terms.log_px)
-        state["totals"][...] += xp.stack([loss, rate_, xp.mean(terms.err), log_px - rate_])
+        state["totals"][...] += means[:-1]
         state["step"][...] += finite  # a step that is not finite is not counted: the count says where it went wrong
 
     return backend.compile(step)
@@ -107,20 +113,23 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
 def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: int = 10) -> Iterator[dict]:
     """Trains from `state` to the end of the plan; yields the means since the last report, some times an epoch.
 
-    Nothing that the caller does between two reports changes a result. Raises NonFiniteError.
+    Nothing that the caller does between two reports changes a result, and a copy of `state` made there goes on as
+    `state` would have. Raises NonFiniteError.
     """
     xp = backend.xp
     interval = max(1, -(-plan.steps_per_epoch // reports_per_epoch))
-    first = int(state["step"]) // plan.steps_per_epoch
-    for epoch in range(first, plan.epochs):
-        state["order"][...] = xp.argsort(backend.normal(state["noise"], state["order"].shape))
-        for begin in range(0, plan.steps_per_epoch, interval):
-            started = time.perf_counter()
-            count = min(interval, plan.steps_per_epoch - begin)
-            for _ in range(count):
-                step()
-            backend.synchronize()
-            yield report(backend, state, epoch, epoch * plan.steps_per_epoch + begin + count, count, started)
+    done = int(state["step"])
+    while done < plan.epochs * plan.steps_per_epoch:
+        epoch, begin = divmod(done, plan.steps_per_epoch)
+        if begin == 0:
+            state["order"][...] = xp.argsort(backend.normal(state["noise"], state["order"].shape))
+        started = time.perf_counter()
+        count = min(interval, plan.steps_per_epoch - begin)
+        for _ in range(count):
+            step()
+        backend.synchronize()
+        done += count
+        yield report(backend, state, epoch, done, count, started)
 
 
 def report(backend, state: dict, epoch: int, expected: int, count: int, started: float) -> dict:

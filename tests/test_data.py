@@ -5,6 +5,8 @@ import hashlib
 import http.server
 import io
 import os
+import shutil
+import stat
 import struct
 import tarfile
 import threading
@@ -23,8 +25,8 @@ from PIL import Image
 import data
 from data import DataError, binarize, cifar10, default_dir, download, files, idx, images, load, mnist, npz
 from data.files import write_whole
+from tests.hostile import CASES, for_all, mutations
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RNG = np.random.default_rng(0)
 
 
@@ -39,19 +41,6 @@ def pixels(*shape: int) -> np.ndarray:
 def refused(*words: str):
     """A context in which a DataError of one line is raised that holds all the words."""
     return pytest.raises(DataError, match=r"(?s)\A" + "".join(f"(?=.*{w})" for w in words) + r"[^\n]+\Z")
-
-
-def mutations(good: bytes):
-    """Arbitrary bytes, and good ones cut, with some overwritten or with some inserted."""
-
-    def change(kind: str, at: int, new: bytes) -> bytes:
-        at %= len(good) + 1
-        return {"cut": good[:at], "set": good[:at] + new + good[at + len(new) :], "put": good[:at] + new + good[at:]}[
-            kind
-        ]
-
-    kinds = st.sampled_from(["cut", "set", "put"])
-    return st.binary(max_size=200) | st.builds(change, kinds, st.integers(0, 2**31), st.binary(min_size=1, max_size=8))
 
 
 def check(dataset: data.Dataset) -> None:
@@ -189,13 +178,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, failure):
     assert path.read_bytes() == b"newer" and os.listdir(path.parent) == ["file"]
 
 
-def test_the_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+def test_the_file_is_on_the_disk_before_it_gets_its_name_and_then_the_name_too(tmp_path, monkeypatch):
     order = []
-    monkeypatch.setattr(files.os, "fsync", lambda _: order.append("fsync"))
+    monkeypatch.setattr(files.os, "fsync", lambda fd: order.append("fsync" + " folder" * stat.S_ISDIR(os.fstat(fd)[0])))
     replace = os.replace
     monkeypatch.setattr(files.os, "replace", lambda a, b: (order.append("replace"), replace(a, b)))
     write_whole(tmp_path / "file", lambda file: file.write(b"x"))
-    assert order == ["fsync", "replace"]
+    assert order == ["fsync", "replace", "fsync folder"]
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3) | st.tuples(st.integers(1, 9))), st.booleans())
@@ -254,14 +243,16 @@ def test_a_gzip_bomb_is_inflated_no_further_than_its_header_promises(tmp_path):
     assert peak < 4e6
 
 
-@FUZZ
-@given(mutations(GOOD) | mutations(gzip.compress(GOOD, mtime=0)))
-def test_any_bytes_are_an_idx_array_or_a_data_error(tmp_path, content):
-    (tmp_path / "file").write_bytes(content)
-    try:
-        assert idx.read_idx(tmp_path / "file").dtype == np.uint8
-    except DataError as error:
-        assert "file" in str(error)
+@CASES
+def test_any_bytes_are_an_idx_array_or_a_data_error(tmp_path, cases):
+    def read(content: bytes) -> None:
+        (tmp_path / "file").write_bytes(content)
+        try:
+            assert idx.read_idx(tmp_path / "file").dtype == np.uint8
+        except DataError as error:
+            assert "file" in str(error)
+
+    for_all(cases, mutations(GOOD) | mutations(gzip.compress(GOOD, mtime=0)), read)
 
 
 @pytest.mark.parametrize("test_name", ["t10k-images-idx3-ubyte.gz", "test-images.idx3-ubyte"])
@@ -580,32 +571,38 @@ def test_an_archive_without_a_member_or_with_a_short_one_is_refused(tmp_path, sm
         load("cifar10", tmp_path)
 
 
-@settings(FUZZ, max_examples=60)
-@given(st.data())
-def test_any_bytes_are_a_cifar_archive_or_a_data_error(tmp_path_factory, small_cifar, monkeypatch, drawn):
-    folder = tmp_path_factory.mktemp("fuzz")
+@CASES
+def test_any_bytes_are_a_cifar_archive_or_a_data_error(tmp_path, small_cifar, monkeypatch, cases):
     raw = gzip.decompress(tar(cifar_archive({NAMES[0]: small_cifar[NAMES[0]]} | small_cifar)))
-    content = drawn.draw(
-        mutations(raw[:600]).map(lambda head: gzip.compress(head + raw[600:], 1)) | mutations(b"\x1f\x8b\x08")
-    )
-    place_archive(folder, content, monkeypatch)
-    try:
-        check(load("cifar10", folder))
-    except DataError as error:
-        assert "\n" not in str(error)
-    assert set(everything_in(folder)) <= {*NAMES, "cifar-10-binary.tar.gz"}
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # thousands of them
+
+    def read(content: bytes) -> None:
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        (tmp_path / "data").mkdir()
+        place_archive(tmp_path / "data", content, monkeypatch)
+        try:
+            check(load("cifar10", tmp_path / "data"))
+        except DataError as error:
+            assert "\n" not in str(error)
+        assert set(everything_in(tmp_path)) <= {*NAMES, "cifar-10-binary.tar.gz"}
+
+    packed = mutations(raw[:600]).map(lambda head: gzip.compress(head + raw[600:], 1))
+    for_all(cases, packed | mutations(b"\x1f\x8b\x08"), read)
 
 
-@settings(FUZZ, max_examples=40)
-@given(st.data())
-def test_any_bytes_are_a_cifar_file_or_a_data_error(tmp_path, small_cifar, drawn):
+@CASES
+def test_any_bytes_are_a_cifar_file_or_a_data_error(tmp_path, small_cifar, cases):
     for name, content in small_cifar.items():
         write_whole(tmp_path / cifar10.FOLDER / name, lambda file, content=content: file.write(content))
-    (tmp_path / cifar10.FOLDER / NAMES[1]).write_bytes(drawn.draw(mutations(small_cifar[NAMES[1]])))
-    try:
-        check(load("cifar10", tmp_path))
-    except DataError as error:
-        assert NAMES[1] in str(error)
+
+    def read(content: bytes) -> None:
+        (tmp_path / cifar10.FOLDER / NAMES[1]).write_bytes(content)
+        try:
+            check(load("cifar10", tmp_path))
+        except DataError as error:
+            assert NAMES[1] in str(error)
+
+    for_all(cases, mutations(small_cifar[NAMES[1]]), read)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -748,15 +745,18 @@ def small_npy(draw_bytes: bytes) -> bytes:
     return zipped({"train.npy": draw_bytes, **TEST}, zipfile.ZIP_STORED)
 
 
-@FUZZ
-@given(mutations(GOOD_NPZ) | mutations(npy_bytes((2, 4), bytes(range(8)))).map(small_npy))
-def test_any_bytes_are_an_npz_data_set_or_a_data_error(tmp_path, content):
+@CASES
+def test_any_bytes_are_an_npz_data_set_or_a_data_error(tmp_path, cases):
     path = tmp_path / "mine.npz"
-    path.write_bytes(content)
-    try:
-        check(load(str(path)))
-    except DataError as error:
-        assert "mine.npz" in str(error)
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            check(load(str(path)))
+        except DataError as error:
+            assert "mine.npz" in str(error)
+
+    for_all(cases, mutations(GOOD_NPZ) | mutations(npy_bytes((2, 4), bytes(range(8)))).map(small_npy), read)
 
 
 def save_pictures(folder: Path, *pictures: np.ndarray, suffix: str = "png") -> Path:
@@ -895,15 +895,17 @@ def encoded(form: str) -> bytes:
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO", "PCX", "SGI", "JPEG2000"]
 
 
-@settings(FUZZ, max_examples=300)
-@given(st.sampled_from(FORMATS).flatmap(lambda form: mutations(encoded(form))))
-def test_any_bytes_are_a_picture_or_a_data_error(tmp_path, content):
-    for name in ("000.png", "001.png"):
-        (tmp_path / name).write_bytes(content)
-    try:
-        check(load(str(tmp_path), size=4))
-    except DataError as error:
-        assert "000.png" in str(error)
+@CASES
+def test_any_bytes_are_a_picture_or_a_data_error(tmp_path, cases):
+    def read(content: bytes) -> None:
+        for name in ("000.png", "001.png"):
+            (tmp_path / name).write_bytes(content)
+        try:
+            check(load(str(tmp_path), size=4))
+        except DataError as error:
+            assert "000.png" in str(error)
+
+    for_all(cases, st.sampled_from(FORMATS).flatmap(lambda form: mutations(encoded(form))), read)
 
 
 def test_a_grid_shows_each_image_in_its_place_enlarged_and_clipped():

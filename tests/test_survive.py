@@ -1,0 +1,488 @@
+"""Runs that are stopped, killed, starved of disk or handed a broken checkpoint.
+
+python -m pytest -m slow tests/test_survive.py      a hundred kills, 2,000 hostile checkpoints
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import tracemalloc
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import ref.train
+import run
+from backend import open_backend
+from data import DataError, download, files, images, load
+from experiment import checkpoint, options, training
+from experiment.files import FILES, held
+from ref.objectives import METHODS
+from tests.hostile import CASES, for_all, mutations
+from tests.kills import result_of
+
+ROOT = Path(run.__file__).parent
+QUICK = ["--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2", "--batch-size", "300"]  # 4 steps each
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Every test runs in a folder of its own; of the pictures of a run, which take time, there are only the names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "draw_pictures", lambda out, *_: [(out / name).touch() for name in FILES[4:6]])
+    monkeypatch.setattr(run, "draw_curves", lambda path, *_: path.touch())
+
+
+def whole(*options: str, out="whole") -> dict:
+    assert run.main([*QUICK, *options, "--out", out]) == 0
+    return result_of(Path(out))
+
+
+def at_report(monkeypatch, number: int, action) -> None:
+    """Does something after that many of a run's reports, once: the training loop does not know."""
+    train = ref.train.train
+
+    def interrupted(*args):
+        for count, report in enumerate(train(*args), 1):
+            if count == number:
+                monkeypatch.setattr(training, "train", train)
+                action()
+            yield report
+
+    monkeypatch.setattr(training, "train", interrupted)
+
+
+def stopped(monkeypatch, *options: str, after: int, out="stopped", number=signal.SIGTERM) -> None:
+    at_report(monkeypatch, after, lambda: signal.raise_signal(number))
+    assert run.main([*QUICK, *options, "--out", out]) == 128 + number
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("after", [2, 4])
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(method, after, monkeypatch):
+    stopped(monkeypatch, "--method", method, after=after)
+    assert int(np.load("stopped/checkpoint.npz")["step"]) == after
+    assert run.main(["--resume", "stopped"]) == 0
+    assert result_of(Path("stopped")) == whole("--method", method)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--method", "iwae", "--likelihood", "bernoulli", "--binarize", "dynamic"],
+        ["--method", "vae", "--likelihood", "bernoulli", "--binarize", "static"],
+        ["--hidden", "none", "--precision", "float64"],
+        ["--output", "sigmoid", "--multiplier", "plain", "--multiplier-rate", "0.003", "--weight-decay", "0.1"],
+        ["--method", "beta-vae", "--beta", "0.3", "--lr", "0.00123", "--schedule", "constant", "--variance", "0.1"],
+        ["--checkpoint-every", "2"],
+    ],
+    ids=" ".join,
+)
+def test_every_option_survives_the_checkpoint(options, monkeypatch):
+    stopped(monkeypatch, *options, after=5)
+    stopped_again = [*QUICK, *options, "--out", "stopped"]  # the same options once more contradict nothing
+    assert run.main(["--resume", "stopped", *stopped_again]) == 0
+    assert result_of(Path("stopped")) == whole(*options)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_with_the_command_that_goes_on(number, status, monkeypatch, capsys):
+    at_report(monkeypatch, 3, lambda: signal.raise_signal(number))
+    assert run.main([*QUICK, "--out", "a b"]) == status
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.endswith("python run.py --resume 'a b'\n")
+    assert run.main(["--resume", "a b"]) == 0 and result_of(Path("a b")) == whole()
+
+
+def test_a_second_signal_does_not_wait_for_a_report(monkeypatch):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("not reached")
+
+    at_report(monkeypatch, 6, twice)
+    assert run.main([*QUICK, "--out", "out"]) == 130
+    assert int(np.load("out/checkpoint.npz")["step"]) == 4  # of the last whole epoch
+    assert run.main(["--resume", "out"]) == 0 and result_of(Path("out")) == whole()
+
+
+def test_a_signal_before_the_first_checkpoint_promises_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(run, "build", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert run.main([*QUICK, "--out", "out"]) == 143
+    assert "--resume" not in capsys.readouterr().err and not Path("out").exists()
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(every, monkeypatch):
+    written, save = [], training.save
+    monkeypatch.setattr(training, "save", lambda *args: written.append(args[4][-1]["epoch"]) or save(*args))
+    whole("--checkpoint-every", str(every))
+    assert written == {1: [1, 2, 3], 2: [2, 3], 5: [3]}[every]
+
+
+def test_a_complete_run_is_evaluated_again_and_not_trained(monkeypatch):
+    before = whole()
+    for name in FILES[3:]:
+        Path("whole", name).unlink()  # as if its evaluation had been killed
+    monkeypatch.setattr(training, "make_step", lambda *_: None)
+    assert run.main(["--resume", "whole"]) == 0 and result_of(Path("whole")) == before
+
+
+def test_metrics_agree_with_the_checkpoint_also_when_they_were_ahead_of_it():
+    before = whole()
+    Path("whole/metrics.csv").write_text(Path("whole/metrics.csv").read_text() + "4,16,1,1,1,1,1,1,1\n")
+    assert run.main(["--resume", "whole"]) == 0 and result_of(Path("whole")) == before
+
+
+def test_seconds_add_up_over_starts(monkeypatch):
+    stopped(monkeypatch, after=6)
+    spent = np.load("stopped/checkpoint.npz")["history"][:, -1].sum()
+    assert run.main(["--resume", "stopped"]) == 0
+    seconds = json.loads(Path("stopped/summary.json").read_text())["seconds"]
+    with open("stopped/metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert seconds > spent > 0 and seconds == pytest.approx(sum(float(row["seconds"]) for row in rows))
+
+
+def test_more_epochs_go_on_with_the_schedule_of_the_longer_run(monkeypatch):
+    whole()
+    rates, learning_rate = [], ref.train.learning_rate
+    monkeypatch.setattr(
+        ref.train, "learning_rate", lambda *args: rates.append((int(args[1]), args[3])) or learning_rate(*args)
+    )
+    assert run.main(["--resume", "whole", "--epochs", "5"]) == 0
+    assert rates == [(step, 20) for step in range(12, 20)]
+    result = result_of(Path("whole"))
+    assert [row["epoch"] for row in result["rows"]] == list("12345") and result["summary"]["epochs"] == 5
+    config = json.loads(Path("whole/config.json").read_text())
+    assert config["options"]["epochs"] == 5 and config["options"]["multiplier_rate"] == 0.01
+    assert config["resumed"][0]["step"] == 12 and config["resumed"][0]["command"][1:3] == ["--resume", "whole"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--seed", "1"], "--seed 1 contradicts --resume whole, where it is 0"),
+        (["--method", "vae"], "--method vae contradicts .* geco"),
+        (["--hidden", "9"], "--hidden 9 contradicts .* 8;"),
+        (["--batch-size", "128"], "--batch-size 128 contradicts .* 300"),
+        (["--precision", "float64"], "--precision float64 contradicts .* float32"),
+        (["--out", "elsewhere"], "--out elsewhere contradicts .* whole"),
+        (["--force"], "--force True contradicts"),
+        (["--epochs", "2"], "--epochs 2 is less than the 3"),
+        (["--data", "mine.npz"], "images of --data mine.npz are not those"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_option_that_contradicts_the_checkpoint_is_refused_by_name(options, sentence, capsys):
+    np.savez("mine.npz", train=np.eye(1498, 64), test=np.eye(299, 64))
+    before = whole()
+    capsys.readouterr()
+    assert run.main(["--resume", "whole", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and re.search(sentence, error), error
+    assert result_of(Path("whole")) == before
+
+
+def test_a_folder_without_a_checkpoint_cannot_be_resumed(capsys):
+    assert run.main(["--resume", "nowhere"]) == 2
+    assert "nowhere holds no checkpoint.npz" in capsys.readouterr().err and not Path("nowhere").exists()
+
+
+def test_images_that_vanish_are_missed_by_name(monkeypatch, capsys):
+    np.savez("mine.npz", train=np.random.default_rng(0).random((600, 9)), test=np.ones((9, 9)))
+    stopped(monkeypatch, "--data", "mine.npz", after=1)
+    capsys.readouterr()
+    Path("mine.npz").rename("moved.npz")
+    assert run.main(["--resume", "stopped"]) == 2 and "mine.npz" in capsys.readouterr().err
+    assert run.main(["--resume", "stopped", "--data", "moved.npz"]) == 0
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_pictures_that_vanish_or_cannot_be_read_while_they_are_loaded_are_named(folder, monkeypatch):
+    Path("pictures").mkdir()
+    (Path("pictures/b.png").mkdir if folder else Path("pictures/a.txt").touch)()
+    monkeypatch.setattr(images, "_pictures", lambda _: [Path("pictures/a.png"), Path("pictures/b.png")])
+    with pytest.raises(DataError, match=r"pictures/a\.png"):
+        images.load_folder(Path("pictures"))
+
+
+ARRAYS = {"step": np.array(4), "theta": np.arange(500, dtype=np.float32)}
+HISTORY = [dict.fromkeys(checkpoint.REPORT, 1.0)]
+CONFIG = {"command": ["run.py"], "options": {"seed": 0}, "resumed": []}
+
+
+def written(path="checkpoint.npz", **changes) -> bytes:
+    checkpoint.write(Path(path), ARRAYS | changes, HISTORY, CONFIG)
+    return Path(path).read_bytes()
+
+
+def same_as_written(path: Path) -> bool:
+    """Whether a checkpoint is read as what was written; a DataError of one line that names it is raised otherwise."""
+    arrays, config = checkpoint.read(path)
+    return config == CONFIG and all(np.array_equal(arrays[name], ARRAYS[name]) for name in ARRAYS)
+
+
+def test_a_checkpoint_that_was_cut_anywhere_or_has_a_flipped_bit_is_refused_or_unharmed():
+    content, path, unharmed = written(), Path("altered.npz"), 0
+    assert same_as_written(Path("checkpoint.npz"))
+    for at in range(0, len(content), 10):
+        path.write_bytes(content[:at])
+        with pytest.raises(DataError, match=r"\A[^\n]*altered\.npz[^\n]*\Z"):
+            checkpoint.read(path)
+    for at in range(0, len(content), 3):
+        path.write_bytes(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
+        try:
+            assert same_as_written(path)
+            unharmed += 1  # a date, say
+        except DataError as error:
+            assert "altered.npz" in str(error) and "\n" not in str(error)
+    assert unharmed < len(content) / 3 / 5
+
+
+@pytest.mark.parametrize("kind", ["a lying header", "a bomb", "a name twice"])
+def test_a_checkpoint_costs_no_more_memory_than_its_file_is_long(kind):
+    header = (
+        b"\x93NUMPY\1\0\x76\0" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (2147483648,)}".ljust(117) + b"\n"
+    )
+    bodies = {"a lying header": bytes(99), "a bomb": bytes(10**7), "a name twice": bytes(99)}
+    method = zipfile.ZIP_DEFLATED if kind == "a bomb" else zipfile.ZIP_STORED
+    with warnings.catch_warnings(), zipfile.ZipFile("checkpoint.npz", "w", method) as archive:
+        warnings.simplefilter("ignore")
+        for _ in range(2 if kind == "a name twice" else 1):
+            archive.writestr("theta.npy", header + bodies[kind])
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"only 99" if kind == "a lying header" else "arrays each stored once"):
+        checkpoint.read(Path("checkpoint.npz"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
+
+
+def rewritten(change) -> None:
+    """Alters the arrays in whole/checkpoint.npz and gives them a valid checksum, as somebody with bad intent can."""
+    path = Path("whole/checkpoint.npz")
+    with np.load(path) as file:
+        arrays = dict(file)
+    change(arrays)
+    np.savez(path, **arrays | {"sha256": checkpoint.checksum(arrays)})
+
+
+def with_options(changes: dict):
+    def change(arrays: dict) -> None:
+        config = json.loads(arrays["config"].tobytes())
+        arrays["config"] = np.frombuffer(json.dumps(config | {"options": config["options"] | changes}).encode(), "u1")
+
+    return change
+
+
+def put(name, value):
+    return lambda arrays: arrays.update({name: value(arrays[name]) if callable(value) else value})
+
+
+def poked(value):
+    def poke(array):
+        array = array.copy()
+        array.flat[0] = value
+        return array
+
+    return poke
+
+
+def signed(name: str, shape: tuple[int, ...], dtype: str, fill: bytes) -> bytes:
+    """The checkpoint in whole/ with another array of that name, under a valid checksum."""
+    array = np.resize(np.frombuffer(fill + bytes(-len(fill) % 16), dtype), shape)
+    with np.load("whole/checkpoint.npz") as file:
+        arrays = dict(file) | {name: array}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays | {"sha256": checkpoint.checksum(arrays)})
+    return buffer.getvalue()
+
+
+@CASES
+def test_any_bytes_are_a_checkpoint_of_the_run_or_are_refused(cases):
+    whole()
+    path, content, digits = Path("fuzzed.npz"), Path("whole/checkpoint.npz").read_bytes(), load("digits")
+    parser, backend = options.parser(""), open_backend("numpy")
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            arrays, config = checkpoint.read(path)
+            args = options.complete(options.resumed(parser, [], path, config["options"]), digits)
+            _, state, _ = training.restore(args, backend, *digits.train.shape, path, arrays)
+            assert all(np.isfinite(array).all() for array in state.values())
+        except (DataError, options.UsageError) as error:
+            assert "\n" not in str(error)
+
+    with np.load("whole/checkpoint.npz") as file:
+        arrays = {name: file[name] for name in file}
+    shapes = st.sampled_from([array.shape for array in arrays.values()]) | st.tuples(st.integers(0, 9))
+    types = st.sampled_from(["f4", "f8", "i8", "u1", "u8"])
+    forged = st.builds(signed, st.sampled_from(sorted(arrays)), shapes, types, st.binary(min_size=16, max_size=48))
+    text = arrays["config"].tobytes()
+    configs = mutations(text).map(lambda new: signed("config", (len(new),), "u1", new))
+    for_all(cases, mutations(content) | forged | configs, read)
+
+
+ALTERED = {
+    "another version": (put("format", np.array(2)), "format 1, found 2"),
+    "a missing array": (lambda arrays: arrays.pop("m"), "'m' is missing"),
+    "a missing theta": (lambda arrays: arrays.pop("theta"), "theta"),
+    "no history": (lambda arrays: arrays.pop("history"), "history"),
+    "an extra array": (put("extra", np.zeros(3)), "'extra' is no array of this run"),
+    "another shape": (put("v", lambda v: v[:-1]), "expected v to be float32"),
+    "another network": (put("theta", lambda theta: theta[:-1]), r"theta of \d+ parameters"),
+    "another type": (put("theta", lambda theta: theta.astype(np.float64)), "expected theta to be float32"),
+    "a big-endian array": (put("theta", lambda theta: theta.astype(">f4")), "theta is >f4"),
+    "strings": (put("theta", np.array(["a"])), "theta is <U1"),
+    "NaN": (put("theta", poked(np.nan)), "theta holds numbers that are not finite"),
+    "an infinite moment": (put("v", poked(np.inf)), "v holds numbers that are not finite"),
+    "an infinite λ": (put("log_lambda", np.array(np.inf)), "log_lambda holds"),
+    "a negative second moment": (put("v", poked(-1)), "second moments"),
+    "an order with a repetition": (put("order", lambda order: order // 2), "its order"),
+    "an order beyond the images": (put("order", poked(10**9)), "its order"),
+    "a negative step": (put("step", np.array(-4)), "step -4"),
+    "a step beyond the end": (put("step", np.array(400)), "step 400"),
+    "a step between": (put("step", np.array(7)), "history is not that of 7 steps"),
+    "NaN in the history": (put("history", poked(np.nan)), "history"),
+    "a history of another form": (put("history", np.zeros((3, 3))), "history"),
+    "a config that is no JSON": (put("config", np.zeros(3, np.uint8)), "expected a checkpoint"),
+}
+
+
+@pytest.mark.parametrize("kind", ALTERED)
+def test_an_altered_checkpoint_is_refused_with_a_sentence(kind, capsys):
+    change, sentence = ALTERED[kind]
+    whole()
+    capsys.readouterr()
+    rewritten(change)
+    refused(sentence, capsys)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"hidden": "wide"}, "options cannot be used.*'wide' is not a list"),
+        ({"help": ""}, "another version"),
+        ({"method": "gecko"}, "gecko"),
+        ({"latent": 3}, "whiten|theta"),
+        ({"hidden": [10**9]}, "theta of"),
+        ({"data": "nonesuch"}, "nonesuch"),
+        ({"method": "geco"}, "'constraint_ma' is missing"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_altered_options_are_refused_with_a_sentence(changes, sentence, capsys):
+    whole("--method", "vae")
+    capsys.readouterr()
+    rewritten(with_options(changes))
+    refused(sentence, capsys)
+
+
+def refused(sentence: str, capsys) -> None:
+    before = {path.name: path.read_bytes() for path in Path("whole").iterdir()}
+    assert run.main(["--resume", "whole"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and re.search(sentence, error), error
+    assert {path.name: path.read_bytes() for path in Path("whole").iterdir()} == before
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(monkeypatch, capsys):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    at_report(monkeypatch, 6, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard)))
+    try:
+        assert run.main([*QUICK, "--out", "out"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "too large" in error and "kept" in error and "--resume out" in error
+    assert int(checkpoint.read(Path("out/checkpoint.npz"))[0]["step"]) == 4
+    assert sorted(path.name for path in Path("out").iterdir()) == sorted(FILES[:3])
+    assert run.main(["--resume", "out"]) == 0 and result_of(Path("out")) == whole()
+
+
+def test_a_folder_is_used_by_one_run_at_a_time(capsys):
+    with held(Path("out")):
+        assert run.main([*QUICK, "--out", "out"]) == 2
+    assert "--out out is in use by another run" in capsys.readouterr().err
+    whole(out="out")
+    capsys.readouterr()
+    with held(Path("out")):
+        assert run.main(["--resume", "out"]) == 2
+    assert "is in use by another run" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_left_does_not_stand_in_the_way():
+    Path("out").mkdir()
+    for name in (".lock", ".checkpoint.npz.0123456789ab.tmp"):
+        Path("out", name).touch()
+    assert whole(out="out")["files"] == sorted(FILES)
+
+
+def test_of_two_runs_that_start_in_one_folder_one_wins():
+    command = [sys.executable, str(ROOT / "run.py"), *QUICK, "--out", "out"]
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in runs]
+    assert sorted(process.returncode for process in runs) == [0, 2]
+    loser = errors[[process.returncode for process in runs].index(2)]
+    assert re.fullmatch("run.py: --out out (is in use by another run|already holds a run).*\n", loser)
+
+
+def test_a_second_process_waits_for_the_download_of_the_first(monkeypatch, capsys):
+    target, receiving, go_on, asked = Path("data/file"), threading.Event(), threading.Event(), []
+
+    def receive(url, file, name, verify):
+        asked.append(url)
+        receiving.set()
+        go_on.wait(10)
+        file.write(b"whole")
+
+    target.parent.mkdir()
+    Path("data/.file.0123456789ab.tmp").write_bytes(b"half, by a process that was killed")
+    monkeypatch.setattr(download, "_receive", receive)
+    fetch = [threading.Thread(target=download.fetch, args=(["url"], target, None)) for _ in range(2)]
+    fetch[0].start()
+    receiving.wait(10)
+    monkeypatch.setattr(download, "_wait", lambda target, wait=download._wait: (wait(target), go_on.set()))
+    fetch[1].start()
+    for thread in fetch:
+        thread.join(10)
+    assert asked == ["url"] and target.read_bytes() == b"whole" and os.listdir("data") == ["file"]
+    assert capsys.readouterr().err == f"another process is downloading {target}; waiting for it\n"
+
+
+def test_a_lock_whose_holder_removes_it_is_not_shared():
+    """The second waits on a file that the first removes; a third makes a new one, which the second must then hold."""
+    order, path = [], Path("lock")
+    entered = threading.Event()
+
+    def second():
+        with files.lock(path, entered.set):
+            order.append("second")
+
+    with files.lock(path, entered.set):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        entered.wait(10)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"] and not path.exists()
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_runs_killed_at_random_moments_end_like_one_that_was_not(kills):
+    command = [sys.executable, "-m", "tests.kills", "--kills", str(kills)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and f"survived {kills} of {kills} kills" in result.stdout, result.stdout
