@@ -502,7 +502,7 @@ def test_a_lock_whose_holder_removes_it_is_not_shared():
     assert order == ["first", "second"] and not path.exists()
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_runs_killed_at_random_moments_end_like_one_that_was_not(kills):
     command = [sys.executable, "-m", "tests.kills", "--kills", str(kills)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
