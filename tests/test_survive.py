@@ -139,6 +139,18 @@ def test_a_complete_run_is_evaluated_again_and_not_trained(monkeypatch):
     assert run.main(["--resume", "whole"]) == 0 and result_of(Path("whole")) == before
 
 
+def test_what_a_resumed_run_starts_from_is_kept_until_there_is_more(monkeypatch):
+    before = whole()
+
+    def full(*_):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(run, "save", full)
+        assert run.main(["--resume", "whole", "--epochs", "5"]) == 2
+    assert run.main(["--resume", "whole"]) == 0 and result_of(Path("whole")) == before
+
+
 def test_metrics_agree_with_the_checkpoint_also_when_they_were_ahead_of_it():
     before = whole()
     Path("whole/metrics.csv").write_text(Path("whole/metrics.csv").read_text() + "4,16,1,1,1,1,1,1,1\n")
@@ -263,7 +275,7 @@ def test_a_checkpoint_costs_no_more_memory_than_its_file_is_long(kind):
         for _ in range(2 if kind == "a name twice" else 1):
             archive.writestr("theta.npy", header + bodies[kind])
     tracemalloc.start()
-    with pytest.raises(DataError, match=r"only 99" if kind == "a lying header" else "arrays each stored once"):
+    with pytest.raises(DataError, match=r"only 99" if kind == "a lying header" else "each stored once"):
         checkpoint.read(Path("checkpoint.npz"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -371,6 +383,15 @@ def test_an_altered_checkpoint_is_refused_with_a_sentence(kind, capsys):
     refused(sentence, capsys)
 
 
+def test_contents_that_do_not_have_their_checksum_are_refused(capsys):
+    whole()
+    capsys.readouterr()
+    with np.load("whole/checkpoint.npz") as file:
+        arrays = dict(file)
+    np.savez("whole/checkpoint.npz", **arrays | {"theta": poked(0.5)(arrays["theta"])})
+    refused("damaged.*checksum", capsys)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -464,13 +485,13 @@ def test_a_second_process_waits_for_the_download_of_the_first(monkeypatch, capsy
 
 
 def test_a_lock_whose_holder_removes_it_is_not_shared():
-    """The second waits on a file that the first removes; a third makes a new one, which the second must then hold."""
+    """The second waits for a file that the first removes: it must make a new one, which a third would find."""
     order, path = [], Path("lock")
     entered = threading.Event()
 
     def second():
         with files.lock(path, entered.set):
-            order.append("second")
+            order.append("second" if path.exists() else "second, of a file that is gone")
 
     with files.lock(path, entered.set):
         waiting = threading.Thread(target=second)
@@ -481,7 +502,7 @@ def test_a_lock_whose_holder_removes_it_is_not_shared():
     assert order == ["first", "second"] and not path.exists()
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_runs_killed_at_random_moments_end_like_one_that_was_not(kills):
     command = [sys.executable, "-m", "tests.kills", "--kills", str(kills)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
