@@ -3,59 +3,38 @@
 python run.py                                                GECO on the embedded digits
 python run.py --method geco --data mnist                     GECO on MNIST, downloaded once
 python run.py --method iwae --data mnist --likelihood bernoulli --binarize dynamic
+python run.py --method all --data mnist                      every method, compared in runs/mnist-all/report.html
 """
 
-import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from backend import BackendError, open_backend
-from data import DataError, binarize, load
-from experiment.files import FILES, claim, existing_run, write_json
+from data import DataError
+from experiment.compare import COMPARISON_FILES, compare
+from experiment.files import FILES
+from experiment.one import open_data, run_one
 from experiment.options import UsageError, complete, parser
-from experiment.pictures import draw_curves, draw_pictures
-from experiment.results import summarize, table, warn
-from experiment.training import build, fit, reader
-from ref.objectives import METHODS
+from experiment.results import table
 from ref.train import NonFiniteError
 
 
 def run(argv: list[str] | None) -> None:
-    """One run from options to pictures."""
+    """One run or a comparison, from options to pictures."""
     args = parser(__doc__).parse_args(argv)
+    command = sys.argv[1:] if argv is None else argv
     backend = open_backend(args.backend, args.precision)
-    data = load(args.data, args.data_dir, args.size)
-    if (data.train.max(axis=0) == data.train.min(axis=0)).all():
-        raise UsageError(f"the training images of --data {args.data} are all the same; there is nothing to learn")
-    if args.binarize == "static":
-        data = data._replace(train=binarize(data.train, 0), test=binarize(data.test, 1))
+    data = open_data(args)
+    if args.method == "all":
+        args.out = args.out or Path("runs") / f"{data.name}-all"
+        print(compare(args, backend, data, command))
+        print(f"all in {args.out}/: {', '.join(COMPARISON_FILES)}, and a folder for each run")
+        return
     args = complete(args, data)
     args.out = args.out or Path("runs") / f"{data.name}-{args.method}-{args.seed}"
-    options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    libraries = {name: metadata.version(name) for name in ("numpy", "pillow", "matplotlib")}
-    versions = {"python": platform.python_version(), **libraries, **backend.versions}
-    config = {
-        "command": ["run.py", *(sys.argv[1:] if argv is None else argv)],
-        "options": options,
-        "versions": versions,
-    }
-    dynamic = args.binarize == "dynamic"
-    read = reader(backend, data.train, dynamic)
-    existing_run(args.out, args.force)
-    model, state = build(args, backend, data, read)
-    claim(args.out, args.force, config)  # only now, because a network may not fit into memory
-    rows, history = fit(args, backend, model, state, read, config)
-    read_test = reader(backend, data.test, dynamic)
-    summary = summarize(args, data, backend, model, state, read_test, rows)
-    write_json(args.out / "summary.json", summary)
-    if METHODS[args.method].constraint and (warning := warn(args, summary, rows)):
-        print(f"run.py: {warning}", file=sys.stderr)
-    draw_pictures(args.out, backend, model, state["theta"], read_test, data.shape, min(10, len(data.test)))
-    draw_curves(args.out / "curves.png", history, summary["kappa"])
-    print(table(summary, data.test.shape[1]))
+    print(table(run_one(args, backend, data, command), data.test.shape[1]))
     print(f"rate, ELBO and NLL in nats, distortion in squared error per image; all in {args.out}/: {', '.join(FILES)}")
 
 

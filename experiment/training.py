@@ -70,11 +70,12 @@ def fit(args: argparse.Namespace, backend, model, state: dict, read, config: dic
         steps_per_epoch=images // args.batch_size,
         samples=args.samples,
         lr=args.lr,
-        cosine=args.schedule == "cosine",
+        schedule=args.schedule,
         weight_decay=args.weight_decay,
         multiplier=args.multiplier or "relative",
         multiplier_rate=args.multiplier_rate or 0.0,
         options={name: getattr(args, name) for name in method.options},
+        adam=args.adam,
     )
     step = make_step(backend, model, method, plan, read, state)
     rows, history, reports = [], [], []

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ref import densities as de
 from ref import vae
+from ref.information import mutual_information, mutual_information_gap
 from ref.objectives import log_weight
 
 IMAGES = 250  # per batch
@@ -44,6 +45,7 @@ def evaluate(
     nll_samples: int,
     constraint: Callable | None = None,
     samples: int = 1,
+    factors: dict | None = None,
     progress: Callable = iter,
 ) -> dict:
     """The figures of a model over all `images` that `read(rows, noise)` knows; changes nothing but `noise`, its own.
@@ -55,10 +57,16 @@ def evaluate(
     nll                  −E[L_K], K = nll_samples: an upper bound on −log p(x), the tighter the larger K
     nll_standard_error   of that mean, over images
     active_units         latents whose posterior mean varies by more than 0.01 over the images
+    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: an upper bound on that over all
+                         images, and near the rate minus log N where the rate is well above log N
+    mutual_information   I(x;z) = rate − marginal KL, never above mutual_information_ceiling = log N
+    information_standard_error  of both
+    mig                  mutual-information gap, averaged over the `factors` (integers by name) if they are known
+    mig_by_factor        the same by name
     constraint           the method's constraint Ĉ with `samples` samples an image, or None
     """
     xp, params = backend.xp, vae.params_of(model, theta)
-    sums, mean_sum, mean_square = {}, 0, 0
+    sums, encodings = {}, []
     at_once = max(1, min(IMAGES, DECODED // samples))
     for start in progress(range(0, images, at_once)):
         x = read(xp.arange(start, min(start + at_once, images)), noise)
@@ -67,15 +75,25 @@ def evaluate(
             backend, model, params, x, mean, log_std, noise, nll_samples, constraint, samples
         ).items():
             sums[name] = sums.get(name, 0.0) + float(value) * x.shape[0] / images
-        wide = mean.astype(xp.float64)
-        mean_sum, mean_square = mean_sum + xp.sum(wide, axis=0), mean_square + xp.sum(wide * wide, axis=0)
-    variance = mean_square / images - (mean_sum / images) ** 2
+        encodings.append((mean, log_std))
+    mean, log_std = (xp.concatenate(parts) for parts in zip(*encodings, strict=True))
+    information, error = mutual_information(backend, mean, log_std, noise)
+    gaps = {
+        name: mutual_information_gap(backend, mean, log_std, xp.asarray(factor), noise)
+        for name, factor in (factors or {}).items()
+    }
     return {
         **{name: sums[name] for name in ("rate", "distortion", "distortion_at_mean")},
         "elbo": sums["log_px"] - sums["rate"],
         "nll": sums["nll"],
         "nll_standard_error": math.sqrt(max(0.0, sums["nll²"] - sums["nll"] ** 2) / images),
-        "active_units": int(xp.sum(variance > ACTIVE)),
+        "active_units": int(xp.sum(xp.var(mean.astype(xp.float64), axis=0) > ACTIVE)),
+        "marginal_kl": sums["rate"] - information,
+        "mutual_information": information,
+        "mutual_information_ceiling": math.log(images),
+        "information_standard_error": error,
+        "mig": math.fsum(gaps.values()) / len(gaps) if gaps else None,
+        "mig_by_factor": gaps or None,
         "constraint": sums.get("constraint"),
     }
 

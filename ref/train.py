@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ref import vae
-from ref.adam import adam, learning_rate
+from ref.adam import SCHEDULES, adam
 from ref.mlp import size
 from ref.objectives import MULTIPLIERS, Method, moving_average
 
@@ -25,7 +25,7 @@ class Plan(NamedTuple):
     steps_per_epoch: int
     samples: int  # K
     lr: float
-    cosine: bool
+    schedule: str  # a name in adam.SCHEDULES
     multiplier: str  # a name in objectives.MULTIPLIERS
     multiplier_rate: float  # η
     options: dict  # what the method's loss takes: beta or kappa
@@ -87,7 +87,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         vae.backward(xp, model, params, cache, method.backward(xp, terms, **options), d_params)
         finite = xp.isfinite(loss) & xp.isfinite(xp.matmul(grad, grad))
 
-        rate = learning_rate(xp, t, plan.lr, plan.epochs * plan.steps_per_epoch, plan.cosine)
+        rate = plan.lr * SCHEDULES[plan.schedule](xp, t, plan.epochs * plan.steps_per_epoch)
         scalars = [rate, -xp.expm1((t + 1) * math.log(beta1)), -xp.expm1((t + 1) * math.log(beta2))]
         scalars = [s.astype(backend.dtype) for s in scalars]
         update(state["theta"], state["m"], state["v"], grad, *scalars)

@@ -32,7 +32,7 @@ def step_of(backend, method: str, batch_size: int, samples: int):
         backend, initial_theta(backend, model, noise, 0.0), noise, 4096, 1.0 if row.constraint else None
     )
     options = {name: CONSTANTS[name] for name in row.options}
-    plan = Plan(1000, batch_size, 4096 // batch_size, samples, 1e-4, True, "relative", 2e-3, options, 0.0)
+    plan = Plan(1000, batch_size, 4096 // batch_size, samples, 1e-4, "cosine", "relative", 2e-3, options, 0.0)
     images = backend.asarray(IMAGES)
     read = lambda rows, noise: backend.xp.take(images, rows, axis=0).astype(backend.dtype) * (1 / 255)  # noqa: E731
     return make_step(backend, model, row, plan, read, state)
