@@ -12,7 +12,7 @@ import numpy as np
 from data.dataset import white
 from data.files import write_whole
 from experiment import pictures
-from experiment.files import write_json
+from experiment.files import existing_run, write_json
 from experiment.one import recorded, run_one
 from experiment.options import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete
 from experiment.page import page
@@ -62,6 +62,8 @@ COMPARISON_FILES = (
 
 def compare(args: argparse.Namespace, backend, data, command: list[str]) -> str:
     """Makes the runs that args.out does not hold yet, then tables, pictures and report.html. Returns the tables."""
+    if (args.out / "config.json").exists():
+        raise UsageError(f"--out {args.out} holds a single run; choose another folder for the comparison")
     members, swept = planned(args, data), planned_sweep(args, data)
     missing = [run for run in [*members, *swept] if not finished(run)]  # refusals come before any training
     for run in missing:
@@ -144,8 +146,9 @@ def one(args: argparse.Namespace, data, name: str, seed: int, out: Path, **chang
 def finished(run: argparse.Namespace) -> bool:
     """Whether run.out holds this very run. Raises UsageError, but with --force, if another or half a one is there."""
     try:
-        config = json.loads((run.out / "config.json").read_text())["options"]
+        config = dict(json.loads((run.out / "config.json").read_text())["options"])
     except FileNotFoundError:
+        existing_run(run.out, run.force)
         return False
     except (OSError, ValueError, KeyError, TypeError) as error:
         config, problem = None, f"a config.json that cannot be read ({error})"
