@@ -16,6 +16,7 @@ from experiment.files import existing_run, write_json
 from experiment.one import recorded, run_one
 from experiment.options import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete
 from experiment.page import page
+from experiment.tables import FIGURES, OTHERS, markdown, notes, tables
 from experiment.training import build, reader
 from ref import linear
 from ref.objectives import METHODS
@@ -35,20 +36,6 @@ SWEEPS = {
 }
 OWN_SWEEP = {"kappa": (0.75, 1.25, 1.5), "beta": (0.015, 0.06, 0.24)}  # multiples of the default κ, and of its square
 
-FIGURES = {  # key in summary.json: heading and decimals
-    "rate": ("rate", 2),
-    "distortion": ("distortion, z sampled", 3),
-    "marginal_kl": ("marginal KL, KL(q(z)‖p(z))", 3),
-    "mutual_information": ("mutual information", 3),
-    "elbo": ("ELBO", 2),
-    "nll": ("NLL", 2),
-    "active_units": ("active units", 1),
-    "mig": ("MIG", 3),
-    "lambda": ("λ", 3),
-    "seconds": ("seconds", 1),
-}
-# Of summary.json but in no column of comparison.md.
-OTHERS = ("distortion_at_mean", "nll_standard_error", "information_standard_error", "mutual_information_ceiling")
 ELSEWHERE = ("out", "force", "data_dir")  # options that do not change what a run finds
 COMPARISON_FILES = (
     "report.html",
@@ -112,13 +99,18 @@ def planned_sweep(args: argparse.Namespace, data) -> list[argparse.Namespace]:
         raise UsageError("--sweep names an option twice; give one list for each, as in kappa=3,5,6 beta=0.25,1")
     runs = []
     for name, values in dict(args.sweep or default_sweep(args, data)).items():
-        method = next(m for m in METHODS if name in METHODS[m].options)
+        method = first_with(name)
         for value in values:
             out = args.out / "sweep" / f"{method}-{name}-{value:g}-{args.seed}"
             run = one(args, data, method, args.seed, out, **{name: value})
             if value != getattr(one(args, data, method, args.seed, out), name):
                 runs.append(run)
     return runs
+
+
+def first_with(option: str) -> str:
+    """The first method that takes the option: β-VAE for beta, GECO for kappa."""
+    return next(method for method in METHODS if option in METHODS[method].options)
 
 
 def default_sweep(args: argparse.Namespace, data) -> dict[str, tuple[float, ...]]:
@@ -179,8 +171,12 @@ def theta_of(out: Path) -> np.ndarray:
 
 def row(method: str, summaries: list[dict], data: str) -> dict:
     """A method's figures over the seeds, and the slides' two numbers."""
-    figures = {name: spread([summary[name] for summary in summaries]) for name in (*FIGURES, *OTHERS)}
-    return {"title": METHODS[method].title, "figures": figures, "slides": SLIDES.get(data, {}).get(method)}
+    return {"title": METHODS[method].title, "figures": figures(summaries), "slides": SLIDES.get(data, {}).get(method)}
+
+
+def figures(summaries: list[dict]) -> dict:
+    """Every figure over the runs."""
+    return {name: spread([summary[name] for summary in summaries]) for name in (*FIGURES, *OTHERS)}
 
 
 def spread(values: list) -> dict | None:
@@ -191,12 +187,12 @@ def spread(values: list) -> dict | None:
 
 
 def curves(runs: list[argparse.Namespace], summaries: dict) -> dict:
-    """By option: its method, and (value, rate, distortion) over its sweep, the default's own run among them."""
+    """By option: its method and the figures over its sweep, the default's own run among them, by value."""
     result = {}
     for name in METHOD_OPTIONS:
-        method = next(m for m in METHODS if name in METHODS[m].options)
-        chosen = [r for r in runs if r.method == method and r.seed == runs[0].seed]
-        points = sorted((getattr(r, name), summaries[r.out]["rate"], summaries[r.out]["distortion"]) for r in chosen)
+        method = first_with(name)
+        chosen = {getattr(r, name): summaries[r.out] for r in runs if r.method == method and r.seed == runs[0].seed}
+        points = [{"value": value, "figures": figures([chosen[value]])} for value in sorted(chosen)]
         if len(points) > 1:
             result[name] = {"title": METHODS[method].title, "points": points}
     return result
@@ -214,64 +210,3 @@ def bound(variances: list[float]) -> list[tuple[float, float]]:
     total = math.fsum(variances)
     distortions = [total * share for share in np.geomspace(1, 0.01, 100)]
     return [(linear.gaussian_rate_distortion(variances, float(d)), float(d)) for d in distortions]
-
-
-def tables(result: dict) -> list[tuple[str, list[list[str]]]]:
-    """Two tables, each a heading and its rows of cells, the first of which names the columns."""
-    kl, err = "KL(q(z|x)‖p(z)), the slides' “Marginal KL”", "squared error at the mean, the slides' “Reconstruction”"
-    slides = [["", kl, "the slides", err, "the slides"]]
-    shown = {
-        key: figure for key, figure in FIGURES.items() if any(r["figures"][key] for r in result["methods"].values())
-    }
-    honest = [["", *(heading for heading, _ in shown.values())]]
-    for r in result["methods"].values():
-        theirs = [f"{number:.4f}" for number in r["slides"] or ()] or ["–", "–"]
-        ours = [cell(r["figures"][key], 4) for key in ("rate", "distortion_at_mean")]
-        slides.append([r["title"], ours[0], theirs[0], ours[1], theirs[1]])
-        honest.append([r["title"], *(cell(r["figures"][key], decimals) for key, (_, decimals) in shown.items())])
-    slides.append(["the mean image", "0", "–", f"{result['mean_image']['distortion']:.4f}", "–"])
-    return [("By the slides' definitions", slides), ("As rate and distortion", honest)]
-
-
-def cell(figure: dict | None, decimals: int) -> str:
-    """Mean ± standard deviation."""
-    if figure is None:
-        return "–"
-    error = "" if figure["std"] is None else f" ± {figure['std']:.{decimals}f}"
-    return f"{figure['mean']:.{decimals}f}{error}"
-
-
-def notes(result: dict) -> list[str]:
-    """What the columns mean, sentence by sentence."""
-
-    def largest(name: str) -> float:
-        return max(r["figures"][name]["mean"] for r in result["methods"].values())
-
-    seeds = ", ".join(map(str, result["seeds"]))
-    over = f"mean ± standard deviation over the seeds {seeds}" if len(result["seeds"]) > 1 else f"seed {seeds}"
-    return [
-        f"{result['test_images']} test images; {over}. Rate, KL, information, ELBO and NLL in nats an image, errors in "
-        "squared error an image, pixels in [0, 1].",
-        "What the slides call “Marginal KL” is the rate, the average of KL(q(z|x)‖p(z)) over images. The marginal KL "
-        "is KL(q(z)‖p(z)), q(z) the average of q(z|x) over the test images; the rate is the sum of it and of the "
-        f"mutual information I(x;z), which cannot exceed log N = {largest('mutual_information_ceiling'):.2f}. "
-        f"Monte Carlo standard error of both: at most {largest('information_standard_error'):.1g}.",
-        "The slides' error is the one at the mean of q(z|x), but their rate pays for samples of q(z|x): the pair is no "
-        "rate–distortion point. Rate and distortion with z sampled are.",
-        "The mean image of the training set needs no latents: 0 nats.",
-        f"ELBO at β = 1 whatever was trained; NLL by importance sampling with {result['nll_samples']} samples "
-        f"(standard error over images at most {largest('nll_standard_error'):.2g}). GECO + IWAE holds its constraint "
-        "under the importance-weighted posterior; its distortion here is under q(z|x).",
-    ]
-
-
-def markdown(result: dict) -> str:
-    """comparison.md"""
-    lines = [f"# Five objectives on {result['data']}", "", f"`python {' '.join(result['command'])}`"]
-    for heading, rows in tables(result):
-        cells = [[text.replace("|", "\\|") for text in line] for line in rows]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        cells.insert(1, ["-" * (width - 1) + ":" for width in widths])
-        padded = [[text.rjust(width) for text, width in zip(line, widths, strict=True)] for line in cells]
-        lines += ["", f"## {heading}", "", *("| " + " | ".join(line) + " |" for line in padded)]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(result)), ""])

@@ -5,20 +5,22 @@ from html import escape
 from pathlib import Path
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; padding: 1rem;
   color: #111; background: #fff }
 h1, h2, h3 { line-height: 1.2 }
 code { font-size: .85em; overflow-wrap: anywhere }
 .wide { overflow-x: auto }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom }
+table { border-collapse: separate; border-spacing: 0; font-size: .85rem; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom }
 td { white-space: nowrap }
-th { min-width: 4rem; max-width: 11rem }
+th { min-width: 4rem; max-width: 10rem }
 th:first-child, td:first-child { text-align: left; font-weight: bold; position: sticky; left: 0; background: #fff }
 figure { margin: 1rem 0 2rem; break-inside: avoid }
 img { max-width: 100%; height: auto }
 figcaption { font-size: .9rem; color: #444 }
-@media (max-width: 40rem) { body { padding: .6rem } table { font-size: .8rem } th, td { padding: .25rem .4rem } }
+@media screen and (max-width: 40rem) { body { padding: .6rem } table { font-size: .8rem }
+  th, td { padding: .25rem .4rem }
+  figure { overflow-x: auto } img { max-width: 42rem } figcaption { position: sticky; left: 0 } }
 @media print { body { max-width: none; font-size: 10pt } table { font-size: 7pt } th, td { padding: .15rem .25rem }
   th { min-width: 0 } .wide { overflow: visible } h2, h3 { break-after: avoid } }
 """

@@ -106,7 +106,7 @@ def draw_rate_distortion(path: Path, result: dict) -> None:
         *zip(*result["linear_bound"], strict=True), color="black", linewidth=1, label="best linear VAE (Gaussian)"
     )
     for style, curve in zip(("--", ":"), result["sweeps"].values(), strict=False):
-        _, rate, distortion = zip(*curve["points"], strict=True)
+        rate, distortion = ([p["figures"][name]["mean"] for p in curve["points"]] for name in ("rate", "distortion"))
         rates += rate
         axes.plot(rate, distortion, style, marker=".", color="grey", label=f"{curve['title']}, swept")
     for i, r in enumerate(result["methods"].values()):

@@ -15,7 +15,7 @@ from PIL import Image
 import run
 from backend import open_backend
 from data import load
-from experiment import compare, options, page, pictures, training
+from experiment import compare, options, page, pictures, tables, training
 from ref import vae
 from ref.objectives import METHODS
 
@@ -57,7 +57,7 @@ def test_it_leaves_the_comparison_and_a_run_for_each_method_seed_and_value(compa
 def test_its_figures_are_mean_and_standard_deviation_of_the_runs(compared):
     result = json.loads((compared / "comparison.json").read_text())
     for method in METHODS:
-        for key in (*compare.FIGURES, *compare.OTHERS):
+        for key in (*tables.FIGURES, *tables.OTHERS):
             values, figure = [s[key] for s in summaries(compared, method)], result["methods"][method]["figures"][key]
             if None in values:
                 assert figure is None
@@ -73,9 +73,9 @@ def test_its_figures_are_mean_and_standard_deviation_of_the_runs(compared):
 def test_the_sweeps_go_through_the_defaults_own_run(compared):
     sweeps = json.loads((compared / "comparison.json").read_text())["sweeps"]
     geco = summaries(compared, "geco")[0]
-    assert [value for value, *_ in sweeps["kappa"]["points"]] == [1.0, 1.2, 2.0]
-    assert sweeps["kappa"]["points"][1] == [1.2, geco["rate"], geco["distortion"]]
-    assert [value for value, *_ in sweeps["beta"]["points"]] == [0.5, 2.0] and sweeps["beta"]["title"] == "β-VAE"
+    assert [point["value"] for point in sweeps["kappa"]["points"]] == [1.0, 1.2, 2.0]
+    assert sweeps["kappa"]["points"][1]["figures"]["rate"] == {"mean": geco["rate"], "std": None}
+    assert [point["value"] for point in sweeps["beta"]["points"]] == [0.5, 2.0] and sweeps["beta"]["title"] == "β-VAE"
 
 
 def test_the_linear_bound_falls_from_the_total_variance(compared):
@@ -202,7 +202,7 @@ def test_every_panel_has_the_same_grey_scale_and_is_nowhere_cut():
 def fake_result(data: str, seeds=(0, 1)) -> dict:
     """A comparison whose figures are all 5 ± 0.25, on the data set of that name."""
     figure = {"mean": 5.0, "std": 0.25 if len(seeds) > 1 else None}
-    summary = [dict.fromkeys((*compare.FIGURES, *compare.OTHERS), 5.0)]
+    summary = [dict.fromkeys((*tables.FIGURES, *tables.OTHERS), 5.0)]
     methods = {m: compare.row(m, summary, data) for m in METHODS}
     for row in methods.values():
         row["figures"] = dict.fromkeys(row["figures"], figure) | {"mig": None}
@@ -220,20 +220,21 @@ def fake_result(data: str, seeds=(0, 1)) -> dict:
 
 
 def test_the_slides_numbers_stand_beside_ours_in_their_columns():
-    (_, slides), (_, honest) = compare.tables(fake_result("mnist"))
+    (_, slides), (_, honest) = tables.tables(fake_result("mnist"))
     assert slides[0][1].startswith("KL(q(z|x)‖p(z)), the slides' “Marginal KL”") and "at the mean" in slides[0][3]
     assert slides[3] == ["GECO", "5.0000 ± 0.2500", "10.4975", "5.0000 ± 0.2500", "14.6269"]
     assert slides[4] == ["IWAE", "5.0000 ± 0.2500", "–", "5.0000 ± 0.2500", "–"]
     assert slides[5][2::2] == ["1.3640", "12.9214"] and slides[6][0] == "the mean image"
-    assert len(honest[0]) == len(compare.FIGURES) and "MIG" not in honest[0]  # without factors no gap
-    (_, slides), (_, honest) = compare.tables(fake_result("cifar10", seeds=(0,)))
+    assert len(honest[0]) == len(tables.FIGURES) and "MIG" not in honest[0]  # without factors no gap
+    (_, slides), (_, honest) = tables.tables(fake_result("cifar10", seeds=(0,)))
     assert slides[3][1:3] == ["5.0000", "383.0849"] and slides[5][2] == "–" and honest[1][1] == "5.00"
 
 
 def test_the_markdown_is_a_table_whose_rows_have_its_columns(compared):
     text = (compared / "comparison.md").read_text()
     rows = [re.split(r"(?<!\\)\|", line) for line in text.splitlines() if line.startswith("|")]
-    assert {len(row) for row in rows[:8]} == {7} and len({len(row) for row in rows[8:]}) == 1 and len(rows) == 15
+    assert {len(row) for row in rows[:8]} == {7} and len({len(row) for row in rows[8:]}) == 1 and len(rows) == 8 + 7 + 7
+    assert [row[1].strip() for row in rows[-2:]] == ["GECO, --kappa 1.2", "GECO, --kappa 2"]
     assert "log N = 5.70" in text and "seeds 0, 1" in text
 
 
@@ -259,7 +260,7 @@ def test_the_page_holds_every_picture_and_needs_nothing_else(compared):
     text = (compared / "report.html").read_text()
     found = Page(text)
     assert found.open == [] and not {"script", "link", "iframe"} & {*found.tags} and "http" not in text
-    assert len(found.sources) == 3 + 3 * len(METHODS) and found.tags.count("table") == 2
+    assert len(found.sources) == 3 + 3 * len(METHODS) and found.tags.count("table") == 3
     prefix = "data:image/png;base64,"
     pngs = [base64.b64decode(source.removeprefix(prefix), validate=True) for source in found.sources]
     assert all(Image.open(io.BytesIO(png)).size[0] > 100 for png in pngs)
