@@ -127,6 +127,18 @@ def test_the_aggregate_posterior_of_the_best_linear_vae_is_its_prior():
     assert figures["mutual_information"] == pytest.approx(rate, abs=0.15)
 
 
+def test_a_rate_and_an_error_at_the_mean_can_both_vanish_without_learning_so_they_are_no_rate_distortion_pair():
+    # means shrunk to ε of the image under the prior's own std, and a decoder that blows them up again
+    model, epsilon = linear_model()._replace(latents=len(SPECTRUM)), 1e-6
+    theta = initial_theta(NUMPY, model, NUMPY.noise(0), model.center)
+    params = vae.params_of(model, theta)
+    params["encoder"]["W0"][...] = np.concatenate([epsilon * np.eye(6), np.zeros((6, 6))], axis=1)
+    params["decoder"]["W0"][...] = np.eye(6) / epsilon
+    figures = judged(model, theta)
+    assert figures["rate"] < 1e-9 and figures["distortion_at_mean"] < 1e-9
+    assert figures["mutual_information"] < 1e-3 and figures["distortion"] > 1e9
+
+
 def test_a_distortion_below_the_unexplained_variance_is_refused():
     with pytest.raises(ValueError, match=r"cannot reach a squared error of 0\.04"):
         water_level(list(SPECTRUM[:LATENTS]), 0.05, 0.04)
