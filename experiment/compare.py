@@ -6,15 +6,15 @@ import json
 import math
 import statistics
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
-from data.dataset import white
-from data.files import write_whole
+from data.files import reason, write_whole
 from experiment import pictures
-from experiment.files import existing_run, write_json
+from experiment.files import FILES, existing_run, write_json
 from experiment.one import recorded, run_one
-from experiment.options import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete
+from experiment.options import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete, total_variance
 from experiment.page import page
 from experiment.tables import FIGURES, OTHERS, markdown, notes, tables
 from experiment.training import build, reader
@@ -55,40 +55,27 @@ def compare(args: argparse.Namespace, backend, data, command: list[str]) -> str:
     missing = [run for run in [*members, *swept] if not finished(run)]  # refusals come before any training
     for run in missing:
         run_one(run, backend, data, command)
-    summaries = {run.out: json.loads((run.out / "summary.json").read_text()) for run in [*members, *swept]}
-
-    read = reader(backend, data.train, members[0].binarize == "dynamic")
-    center = backend.asarray(data.train.mean(axis=0, dtype=np.float64) / white(data.train))
-    variances = linear.principal_variances(backend, read, len(data.train), center, backend.noise(args.seed))
-    result = {
-        "command": ["run.py", *command],
-        "data": data.name,
-        "test_images": len(data.test),
-        "seeds": sorted({run.seed for run in members}),
-        "nll_samples": members[0].nll_samples,
-        "mean_image": {"rate": 0.0, "distortion": mean_image_error(data)},
-        "methods": {m: row(m, [summaries[r.out] for r in members if r.method == m], args.data) for m in METHODS},
-        "sweeps": curves([*members, *swept], summaries) if swept else {},
-        "linear_bound": bound(variances),
-    }
-    write_json(args.out / "comparison.json", result)
-    text = markdown(result)
-    write_whole(args.out / "comparison.md", lambda file: file.write(text.encode()))
-    shown = members[: len(METHODS)]  # the first seed
+    result = {"command": ["run.py", *command], **gathered(members, swept, data)}
+    dynamic, shown = members[0].binarize == "dynamic", members[: len(METHODS)]  # the first seed
+    read, read_test = reader(backend, data.train, dynamic), reader(backend, data.test, dynamic)
     model, _ = build(shown[0], backend, data, read)  # its constants are those of every method with this seed
+    variances = linear.principal_variances(backend, read, len(data.train), model.center, backend.noise(args.seed))
+    result["linear_bound"] = bound(variances)
+    write_json(args.out / "comparison.json", result)
     thetas = {METHODS[run.method].title: backend.asarray(theta_of(run.out)) for run in shown}
-    read_test = reader(backend, data.test, members[0].binarize == "dynamic")
     pictures.draw_comparison(args.out, backend, model, thetas, read_test, len(data.test), data.shape)
     pictures.draw_rate_distortion(args.out / "rate_distortion.png", result)
-    html = page(result, tables(result), notes(result), args.out, {METHODS[r.method].title: r.out for r in shown})
-    write_whole(args.out / "report.html", lambda file: file.write(html.encode()))
+    text, folders = markdown(result), {METHODS[run.method].title: run.out for run in shown}
+    html = page(result, tables(result), notes(result), args.out, folders)
+    for name, content in (("comparison.md", text), ("report.html", html)):
+        write_whole(args.out / name, lambda file, content=content: file.write(content.encode()))
     return text
 
 
 def planned(args: argparse.Namespace, data) -> list[argparse.Namespace]:
     """The complete options of every method's run, seed by seed."""
     seeds = range(args.seed, args.seed + (args.seeds or 1))
-    return [one(args, data, method, seed, args.out / f"{method}-{seed}") for seed in seeds for method in METHODS]
+    return [options_of(args, data, method, seed, args.out / f"{method}-{seed}") for seed in seeds for method in METHODS]
 
 
 def planned_sweep(args: argparse.Namespace, data) -> list[argparse.Namespace]:
@@ -101,9 +88,9 @@ def planned_sweep(args: argparse.Namespace, data) -> list[argparse.Namespace]:
     for name, values in dict(args.sweep or default_sweep(args, data)).items():
         method = first_with(name)
         for value in values:
-            out = args.out / "sweep" / f"{method}-{name}-{value:g}-{args.seed}"
-            run = one(args, data, method, args.seed, out, **{name: value})
-            if value != getattr(one(args, data, method, args.seed, out), name):
+            out = args.out / "sweep" / f"{method}-{name}-{value}-{args.seed}"
+            run = options_of(args, data, method, args.seed, out, **{name: value})
+            if value != getattr(options_of(args, data, method, args.seed, out), name):
                 runs.append(run)
     return runs
 
@@ -122,7 +109,7 @@ def default_sweep(args: argparse.Namespace, data) -> dict[str, tuple[float, ...]
     return {name: tuple(float(f"{f * scale[name]:.3g}") for f in values) for name, values in OWN_SWEEP.items()}
 
 
-def one(args: argparse.Namespace, data, name: str, seed: int, out: Path, **changes) -> argparse.Namespace:
+def options_of(args: argparse.Namespace, data, name: str, seed: int, out: Path, **changes) -> argparse.Namespace:
     """The complete options of one run; a method gets those options of its own that it takes."""
     run, method = copy.copy(args), METHODS[name]
     takes = {*method.options, *(MULTIPLIER_OPTIONS if method.constraint else ())}
@@ -136,22 +123,25 @@ def one(args: argparse.Namespace, data, name: str, seed: int, out: Path, **chang
 
 
 def finished(run: argparse.Namespace) -> bool:
-    """Whether run.out holds this very run. Raises UsageError, but with --force, if another or half a one is there."""
+    """Whether run.out holds this very run. Raises UsageError, but with --force, if anything else is there."""
+    existing = existing_run(run.out, force=True)
+    problem = existing and wrong(run, existing)
+    if problem and not run.force:
+        raise UsageError(f"{run.out} holds {problem}; choose another --out or add --force to make that run anew")
+    return bool(existing) and not problem
+
+
+def wrong(run: argparse.Namespace, existing: list[str]) -> str | None:
+    """Why the files in run.out are not those of this run, or None."""
+    if missing := [name for name in FILES if name not in existing]:
+        return f"a half-finished run, without {missing[0]}"
     try:
-        config = dict(json.loads((run.out / "config.json").read_text())["options"])
-    except FileNotFoundError:
-        existing_run(run.out, run.force)
-        return False
+        config, summary = (json.loads((run.out / name).read_text()) for name in ("config.json", "summary.json"))
+        problem = difference(dict(config["options"]), recorded(run))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        config, problem = None, f"a config.json that cannot be read ({error})"
-    else:
-        problem = difference(config, recorded(run))
-    if problem is None and (run.out / "summary.json").exists():
-        return True
-    if not run.force:
-        problem = problem or "a half-finished run"
-        raise UsageError(f"{run.out} holds {problem}; choose another --out or add --force to make it anew")
-    return False
+        return f"a config.json or summary.json that cannot be read ({reason(error)})"
+    lacking = {*FIGURES, *OTHERS} - {*summary}
+    return problem or (f"a run of another version, without {min(lacking)}" if lacking else None)
 
 
 def difference(found: dict, asked: dict) -> str | None:
@@ -165,8 +155,28 @@ def difference(found: dict, asked: dict) -> str | None:
 
 def theta_of(out: Path) -> np.ndarray:
     """θ of a finished run."""
-    with np.load(out / "checkpoint.npz", allow_pickle=False) as checkpoint:
-        return checkpoint["theta"]
+    try:
+        with np.load(out / "checkpoint.npz", allow_pickle=False) as checkpoint:
+            return checkpoint["theta"]
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UsageError(
+            f"{out}/checkpoint.npz cannot be read ({reason(error)}); remove that run to make it anew"
+        ) from error
+
+
+def gathered(members: list[argparse.Namespace], swept: list[argparse.Namespace], data) -> dict:
+    """What comparison.json says of the runs: figures by method over the seeds, and along the sweeps."""
+    summaries = {run.out: json.loads((run.out / "summary.json").read_text()) for run in [*members, *swept]}
+    by_method = {name: [summaries[run.out] for run in members if run.method == name] for name in METHODS}
+    return {
+        "data": data.name,
+        "test_images": len(data.test),
+        "seeds": sorted({run.seed for run in members}),
+        "nll_samples": members[0].nll_samples,
+        "mean_image": {"rate": 0.0, "distortion": total_variance(data.test, about=data.train)},
+        "methods": {name: row(name, found, members[0].data) for name, found in by_method.items()},
+        "sweeps": curves([*members, *swept], summaries) if swept else {},
+    }
 
 
 def row(method: str, summaries: list[dict], data: str) -> dict:
@@ -196,13 +206,6 @@ def curves(runs: list[argparse.Namespace], summaries: dict) -> dict:
         if len(points) > 1:
             result[name] = {"title": METHODS[method].title, "points": points}
     return result
-
-
-def mean_image_error(data) -> float:
-    """Squared error of the test images about the mean of the training images."""
-    mean, blocks = data.train.mean(axis=0, dtype=np.float64), range(0, len(data.test), 250)
-    total = sum(float(np.sum((data.test[i : i + 250] - mean) ** 2)) for i in blocks)
-    return total / len(data.test) / white(data.train) ** 2
 
 
 def bound(variances: list[float]) -> list[tuple[float, float]]:

@@ -214,9 +214,10 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     return args
 
 
-def total_variance(images: np.ndarray) -> float:
-    """Squared error of the mean image, a block of images at a time."""
-    mean, blocks = images.mean(axis=0, dtype=np.float64), range(0, len(images), 250)
+def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
+    """Squared error of the mean image, theirs or that of `about`, a block of images at a time."""
+    mean = (images if about is None else about).mean(axis=0, dtype=np.float64)
+    blocks = range(0, len(images), 250)
     return sum(float(np.sum((images[i : i + 250] - mean) ** 2)) for i in blocks) / len(images) / white(images) ** 2
 
 

@@ -23,33 +23,42 @@ def draw_pictures(out: Path, backend, model, theta, read, images: int, shape: tu
     def decode(z):
         return vae.decode(xp, model, params, z)[0]
 
+    def tiles(pixels, columns: int) -> Image.Image:
+        return grid(backend.to_host(pixels), shape, columns)
+
     count = min(10, images)
     x, mean, log_std = encoded(backend, model, params, read, xp.arange(count), noise)
-    eps = backend.normal(noise, mean.shape)
-    at_mean, sampled = decode(xp.stack([mean, vae.reparameterize(xp, mean, log_std, eps)]))
-    save(out / "reconstructions.png", grid(backend.to_host(xp.concatenate([x, at_mean, sampled])), shape, count))
+    sampled = vae.reparameterize(xp, mean, log_std, backend.normal(noise, mean.shape))
+    save(out / "reconstructions.png", tiles(xp.concatenate([x, decode(mean), decode(sampled)]), count))
 
-    prior = decode(backend.normal(noise, (100, model.latents)))
-    spaced = xp.arange(100) * images // 100
-    _, mean_, log_std_ = encoded(backend, model, params, read, spaced, noise)
-    aggregate = decode(vae.reparameterize(xp, mean_, log_std_, backend.normal(noise, mean_.shape)))
-    both = {"prior p(z)": prior, "aggregate posterior q(z)": aggregate}
-    save(out / "samples.png", panels({label: backend.to_host(x) for label, x in both.items()}, shape, 10))
+    prior = backend.normal(noise, (100, model.latents))
+    _, *posterior = encoded(backend, model, params, read, xp.arange(100) * images // 100, noise)
+    aggregate = vae.reparameterize(xp, *posterior, backend.normal(noise, prior.shape))
+    drawn = {"prior p(z)": prior, "aggregate posterior q(z)": aggregate}
+    save(out / "samples.png", panels({label: tiles(decode(z), 10) for label, z in drawn.items()}))
 
-    pairs = [(i, (i + 1) % count) for i in range(0, count, 2)]
+    save(out / "interpolation.png", tiles(interpolations(backend, decode, x, mean), STEPS + 2))
+    _, means, _ = encoded(backend, model, params, read, xp.arange(min(1000, images)), noise)
+    save(out / "traversals.png", tiles(decode(traversals(backend, means)), STEPS))
+
+
+def interpolations(backend, decode, x, mean):
+    """Pairs of images, and between them what lies between their means: a row of STEPS + 2 images a pair."""
     share = backend.asarray(np.linspace(0.0, 1.0, STEPS))[:, None]
-    rows = [
-        xp.concatenate([x[a : a + 1], decode(mean[a] + share * (mean[b] - mean[a])), x[b : b + 1]]) for a, b in pairs
-    ]
-    save(out / "interpolation.png", grid(backend.to_host(xp.concatenate(rows)), shape, STEPS + 2))
+    rows = []
+    for a in range(0, len(x), 2):
+        b = (a + 1) % len(x)
+        rows += [x[a : a + 1], decode(mean[a] + share * (mean[b] - mean[a])), x[b : b + 1]]
+    return backend.xp.concatenate(rows)
 
-    _, many, _ = encoded(backend, model, params, read, xp.arange(min(1000, images)), noise)
-    active = backend.to_host(xp.argsort(-xp.var(many, axis=0)))[:10]
-    swings = backend.asarray(np.linspace(-REACH, REACH, STEPS))
-    start = xp.repeat(mean[:1], len(active) * STEPS, axis=0)
+
+def traversals(backend, means):
+    """The first mean with one latent at a time from −REACH to REACH: the ten whose means vary most, STEPS rows each."""
+    active = backend.to_host(backend.xp.argsort(-backend.xp.var(means, axis=0)))[:10]
+    z = backend.xp.repeat(means[:1], len(active) * STEPS, axis=0)
     for i, latent in enumerate(active):
-        start[i * STEPS : (i + 1) * STEPS, int(latent)] = swings
-    save(out / "traversals.png", grid(backend.to_host(decode(start)), shape, STEPS))
+        z[i * STEPS : (i + 1) * STEPS, int(latent)] = backend.asarray(np.linspace(-REACH, REACH, STEPS))
+    return z
 
 
 def encoded(backend, model, params, read, rows, noise):
@@ -63,27 +72,25 @@ def draw_comparison(out: Path, backend, model, thetas: dict, read, images: int, 
     xp, noise = backend.xp, backend.noise(EVALUATION_SEED)
     x = read(xp.arange(min(24, images)), noise)
     prior = backend.normal(noise, (24, model.latents))
-    truth = {"ground truth": backend.to_host(x)}
-    reconstructions, generations = dict(truth), dict(truth)
+    reconstructions, generations = {"ground truth": x}, {"ground truth": x}
     for title, theta in thetas.items():
         params = vae.params_of(model, theta)
         mean, _, _ = vae.encode(xp, model, params, x)
-        reconstructions[title] = backend.to_host(vae.decode(xp, model, params, mean)[0])
-        generations[title] = backend.to_host(vae.decode(xp, model, params, prior)[0])
-    save(out / "reconstructions.png", panels(reconstructions, shape, 3))
-    save(out / "generations.png", panels(generations, shape, 3))
+        reconstructions[title] = vae.decode(xp, model, params, mean)[0]
+        generations[title] = vae.decode(xp, model, params, prior)[0]
+    for name, pictures in (("reconstructions.png", reconstructions), ("generations.png", generations)):
+        grids = {title: grid(backend.to_host(pixels), shape, 3) for title, pixels in pictures.items()}
+        save(out / name, panels(grids))
 
 
-def panels(pixels: dict[str, np.ndarray], shape: tuple[int, int, int], columns: int) -> Image.Image:
-    """A grid for each entry, side by side, its name above it."""
-    grids = [grid(images, shape, columns) for images in pixels.values()]
+def panels(grids: dict[str, Image.Image]) -> Image.Image:
+    """Pictures side by side, each below its name."""
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), 18)
-    top, gap = 28, 14
-    sheet = Image.new(
-        grids[0].mode, (sum(g.width + gap for g in grids) - gap, top + max(g.height for g in grids)), "white"
-    )
-    draw, left = ImageDraw.Draw(sheet), 0
-    for label, picture in zip(pixels, grids, strict=True):
+    pictures, top, gap = list(grids.values()), 28, 14
+    size = (sum(p.width + gap for p in pictures) - gap, top + max(p.height for p in pictures))
+    sheet, left = Image.new(pictures[0].mode, size, "white"), 0
+    draw = ImageDraw.Draw(sheet)
+    for label, picture in grids.items():
         draw.text((left + picture.width // 2, 4), label, "black", font, anchor="ma")
         sheet.paste(picture, (left, top))
         left += picture.width + gap

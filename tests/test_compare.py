@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def contents(folder: Path) -> dict:
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
-def planned(*chosen: str, data="digits"):
-    args = options.parser("").parse_args([*QUICK, "--out", "out", *chosen])
+def planned(*chosen: str, data="digits", out="out"):
+    args = options.parser("").parse_args([*QUICK, "--out", str(out), *chosen])
     images = load(data)
     return compare.planned(args, images), compare.planned_sweep(args, images)
 
@@ -49,7 +50,7 @@ def summaries(out: Path, method: str) -> list[dict]:
 
 def test_it_leaves_the_comparison_and_a_run_for_each_method_seed_and_value(compared):
     folders = {str(path.parent.relative_to(compared)) for path in compared.rglob("summary.json")}
-    sweep = {"sweep/geco-kappa-1-0", "sweep/geco-kappa-2-0", "sweep/beta-vae-beta-2-0"}
+    sweep = {"sweep/geco-kappa-1.0-0", "sweep/geco-kappa-2.0-0", "sweep/beta-vae-beta-2.0-0"}
     assert folders == sweep | {f"{method}-{seed}" for method in METHODS for seed in (0, 1)}  # κ = 1.2 is there already
     assert {path.name for path in compared.iterdir() if path.is_file()} == {*compare.COMPARISON_FILES}
 
@@ -115,30 +116,41 @@ def test_runs_of_other_options_are_left_alone_with_one_sentence(compared, change
     assert contents(compared) == before
 
 
-@pytest.mark.parametrize("config", ["", "[]", "{}", '{"options": 3}'])
-def test_half_a_run_and_a_broken_one_are_refused_and_made_anew_with_force(config, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    members, _ = planned()
-    half, broken = Path("out/vae-0"), Path("out/geco-0")
-    half.mkdir(parents=True)
-    (half / "config.json").write_text(json.dumps({"options": compare.recorded(members[0])}))
-    with pytest.raises(options.UsageError, match=r"out/vae-0 holds a half-finished run.*--force"):
-        compare.finished(members[0])
-    broken.mkdir()
-    (broken / "config.json").write_text(config)
-    with pytest.raises(options.UsageError, match=r"out/geco-0 holds a config.json that cannot be read.*--force"):
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("summary.json", None, "a half-finished run, without summary.json"),
+        ("checkpoint.npz", None, "a half-finished run, without checkpoint.npz"),
+        ("config.json", "", "cannot be read"),
+        ("config.json", "[]", "cannot be read"),
+        ("config.json", '{"options": 3}', "cannot be read"),
+        ("summary.json", "{", "cannot be read"),
+        ("summary.json", '{"rate": 1}', "a run of another version, without active_units"),
+    ],
+)
+def test_half_a_run_and_a_broken_one_are_refused_and_made_anew_with_force(name, content, sentence, compared, tmp_path):
+    copy = shutil.copytree(compared, tmp_path / "out")
+    (copy / "geco-0" / name).unlink()
+    if content is not None:
+        (copy / "geco-0" / name).write_text(content)
+    members, _ = planned(out=copy)
+    with pytest.raises(options.UsageError, match=f"geco-0 holds .*{sentence}.*--force"):
         compare.finished(members[2])
-    forced, _ = planned("--force")
-    assert not compare.finished(forced[0]) and not compare.finished(forced[2])
-    (half / "summary.json").write_text("{}")
-    assert compare.finished(members[0]) and compare.finished(forced[0])  # a whole one is reused, forced or not
+    forced, _ = planned("--force", out=copy)
+    assert [compare.finished(run) for run in forced] == [True, True, False, True, True]  # whole ones are reused
+
+
+def test_a_checkpoint_that_cannot_be_read_gets_one_sentence(tmp_path):
+    (tmp_path / "checkpoint.npz").write_text("not a checkpoint")
+    with pytest.raises(options.UsageError, match="cannot be read"):
+        compare.theta_of(tmp_path)
 
 
 def test_a_folder_with_a_single_run_or_with_leftovers_is_left_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for out, name, sentence in (
         ("a", "config.json", "holds a single run"),
-        ("b", "geco-iwae-0/curves.png", "a run .cur"),
+        ("b", "geco-iwae-0/curves.png", "a half-finished run, without config.json"),
     ):
         Path(out, name).parent.mkdir(parents=True)
         Path(out, name).write_text("{}")
@@ -173,24 +185,33 @@ def test_a_sweep_without_values_is_that_of_the_data_set_and_of_own_images_by_the
 def test_the_columns_of_a_picture_show_the_same_images_and_the_same_draws(monkeypatch, tmp_path):
     args, data = options.parser("").parse_args(["--hidden", "8", "--latent", "4"]), load("digits")
     args, backend = options.complete(args, data), open_backend("numpy")
-    read, shown, panels = training.reader(backend, data.test, False), [], pictures.panels
+    read, shown, labels, grid, panels = (
+        training.reader(backend, data.test, False),
+        [],
+        [],
+        pictures.grid,
+        pictures.panels,
+    )
     model, state = training.build(args, backend, data, training.reader(backend, data.train, False))
-    monkeypatch.setattr(pictures, "panels", lambda pixels, *rest: shown.append(pixels) or panels(pixels, *rest))
+    monkeypatch.setattr(pictures, "grid", lambda pixels, *rest: shown.append(pixels) or grid(pixels, *rest))
+    monkeypatch.setattr(pictures, "panels", lambda grids: labels.append([*grids]) or panels(grids))
     thetas = {"one": state["theta"], "other": 1.1 * state["theta"], "same": state["theta"]}
     pictures.draw_comparison(tmp_path, backend, model, thetas, read, 299, data.shape)
-    for pixels in shown:
-        assert list(pixels) == ["ground truth", *thetas]
-        np.testing.assert_allclose(pixels["ground truth"], data.test[:24] / 255, atol=1e-6)
-        assert (pixels["one"] == pixels["same"]).all() and (pixels["one"] != pixels["other"]).any()
-    params = vae.params_of(model, state["theta"])
-    mean, _, _ = vae.encode(np, model, params, shown[0]["ground truth"])
-    np.testing.assert_allclose(shown[0]["one"], vae.decode(np, model, params, mean)[0], atol=1e-6)
-    assert (shown[0]["one"] != shown[1]["one"]).any()
+    assert labels == 2 * [["ground truth", *thetas]]
+    for truth, one, other, same in (shown[:4], shown[4:]):
+        np.testing.assert_allclose(truth, data.test[:24] / 255, atol=1e-6)
+        assert (one == same).all() and (one != other).any()
+    mean, _, _ = vae.encode(np, model, vae.params_of(model, state["theta"]), shown[0])
+    np.testing.assert_allclose(
+        shown[1], vae.decode(np, model, vae.params_of(model, state["theta"]), mean)[0], atol=1e-6
+    )
+    assert (shown[1] != shown[5]).any()
 
 
 def test_every_panel_has_the_same_grey_scale_and_is_nowhere_cut():
     ramp = np.linspace(0, 1, 64)[None].repeat(4, axis=0)
-    sheet = np.asarray(pictures.panels({"low": 0.5 * ramp, "full": ramp, "over": 2 * ramp}, (8, 8, 1), 2))
+    grids = {name: pictures.grid(by * ramp, (8, 8, 1), 2) for name, by in (("low", 0.5), ("full", 1), ("over", 2))}
+    sheet = np.asarray(pictures.panels(grids))
     panel, top = 102, 28  # two tiles of 48 and their margins
     left = [i * (panel + 14) for i in range(3)]
     tiles = [sheet[top + 2 : top + 50, x + 2 : x + 50] for x in left]
@@ -200,12 +221,10 @@ def test_every_panel_has_the_same_grey_scale_and_is_nowhere_cut():
 
 
 def fake_result(data: str, seeds=(0, 1)) -> dict:
-    """A comparison whose figures are all 5 ± 0.25, on the data set of that name."""
-    figure = {"mean": 5.0, "std": 0.25 if len(seeds) > 1 else None}
-    summary = [dict.fromkeys((*tables.FIGURES, *tables.OTHERS), 5.0)]
-    methods = {m: compare.row(m, summary, data) for m in METHODS}
-    for row in methods.values():
-        row["figures"] = dict.fromkeys(row["figures"], figure) | {"mig": None}
+    """A comparison whose figures are 5, 6, 7, … ± 0.25 in the order of the columns, on the data set of that name."""
+    std, names = 0.25 if len(seeds) > 1 else None, (*tables.FIGURES, *tables.OTHERS)
+    figures = {name: {"mean": 5.0 + i, "std": std} for i, name in enumerate(names)} | {"mig": None}
+    methods = {m: compare.row(m, [dict.fromkeys(names, 5.0)], data) | {"figures": figures} for m in METHODS}
     return {
         "command": ["run.py", "--method", "all"],
         "data": data,
@@ -222,8 +241,8 @@ def fake_result(data: str, seeds=(0, 1)) -> dict:
 def test_the_slides_numbers_stand_beside_ours_in_their_columns():
     (_, slides), (_, honest) = tables.tables(fake_result("mnist"))
     assert slides[0][1].startswith("KL(q(z|x)‖p(z)), the slides' “Marginal KL”") and "at the mean" in slides[0][3]
-    assert slides[3] == ["GECO", "5.0000 ± 0.2500", "10.4975", "5.0000 ± 0.2500", "14.6269"]
-    assert slides[4] == ["IWAE", "5.0000 ± 0.2500", "–", "5.0000 ± 0.2500", "–"]
+    assert slides[3] == ["GECO", "5.0000 ± 0.2500", "10.4975", "15.0000 ± 0.2500", "14.6269"]
+    assert slides[4] == ["IWAE", "5.0000 ± 0.2500", "–", "15.0000 ± 0.2500", "–"]
     assert slides[5][2::2] == ["1.3640", "12.9214"] and slides[6][0] == "the mean image"
     assert len(honest[0]) == len(tables.FIGURES) and "MIG" not in honest[0]  # without factors no gap
     (_, slides), (_, honest) = tables.tables(fake_result("cifar10", seeds=(0,)))
