@@ -180,7 +180,7 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     method = METHODS[args.method]
     refuse_unused(args, method)
     for name in ("seeds", "sweep"):
-        if vars(args).pop(name, None) is not None:
+        if getattr(args, name) is not None:
             raise UsageError(f"--{name} is used only with --method all")
     preset = PRESETS.get(args.preset, {})
     defaults = COMMON | DEFAULTS.get(args.data, OWN) | {"samples": method.samples} | preset

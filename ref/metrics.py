@@ -61,12 +61,12 @@ def evaluate(
                          images, and near the rate minus log N where the rate is well above log N
     mutual_information   I(x;z) = rate − marginal KL, never above mutual_information_ceiling = log N
     information_standard_error  of both
-    mig                  mutual-information gap, averaged over the `factors` (integers by name) if they are known
-    mig_by_factor        the same by name
+    mig                  mutual-information gap, averaged over the `factors` (integers by name), or None without them;
+                         mig_x for the factor x alone
     constraint           the method's constraint Ĉ with `samples` samples an image, or None
     """
     xp, params = backend.xp, vae.params_of(model, theta)
-    sums, encodings = {}, []
+    sums, means, log_stds = {}, xp.zeros((images, model.latents)), xp.zeros((images, model.latents))
     at_once = max(1, min(IMAGES, DECODED // samples))
     for start in progress(range(0, images, at_once)):
         x = read(xp.arange(start, min(start + at_once, images)), noise)
@@ -75,11 +75,10 @@ def evaluate(
             backend, model, params, x, mean, log_std, noise, nll_samples, constraint, samples
         ).items():
             sums[name] = sums.get(name, 0.0) + float(value) * x.shape[0] / images
-        encodings.append((mean, log_std))
-    mean, log_std = (xp.concatenate(parts) for parts in zip(*encodings, strict=True))
-    information, error = mutual_information(backend, mean, log_std, noise)
+        means[start : start + at_once], log_stds[start : start + at_once] = mean, log_std
+    information, error = mutual_information(backend, means, log_stds, noise)
     gaps = {
-        name: mutual_information_gap(backend, mean, log_std, xp.asarray(factor), noise)
+        f"mig_{name}": mutual_information_gap(backend, means, log_stds, xp.asarray(factor), noise)
         for name, factor in (factors or {}).items()
     }
     return {
@@ -87,13 +86,13 @@ def evaluate(
         "elbo": sums["log_px"] - sums["rate"],
         "nll": sums["nll"],
         "nll_standard_error": math.sqrt(max(0.0, sums["nll²"] - sums["nll"] ** 2) / images),
-        "active_units": int(xp.sum(xp.var(mean.astype(xp.float64), axis=0) > ACTIVE)),
+        "active_units": int(xp.sum(xp.var(means, axis=0) > ACTIVE)),
         "marginal_kl": sums["rate"] - information,
         "mutual_information": information,
         "mutual_information_ceiling": math.log(images),
         "information_standard_error": error,
         "mig": math.fsum(gaps.values()) / len(gaps) if gaps else None,
-        "mig_by_factor": gaps or None,
+        **gaps,
         "constraint": sums.get("constraint"),
     }
 

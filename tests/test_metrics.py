@@ -29,7 +29,7 @@ def information_by_hand(mean, log_std, noise) -> dict:
         "information_standard_error": gain.std() / math.sqrt(gain.size),
         "marginal_kl": np.mean(np.sum(0.5 * (mean**2 + std**2 - 1) - log_std, axis=1)) - gain.mean(),
         "mig": gap,
-        "mig_by_factor": {"parity": gap},
+        "mig_parity": gap,
     }
 
 
