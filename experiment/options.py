@@ -134,8 +134,8 @@ def add_objective(g) -> None:
     methods = "; ".join(f"{name}: {method.about}" for name, method in METHODS.items())
     about = f"{methods}; all: compares them (geco)"
     g.add_argument("--method", choices=[*METHODS, "all"], default="geco", help=about)
-    g.add_argument("--seeds", type=number(int, 0), metavar="N", help="of all: N seeds from --seed on (1)")
-    about = "of all: also trains one method an option, each over a list: kappa=3,5,6 beta=0.25,1 (by data set)"
+    g.add_argument("--seeds", type=number(int, 0), metavar="N", help="with all: N seeds, from --seed on (1)")
+    about = "with all: also trains one method over each list of values, as in kappa=3,5,6 beta=0.25,1 (by data set)"
     g.add_argument("--sweep", type=sweep, nargs="*", metavar="NAME=LIST", help=about)
     for name, (default, about) in METHOD_OPTIONS.items():
         shown = "by data set" if default is None else default

@@ -10,7 +10,7 @@ from ref.densities import LOG_2PI, log_mean_exp, posterior_log_density
 from ref.vae import reparameterize
 
 BLOCK = 500  # draws of z at once, each against all N encodings
-DRAWS = 10_000  # at least, so that few images do not leave the information to chance
+DRAWS = 10_000  # of z for the mutual information, spread evenly over the encodings, however many there are
 
 
 def log_aggregate_posterior(xp, z, mean, log_std):
@@ -36,13 +36,13 @@ def mutual_information(backend, mean, log_std, noise) -> tuple[float, float]:
     log q(z) − log p(z) alone would carry the noise of the rate too.   (N, Z), (N, Z) -> two numbers
     """
     xp = backend.xp
-    images, latents = mean.shape
-    eps = backend.normal(noise, (-(-DRAWS // images), images, latents))
-    mean, log_std, eps = (a.astype(xp.float64) for a in (mean, log_std, eps))
-    z = reparameterize(xp, mean, log_std, eps)
-    log_q = log_aggregate_posterior(xp, z.reshape(-1, latents), mean, log_std)
-    gain = posterior_log_density(xp, eps, log_std).reshape(-1) - log_q
-    return float(xp.mean(gain)), float(xp.std(gain)) / math.sqrt(gain.size)
+    drawn = xp.arange(DRAWS) * mean.shape[0] // DRAWS  # of which encoding
+    mean, log_std = mean.astype(xp.float64), log_std.astype(xp.float64)
+    eps = backend.normal(noise, (1, DRAWS, mean.shape[1])).astype(xp.float64)
+    z = reparameterize(xp, mean[drawn], log_std[drawn], eps)
+    log_qz = posterior_log_density(xp, eps, log_std[drawn])
+    gain = (log_qz - log_aggregate_posterior(xp, z[0], mean, log_std))[0]
+    return float(xp.mean(gain)), float(xp.std(gain)) / math.sqrt(DRAWS)
 
 
 def factor_information(backend, mean, log_std, factor, noise):

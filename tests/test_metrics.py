@@ -14,10 +14,10 @@ MODEL = model_of()
 
 def information_by_hand(mean, log_std, noise) -> dict:
     """Marginal KL and mutual information, density by density; the gap of the factor that is n % 2."""
-    std, rounds = np.exp(log_std), -(-information.DRAWS // len(mean))
-    z = mean + std * NUMPY.normal(noise, (rounds, *mean.shape))
-    density = np.exp(-0.5 * ((z[:, :, None] - mean) / std) ** 2) / std / math.sqrt(2 * math.pi)  # (R, N, N, Z)
-    gain = np.log(density.prod(axis=3)[:, range(len(mean)), range(len(mean))] / density.prod(axis=3).mean(axis=2))
+    std, own = np.exp(log_std), np.repeat(range(len(mean)), information.DRAWS // len(mean))
+    z = mean[own] + std[own] * NUMPY.normal(noise, (len(own), mean.shape[1]))
+    density = np.prod(np.exp(-0.5 * ((z[:, None] - mean) / std) ** 2) / std / math.sqrt(2 * math.pi), axis=2)
+    gain = np.log(density[range(len(own)), own] / density.mean(axis=1))
     z = mean + std * NUMPY.normal(noise, mean.shape)
     density = np.exp(-0.5 * ((z[:, None] - mean) / std) ** 2) / std  # (N, N, Z)
     alike = np.arange(len(mean)) % 2 == np.arange(len(mean))[:, None] % 2
