@@ -40,7 +40,7 @@ SINGLE = {
 
 def page(result: dict, tables: list, notes: list[str], out: Path, runs: dict[str, Path]) -> str:
     """The whole page; `runs` gives each method's folder."""
-    title = escape(f"Five objectives for a variational autoencoder on {result['data']}")
+    title = escape(f"Objectives for a variational autoencoder on {result['data']}")
     parts = [f"<h1>{title}</h1>", f"<p><code>python {escape(' '.join(result['command']))}</code></p>"]
     for heading, rows in tables:
         parts += [f"<h2>{escape(heading)}</h2>", table(rows)]

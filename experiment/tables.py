@@ -80,7 +80,11 @@ def notes(result: dict) -> list[str]:
 
 def markdown(result: dict) -> str:
     """comparison.md"""
-    lines = [f"# Five objectives on {result['data']}", "", f"`python {' '.join(result['command'])}`"]
+    lines = [
+        f"# Objectives for a variational autoencoder on {result['data']}",
+        "",
+        f"`python {' '.join(result['command'])}`",
+    ]
     for heading, rows in tables(result):
         cells = [[text.replace("|", "\\|") for text in line] for line in rows]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -39,7 +39,7 @@ def principal_variances(backend, read, images: int, center, noise) -> list[float
     for start in range(0, images, 1000):
         x = read(xp.arange(start, min(start + 1000, images)), noise) - center
         covariance += xp.matmul(x.T, x) / images
-    return [max(0.0, float(v)) for v in xp.linalg.eigvalsh(covariance)[::-1]]
+    return [max(0.0, float(v)) for v in backend.to_host(xp.linalg.eigvalsh(covariance))[::-1]]
 
 
 def gaussian_rate_distortion(variances: list[float], distortion: float) -> float:
