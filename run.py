@@ -3,39 +3,36 @@
 python run.py                                                GECO on the embedded digits
 python run.py --method geco --data mnist                     GECO on MNIST, downloaded once
 python run.py --method iwae --data mnist --likelihood bernoulli --binarize dynamic
+python run.py --method all --data mnist                      every method, compared in runs/mnist-all/report.html
 python run.py --resume runs/mnist-geco-0                     go on with a run that was stopped
 mpiexec -n 4 python run.py --data mnist                      share the work among four processes
 """
 
-import hashlib
 import os
-import platform
 import shlex
 import signal
 import sys
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from backend import BackendError, open_backend
 from backend.ranks import ALONE, Ranks, RanksError, open_ranks
-from data import DataError, Dataset, binarize, load
+from data import DataError
 from experiment import checkpoint
-from experiment.files import FILES, claim, existing_run, held, write_json, write_metrics
-from experiment.options import UsageError, complete, parser, resumed, stored
-from experiment.pictures import draw_curves, draw_pictures
-from experiment.results import summarize, table, warn
+from experiment.compare import COMPARISON_FILES, compare
+from experiment.files import FILES, held
+from experiment.one import open_data, run_one
+from experiment.options import UsageError, complete, parser, resumed
+from experiment.results import table
 from experiment.signals import handled_by, stop
-from experiment.training import build, constants, epoch_rows, fit, reader, restore, save
-from ref.objectives import METHODS
 from ref.train import NonFiniteError
 
 
 def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack) -> None:
-    """One run from options to pictures, or the rest of one; its folder is held until `folder` is closed."""
-    options = parser(__doc__)
+    """One run, the rest of one, or a comparison; the folder of a resumed run is held until `folder` is closed."""
+    options, command = parser(__doc__), sys.argv[1:] if argv is None else argv
     args, saved = options.parse_args(argv), None
     if args.resume:
         path = args.resume / "checkpoint.npz"
@@ -43,75 +40,21 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack) -> None:
             raise UsageError(f"--resume {args.resume} holds no checkpoint.npz; start that run without --resume")
         if ranks.rank == 0:
             folder.enter_context(held(args.resume))
-        arrays, saved = checkpoint.read(path)
-        args = resumed(options, argv, path, saved["options"])
+        arrays, config = checkpoint.read(path)
+        args, saved = resumed(options, argv, path, config["options"]), (path, arrays, config)
     backend = open_backend(args.backend, args.precision, ranks, args.tf32)
-    data = images(args)
+    data = open_data(args)
+    if args.method == "all":
+        args.out = args.out or Path("runs") / f"{data.name}-all"
+        print(compare(args, backend, data, command))
+        print(f"all in {args.out}/: {', '.join(COMPARISON_FILES)}, and a folder for each run")
+        return
     args = complete(args, data)
     if ranks.size > args.batch_size:
         raise UsageError(f"--batch-size {args.batch_size} is less than the {ranks.size} processes; start fewer of them")
     args.out = args.out or Path("runs") / f"{data.name}-{args.method}-{args.seed}"
-    config = describe(args, argv, backend, data)
-    read, read_test = (reader(backend, pixels, args.binarize == "dynamic") for pixels in (data.train, data.test))
-    if saved:
-        model, state, history = restore(args, backend, *data.train.shape, path, arrays)
-        config = go_on(args, saved, config, int(state["step"]))
-    else:
-        existing_run(args.out, args.force)
-        (model, state), history = build(args, backend, data, read), []
-        ranks.wait()  # until the others have seen the folder free, too
-        if ranks.rank == 0:
-            folder.enter_context(held(args.out))  # only now, because a network may not fit into memory
-    for array in (constants(model) | state).values():
-        backend.ranks.broadcast(array)
-    if ranks.rank == 0:
-        claim(args.out, args.force or bool(saved), config, keep=("metrics.csv", "checkpoint.npz") if saved else ())
-        write_metrics(args.out / "metrics.csv", epoch_rows(history, len(data.train) // args.batch_size))
-        save(args, backend, model, state, history, config)
-    rows = fit(args, backend, model, state, read, history, config)
-    summary = summarize(args, data, backend, model, state, read_test, rows)
-    if ranks.rank:
-        return
-    write_json(args.out / "summary.json", summary)
-    if METHODS[args.method].constraint and (warning := warn(args, summary, rows)):
-        print(f"run.py: {warning}", file=sys.stderr)
-    draw_pictures(args.out, backend, model, state["theta"], read_test, data.shape, min(10, len(data.test)))
-    draw_curves(args.out / "curves.png", history, summary["kappa"])
-    print(table(summary, data.test.shape[1]))
+    print(table(run_one(args, backend, data, command, saved), data.test.shape[1]))
     print(f"rate, ELBO and NLL in nats, distortion in squared error per image; all in {args.out}/: {', '.join(FILES)}")
-
-
-def images(args) -> Dataset:
-    """The images of a run. Raises UsageError for some that teach nothing."""
-    data = load(args.data, args.data_dir, args.size)
-    if (data.train.max(axis=0) == data.train.min(axis=0)).all():
-        raise UsageError(f"the training images of --data {args.data} are all the same; there is nothing to learn")
-    if args.binarize == "static":
-        data = data._replace(train=binarize(data.train, 0), test=binarize(data.test, 1))
-    return data
-
-
-def describe(args, argv: list[str] | None, backend, data: Dataset) -> dict:
-    """config.json: what was asked for, on which images and by what it is done."""
-    libraries = {name: metadata.version(name) for name in ("numpy", "pillow", "matplotlib")}
-    checksum = hashlib.sha256(np.ascontiguousarray(data.train))
-    checksum.update(np.ascontiguousarray(data.test))
-    return {
-        "command": ["run.py", *(sys.argv[1:] if argv is None else argv)],
-        "options": stored(args),
-        "versions": {"python": platform.python_version(), **libraries, **backend.versions},
-        "processes": backend.ranks.size,
-        "images": checksum.hexdigest(),
-        "resumed": [],
-    }
-
-
-def go_on(args, saved: dict, config: dict, step: int) -> dict:
-    """The config of a resumed run: its own, and who went on with it from where. Raises UsageError for other images."""
-    if config["images"] != saved.get("images"):
-        raise UsageError(f"the images of --data {args.data} are not those that {args.resume} was trained on")
-    here = {name: config[name] for name in ("command", "versions", "processes")} | {"step": step}
-    return saved | {"options": config["options"], "resumed": [*saved["resumed"], here]}
 
 
 def main(argv: list[str] | None = None) -> int:

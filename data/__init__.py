@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import cifar10, digits, idx, images, mnist, npz
+from . import cifar10, digits, idx, images, mnist, npz, sprites
 from .dataset import DataError, Dataset
 from .files import reason
 
@@ -17,6 +17,7 @@ DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {
     "digits": digits.load,
     "mnist": mnist.load,
     "cifar10": cifar10.load,
+    "sprites": sprites.load,
 }
 
 

@@ -18,6 +18,9 @@ class Dataset(NamedTuple):
     train: np.ndarray  # (N, D)
     test: np.ndarray  # (M, D)
     shape: tuple[int, int, int]  # (H, W, C), H·W·C = D
+    factors: dict[str, np.ndarray] | None = (
+        None  # name -> (M,) integers: what the test images were drawn from, if known
+    )
 
 
 def safe_name(path: Path) -> str:

@@ -1,1 +1,1 @@
-"""One experiment on the command line: its options, its training, its files, its figures and its pictures."""
+"""One run on the command line: its options, training, files, figures and pictures; and the comparison of several."""

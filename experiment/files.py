@@ -17,6 +17,8 @@ FILES = (
     "summary.json",
     "reconstructions.png",
     "samples.png",
+    "interpolation.png",
+    "traversals.png",
     "curves.png",
 )
 COLUMNS = ("epoch", "step", "loss", "rate", "distortion", "constraint_ma", "lambda", "elbo", "seconds")

@@ -9,6 +9,7 @@ import numpy as np
 from backend import BACKENDS
 from data import DATASETS
 from data.dataset import DataError, white
+from ref.adam import SCHEDULES
 from ref.mlp import ACTIVATIONS
 from ref.objectives import METHODS, MULTIPLIERS
 
@@ -22,9 +23,21 @@ DEFAULTS = {
     "mnist": {"kappa": 4.0, "epochs": 30, "latent": 200, "output": "sigmoid", "lr": 2e-3, "nll_samples": 100}
     | {"weight_decay": 0.2},
     "cifar10": {"kappa": 3.394, "epochs": 20, "latent": 384, "output": "linear", "lr": 1e-3, "nll_samples": 20},
+    "sprites": {"kappa": 2.0, "epochs": 30, "latent": 10, "output": "sigmoid", "lr": 1e-3, "nll_samples": 100},
 }
 OWN = {"kappa": None, "epochs": 30, "latent": 64, "output": "linear", "lr": 1e-3, "nll_samples": 100}
-COMMON = {"hidden": (512, 256), "batch_size": 128, "binarize": "none", "weight_decay": 0.0}
+COMMON = {"hidden": (512, 256), "batch_size": 128, "binarize": "none", "weight_decay": 0.0, "activation": "silu"} | {
+    "schedule": "cosine",
+    "adam": (0.9, 0.999, 1e-8),
+    "likelihood": "gaussian",
+}
+# A published protocol: defaults that come before those of the data set.
+PRESETS = {
+    # Burda et al. 2015, section 5, and their code: the VAE and the IWAE with one stochastic layer
+    "burda": {"hidden": (200, 200), "latent": 50, "activation": "tanh", "output": "sigmoid", "weight_decay": 0.0}
+    | {"likelihood": "bernoulli", "binarize": "dynamic", "batch_size": 20, "adam": (0.99, 0.999, 1e-4)}
+    | {"lr": 1e-3, "schedule": "stages", "epochs": 3280, "nll_samples": 5000},
+}
 OWN_KAPPA = 0.3  # of the images' variance stays unexplained by default, as on MNIST
 RESTATED = ("resume", "epochs", "data", "data_dir", "checkpoint_every")  # what a resumed run may be given anew
 
@@ -72,6 +85,30 @@ def layer_sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def sweep(text: str) -> tuple[str, tuple[float, ...]]:
+    """An argparse type: "kappa=3,5,6", an option of a method and the values that it takes in turn."""
+    name, _, values = text.partition("=")
+    if name not in METHOD_OPTIONS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} does not name one of {', '.join(METHOD_OPTIONS)}, as in kappa=3,5,6"
+        )
+    parsed = tuple(number(float, 0)(value) for value in values.split(","))
+    if len({*parsed}) < len(parsed):
+        raise argparse.ArgumentTypeError(f"{text!r} has a value twice")
+    return name, parsed
+
+
+def adam_constants(text: str) -> tuple[float, float, float]:
+    """An argparse type: "0.9,0.999,1e-8" for β₁, β₂ in [0, 1) and ε > 0."""
+    try:
+        beta1, beta2, epsilon = (float(part) for part in text.split(","))
+        if 0 < beta1 < 1 and 0 < beta2 < 1 and 0 < epsilon < math.inf:
+            return beta1, beta2, epsilon
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not β₁,β₂,ε such as 0.9,0.999,1e-8, each β between 0 and 1")
+
+
 def parser(description: str) -> Parser:
     """The command line. Choices and the options of single methods come from the rows of METHODS."""
     p = Parser(
@@ -81,6 +118,8 @@ def parser(description: str) -> Parser:
     add_data(p.add_argument_group("data"))
     add_network_and_training(p.add_argument_group("network and training"))
     g = p.add_argument_group("run")
+    about = "defaults of a published protocol; --epochs shortens it. burda: VAE and IWAE of Burda et al. 2015"
+    g.add_argument("--preset", choices=PRESETS, help=about)
     g.add_argument(
         "--nll-samples", type=number(int, 0), help="samples per image of the NLL; 5000 in publications (by data set)"
     )
@@ -145,16 +184,21 @@ def typed(value) -> str:
 
 def add_objective(g) -> None:
     methods = "; ".join(f"{name}: {method.about}" for name, method in METHODS.items())
-    g.add_argument("--method", choices=METHODS, default="geco", help=f"{methods} (geco)")
+    about = f"{methods}; all: compares them (geco)"
+    g.add_argument("--method", choices=[*METHODS, "all"], default="geco", help=about)
+    g.add_argument("--seeds", type=number(int, 0), metavar="N", help="with all: N seeds, from --seed on (1)")
+    about = "with all: also trains one method over each list of values, as in kappa=3,5,6 beta=0.25,1 (by data set)"
+    g.add_argument("--sweep", type=sweep, nargs="*", metavar="NAME=LIST", help=about)
     for name, (default, about) in METHOD_OPTIONS.items():
         shown = "by data set" if default is None else default
         g.add_argument(f"--{name}", type=number(float, 0), help=f"{about} ({shown})")
     g.add_argument("--multiplier", choices=MULTIPLIERS, help="the rule of a constraint's λ (relative)")
     g.add_argument("--multiplier-rate", type=number(float, 0), help="η of that rule (by rule)")
-    about = "posterior samples per image in training; vae, beta-vae and geco average over them (by method)"
+    about = "posterior samples per image in training; vae, beta-vae and geco average over them (by method; with all, "
+    about += "of the methods that need more than one)"
     g.add_argument("--samples", type=number(int, 0), metavar="K", help=about)
     about = "p(x|z): in the loss, where the method has it, and in the reported ELBO and NLL (gaussian)"
-    g.add_argument("--likelihood", choices=("gaussian", "bernoulli"), default="gaussian", help=about)
+    g.add_argument("--likelihood", choices=("gaussian", "bernoulli"), help=about)
     g.add_argument("--variance", type=number(float, 0), help="σ² of the Gaussian likelihood (0.5)")
 
 
@@ -171,13 +215,15 @@ def add_network_and_training(g) -> None:
     about = "the encoder's hidden layers, mirrored by the decoder: 512,256 or none (by data set)"
     g.add_argument("--hidden", type=layer_sizes, help=about)
     g.add_argument("--latent", type=number(int, 0), help="latents (by data set)")
-    g.add_argument("--activation", choices=ACTIVATIONS, default="silu", help="of the hidden layers (silu)")
+    g.add_argument("--activation", choices=ACTIVATIONS, help="of the hidden layers (silu)")
     about = "x̂ = sigmoid(l), or x̂ = l in principal coordinates, starting at the best linear VAE (by data set)"
     g.add_argument("--output", choices=("sigmoid", "linear"), help=about)
     g.add_argument("--epochs", type=number(int, 0), help="(by data set)")
     g.add_argument("--batch-size", type=number(int, 0), help="(128)")
     g.add_argument("--lr", type=number(float, 0), help="Adam's learning rate (by data set)")
-    g.add_argument("--schedule", choices=("cosine", "constant"), default="cosine", help="of the learning rate (cosine)")
+    about = "of the learning rate; stages: eight, each three times as long as the one before, down to a tenth (cosine)"
+    g.add_argument("--schedule", choices=SCHEDULES, help=about)
+    g.add_argument("--adam", type=adam_constants, metavar="β₁,β₂,ε", help="Adam's constants (0.9,0.999,1e-8)")
     g.add_argument("--weight-decay", type=number(float, 0, inclusive=True), help="decoupled, of all of θ (by data set)")
 
 
@@ -185,9 +231,13 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     """The options with every default filled in. Raises UsageError for those that clash or are not used."""
     method = METHODS[args.method]
     refuse_unused(args, method)
-    defaults = COMMON | DEFAULTS.get(args.data, OWN) | {"samples": method.samples}
-    if args.likelihood == "bernoulli":
-        check_bernoulli(args, data)
+    for name in ("seeds", "sweep"):
+        if getattr(args, name) is not None:
+            raise UsageError(f"--{name} is used only with --method all")
+    preset = PRESETS.get(args.preset, {})
+    defaults = COMMON | DEFAULTS.get(args.data, OWN) | {"samples": method.samples} | preset
+    if (args.likelihood or defaults["likelihood"]) == "bernoulli":
+        check_bernoulli(args, data, args.binarize or preset.get("binarize"))
         defaults["output"] = "sigmoid"
     else:
         defaults["variance"] = 0.5
@@ -216,9 +266,10 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     return args
 
 
-def total_variance(images: np.ndarray) -> float:
-    """Squared error of the mean image, a block of images at a time."""
-    mean, blocks = images.mean(axis=0, dtype=np.float64), range(0, len(images), 250)
+def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
+    """Squared error of the mean image, theirs or that of `about`, a block of images at a time."""
+    mean = (images if about is None else about).mean(axis=0, dtype=np.float64)
+    blocks = range(0, len(images), 250)
     return sum(float(np.sum((images[i : i + 250] - mean) ** 2)) for i in blocks) / len(images) / white(images) ** 2
 
 
@@ -231,7 +282,7 @@ def refuse_unused(args: argparse.Namespace, method) -> None:
             raise UsageError(f"--{name} is not used by --method {args.method} (it takes: {listed})")
 
 
-def check_bernoulli(args: argparse.Namespace, data) -> None:
+def check_bernoulli(args: argparse.Namespace, data, binarize: str | None) -> None:
     """Bernoulli is a density of black and white pixels with a sigmoid output; anything else must be asked for."""
     for name, value in (("variance", args.variance), ("output linear", args.output == "linear" or None)):
         if value is not None:
@@ -239,7 +290,7 @@ def check_bernoulli(args: argparse.Namespace, data) -> None:
                 f"--{name} is not used by --likelihood bernoulli; leave it out or use --likelihood gaussian"
             )
     blocks = (data.train[i : i + 1000] for i in range(0, len(data.train), 1000))
-    if args.binarize is None and any(np.any((block > 0) & (block < white(block))) for block in blocks):
+    if binarize is None and any(np.any((block > 0) & (block < white(block))) for block in blocks):
         raise UsageError(
             "--likelihood bernoulli is a density of black and white pixels and these are grey: "
             "add --binarize dynamic or static, or --binarize none to use them all the same"

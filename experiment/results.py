@@ -25,6 +25,7 @@ def summarize(args, data, backend, model, state: dict, read, rows: list[dict]) -
         args.nll_samples,
         constraint=method.constraint and (lambda xp, terms: method.constraint(xp, terms, **options)),
         samples=args.samples,
+        factors=data.factors,
         progress=lambda batches: tqdm(batches, desc="evaluation", unit="batch", disable=None, leave=False),
     )
     if not all(math.isfinite(value) for value in figures.values() if value is not None):

@@ -131,11 +131,12 @@ def fit(args: argparse.Namespace, backend, model, state: dict, read, history: li
         steps_per_epoch=images // args.batch_size,
         samples=args.samples,
         lr=args.lr,
-        cosine=args.schedule == "cosine",
+        schedule=args.schedule,
         weight_decay=args.weight_decay,
         multiplier=args.multiplier or "relative",
         multiplier_rate=args.multiplier_rate or 0.0,
         options={name: getattr(args, name) for name in method.options},
+        adam=args.adam,
     )
     step, writes = make_step(backend, model, method, plan, read, state), backend.ranks.rank == 0
     steps, first = plan.epochs * plan.steps_per_epoch, int(state["step"])

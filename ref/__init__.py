@@ -19,6 +19,6 @@ Signs and conventions
     flat gradient.
 
 Reading order
-    densities → mlp → vae → objectives → adam → train → metrics → linear.
+    densities → mlp → vae → objectives → adam → train → information → metrics → linear.
     Who stops after objectives has seen all the science.
 """

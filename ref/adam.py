@@ -2,12 +2,30 @@
 
 import math
 
+STAGES = 8  # of 3^i epochs each, i = 0, …, 7: Burda et al. 2015, section 5
 
-def learning_rate(xp, step, base: float, steps: int, cosine: bool):
-    """The rate of update number `step` = 0, 1, …: `base`, or with `cosine` base·½(1 + cos(π·step/steps))."""
-    if not cosine:
-        return base + 0.0 * step
-    return base * 0.5 * (1 + xp.cos(math.pi * step / steps))
+
+def constant(xp, step, steps: int):
+    """1"""
+    return 1.0 + 0.0 * step
+
+
+def cosine(xp, step, steps: int):
+    """½(1 + cos(π·step/steps))"""
+    return 0.5 * (1 + xp.cos(math.pi * step / steps))
+
+
+def stages(xp, step, steps: int):
+    """10^(−i/7) in stage i = 0, …, 7 of the run, each three times as long as the one before.
+
+    Stage i begins once (3^i − 1)/(3^8 − 1) of the steps are done.
+    """
+    stage = sum(step * (3**STAGES - 1) >= steps * (3**i - 1) for i in range(1, STAGES))
+    return 10.0 ** (-stage / (STAGES - 1))
+
+
+# Name: the learning rate of update number `step` = 0, 1, … of `steps`, as a share of the first.
+SCHEDULES = {"cosine": cosine, "constant": constant, "stages": stages}
 
 
 def step_sizes(xp, step, rate, decay: float, beta1: float, beta2: float, epsilon: float):

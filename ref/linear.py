@@ -32,6 +32,25 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
     return directions[:, :count], xp.maximum(variances, FLOOR * variances[0])[:count], total
 
 
+def principal_variances(backend, read, images: int, center, noise) -> list[float]:
+    """All D principal variances of the images, the largest first: the eigenvalues of their covariance."""
+    xp = backend.xp
+    covariance = xp.zeros((center.shape[0],) * 2)
+    for start in range(0, images, 1000):
+        x = read(xp.arange(start, min(start + 1000, images)), noise) - center
+        covariance += xp.matmul(x.T, x) / images
+    return [max(0.0, float(v)) for v in backend.to_host(xp.linalg.eigvalsh(covariance))[::-1]]
+
+
+def gaussian_rate_distortion(variances: list[float], distortion: float) -> float:
+    """R(D) = Σ_i ½ log max(e_i/ℓ, 1) at the water level ℓ of D, nats: what the best linear VAE pays for an error D.
+
+    No code of Gaussian images pays less; of others the best linear VAE is an upper bound. Cover & Thomas 2006, 10.3.3.
+    """
+    level = water_level(variances, 0.0, distortion)
+    return math.fsum(0.5 * math.log(e / level) for e in variances if e > level)
+
+
 def water_level(variances: list[float], rest: float, distortion: float) -> float:
     """ℓ with Σ_i min(e_i, ℓ) + rest = distortion: reverse water-filling. Cover & Thomas 2006, theorem 10.3.3.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ref import densities as de
 from ref import vae
+from ref.information import mutual_information, mutual_information_gap
 from ref.objectives import log_weight
 
 IMAGES = 250  # per batch
@@ -43,6 +44,7 @@ def evaluate(
     nll_samples: int,
     constraint: Callable | None = None,
     samples: int = 1,
+    factors: dict | None = None,
     progress: Callable = iter,
 ) -> dict:
     """The figures of a model over all `images` that `read(rows, noise)` knows; changes nothing but `noise`, its own.
@@ -56,10 +58,16 @@ def evaluate(
     nll                  −E[L_K], K = nll_samples: an upper bound on −log p(x), the tighter the larger K
     nll_standard_error   of that mean, over images
     active_units         latents whose posterior mean varies by more than 0.01 over the images
+    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: an upper bound on that over all
+                         images, and near the rate minus log N where the rate is well above log N
+    mutual_information   I(x;z) = rate − marginal KL, never above mutual_information_ceiling = log N
+    information_standard_error  of both
+    mig                  mutual-information gap, averaged over the `factors` (integers by name), or None without them;
+                         mig_x for the factor x alone
     constraint           the method's constraint Ĉ with `samples` samples an image, or None
     """
     xp, params = backend.xp, vae.params_of(model, theta)
-    sums, mean_sum, mean_square = {}, 0, 0
+    sums, means, log_stds = {}, xp.zeros((images, model.latents)), xp.zeros((images, model.latents))
     at_once = max(1, min(IMAGES, DECODED // samples))
     for start in progress(range(0, images, at_once)):
         rows = xp.arange(start, min(start + at_once, images))
@@ -74,19 +82,30 @@ def evaluate(
             backend, model, params, x, mean, log_std, draw, nll_samples, max(1, DECODED // batch), constraint, samples
         ).items():
             sums[name] = sums.get(name, 0.0) + float(value) * weight * batch / images
-        wide = mean.astype(xp.float64) * (weight > 0)
-        mean_sum, mean_square = mean_sum + xp.sum(wide, axis=0), mean_square + xp.sum(wide * wide, axis=0)
-    total = xp.concatenate([xp.asarray([*sums.values()], xp.float64), mean_sum, mean_square])
-    backend.ranks.sum(total, 1.0)
-    sums = dict(zip(sums, map(float, total), strict=False))
-    mean_sum, mean_square = total[len(sums) :].reshape(2, -1)
-    variance = mean_square / images - (mean_sum / images) ** 2
+        if weight:
+            own = slice(start + mine.start, start + mine.stop)
+            means[own], log_stds[own] = mean, log_std
+    total = xp.asarray([*sums.values()], xp.float64)
+    for array in (total, means, log_stds):
+        backend.ranks.sum(array, 1.0)
+    sums = dict(zip(sums, map(float, total), strict=True))
+    information, error = mutual_information(backend, means, log_stds, noise)
+    gaps = {
+        f"mig_{name}": mutual_information_gap(backend, means, log_stds, xp.asarray(factor), noise)
+        for name, factor in (factors or {}).items()
+    }
     return {
         **{name: sums[name] for name in ("rate", "distortion", "distortion_at_mean")},
         "elbo": sums["log_px"] - sums["rate"],
         "nll": sums["nll"],
         "nll_standard_error": math.sqrt(max(0.0, sums["nll²"] - sums["nll"] ** 2) / images),
-        "active_units": int(xp.sum(variance > ACTIVE)),
+        "active_units": int(xp.sum(xp.var(means, axis=0) > ACTIVE)),
+        "marginal_kl": sums["rate"] - information,
+        "mutual_information": information,
+        "mutual_information_ceiling": math.log(images),
+        "information_standard_error": error,
+        "mig": math.fsum(gaps.values()) / len(gaps) if gaps else None,
+        **gaps,
         "constraint": sums.get("constraint"),
     }
 

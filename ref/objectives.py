@@ -115,17 +115,20 @@ class Method(NamedTuple):
     options: dict[str, tuple[float | None, str]]
     samples: int
     about: str
+    title: str
 
 
 BETA = {"beta": (0.5, "β, the weight of the KL")}
 KAPPA = {"kappa": (None, "κ, the tolerance on ‖x − x̂‖ per image: κ² of squared error")}
 
 METHODS = {
-    "vae": Method(vae, vae_backward, None, {}, 1, "the ELBO"),
-    "beta-vae": Method(beta_vae, beta_vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β"),
-    "geco": Method(geco, geco_backward, geco_constraint, KAPPA, 1, "the least KL within a squared error of κ²"),
-    "iwae": Method(iwae, iwae_backward, None, {}, 5, "the importance-weighted bound of K samples"),
-    "geco-iwae": Method(geco_iwae, geco_iwae_backward, geco_iwae_constraint, KAPPA, 5, "GECO under q_IW, of K samples"),
+    "vae": Method(vae, vae_backward, None, {}, 1, "the ELBO", "VAE"),
+    "beta-vae": Method(beta_vae, beta_vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β", "β-VAE"),
+    "geco": Method(geco, geco_backward, geco_constraint, KAPPA, 1, "the least KL within a squared error of κ²", "GECO"),
+    "iwae": Method(iwae, iwae_backward, None, {}, 5, "the importance-weighted bound of K samples", "IWAE"),
+    "geco-iwae": Method(
+        geco_iwae, geco_iwae_backward, geco_iwae_constraint, KAPPA, 5, "GECO under q_IW, of K samples", "GECO + IWAE"
+    ),
 }
 
 

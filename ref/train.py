@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ref import vae
-from ref.adam import adam, learning_rate, step_sizes
+from ref.adam import SCHEDULES, adam, step_sizes
 from ref.mlp import size
 from ref.objectives import MULTIPLIERS, Method, moving_average
 
@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     steps_per_epoch: int
     samples: int  # K
     lr: float
-    cosine: bool
+    schedule: str  # a name in adam.SCHEDULES
     multiplier: str  # a name in objectives.MULTIPLIERS
     multiplier_rate: float  # η
     options: dict  # what the method's loss takes: beta or kappa
@@ -96,7 +96,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         backend.ranks.sum(shared, weight)
         finite = xp.isfinite(means[0]) & xp.isfinite(xp.matmul(grad, grad))
 
-        rate = learning_rate(xp, t, plan.lr, steps, plan.cosine)
+        rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
         sizes = [s.astype(backend.dtype) for s in step_sizes(xp, t, rate, plan.weight_decay, *plan.adam)]
         update(state["theta"], state["m"], state["v"], grad, *sizes)
         if method.constraint:

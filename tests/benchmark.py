@@ -53,7 +53,16 @@ def step_of(backend, case: peers.Case):
     steps = len(IMAGES) // case.batch_size
     epochs = peers.STEPS // steps
     plan = Plan(
-        epochs, case.batch_size, steps, case.samples, peers.RATE, True, "relative", peers.ETA, options, weight_decay=0.0
+        epochs,
+        case.batch_size,
+        steps,
+        case.samples,
+        peers.RATE,
+        "cosine",
+        "relative",
+        peers.ETA,
+        options,
+        weight_decay=0.0,
     )
     images = backend.asarray(IMAGES)
     read = lambda rows, noise: backend.xp.take(images, rows, axis=0).astype(backend.dtype) * (1 / 255)  # noqa: E731

@@ -33,7 +33,8 @@ def draw_multipliers(relative: Path, plain: Path) -> None:
 def draw_run(run: Path) -> None:
     """mnist-geco.png: the reconstructions above the first three rows of the samples."""
     top, samples = Image.open(run / "reconstructions.png"), Image.open(run / "samples.png")
-    bottom = samples.crop((0, 0, samples.width, 3 * (samples.height - 2) // 10 + 2))
+    left, top_row = (samples.width - 14) // 2, 28  # the prior's panel, below its label
+    bottom = samples.crop((0, top_row, left, top_row + 3 * (samples.height - top_row - 2) // 10 + 2))
     sheet = Image.new("L", (top.width, top.height + 12 + bottom.height), 255)
     sheet.paste(top, (0, 0))
     sheet.paste(bottom, (0, top.height + 12))

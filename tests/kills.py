@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import run
-from experiment import checkpoint
+from experiment import checkpoint, one
 from experiment.files import FILES
 
 OPTIONS = ["--hidden", "16", "--latent", "4", "--epochs", "40", "--nll-samples", "100", "--batch-size", "64"]
@@ -37,7 +37,7 @@ def start(argv: list[str]) -> int:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    run.draw_curves = lambda path, *_: path.touch()
+    one.draw_curves = lambda path, *_: path.touch()
     os._exit(run.main(argv))
 
 

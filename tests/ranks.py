@@ -10,7 +10,7 @@ import numpy as np
 import run
 from backend import open_backend
 from backend.ranks import ALONE, Ranks, open_ranks
-from experiment import training
+from experiment import one, training
 from ref.metrics import evaluate
 from ref.objectives import METHODS
 from ref.train import Plan, initial_state, initial_theta, make_step, train
@@ -27,7 +27,7 @@ def trained(ranks: Ranks, method: str) -> dict:
     model, noise = model_of(), backend.noise(0)
     theta = initial_theta(backend, model, noise, 0.0)
     state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constraint else None)
-    plan = Plan(10, 5, 5, 3, 1e-2, True, "relative", 1e-2, options_of(method), 0.01)
+    plan = Plan(10, 5, 5, 3, 1e-2, "cosine", "relative", 1e-2, options_of(method), 0.01)
     # Of black and white pixels drawn anew, as with --binarize dynamic.
     images = reader(IMAGES)
     read = lambda rows, noise: (backend.uniform(noise, (rows.shape[0], 7)) < images(rows, noise)) * 1.0  # noqa: E731
@@ -81,12 +81,12 @@ def one_dies(folder: Path) -> int:
     """A run of which a rank is killed, after it has computed another start than the first, which it must not use."""
     rank = open_ranks().rank
 
-    def build(*args, build=run.build):
+    def build(*args, build=one.build):
         model, state = build(*args)
         state["theta"] += rank
         return model._replace(center=model.center + rank), state
 
-    run.build = build
+    one.build = build
     in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGKILL))
     return run_in(folder)
 
@@ -94,7 +94,7 @@ def one_dies(folder: Path) -> int:
 def one_breaks(folder: Path) -> int:
     """A run of which a rank meets an error that nobody has foreseen, before the others are there."""
     if open_ranks().rank == 1:
-        run.build = None
+        one.build = None
     return run_in(folder)
 
 

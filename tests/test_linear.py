@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ref import vae
-from ref.linear import in_principal_coordinates, principal_components, start_linear, water_level
+from ref.linear import (
+    gaussian_rate_distortion,
+    in_principal_coordinates,
+    principal_components,
+    principal_variances,
+    start_linear,
+    water_level,
+)
 from ref.metrics import evaluate
 from ref.objectives import METHODS, MULTIPLIERS
 from ref.train import Plan, initial_state, initial_theta, make_step, train
@@ -59,7 +66,7 @@ def geco_trained():
     noise = NUMPY.noise(0)
     theta = initial_theta(NUMPY, model, noise, model.center)
     state = initial_state(NUMPY, theta, noise, len(IMAGES), 1.0)
-    plan = Plan(120, 100, 40, 1, 1e-2, True, "relative", 4e-3, {"kappa": math.sqrt(distortion)}, 0.0)
+    plan = Plan(120, 100, 40, 1, 1e-2, "cosine", "relative", 4e-3, {"kappa": math.sqrt(distortion)}, 0.0)
     *_, last = train(NUMPY, make_step(NUMPY, model, METHODS["geco"], plan, reader(IMAGES), state), state, plan)
     return model, state, last
 
@@ -94,6 +101,42 @@ def test_the_water_level_gives_back_its_distortion(distortion):
     assert np.minimum(SPECTRUM[:LATENTS], level).sum() + SPECTRUM[LATENTS:].sum() == pytest.approx(
         min(distortion, SPECTRUM.sum())
     )
+
+
+@given(st.floats(0.06, 10.0))
+def test_the_gaussian_bound_is_the_rate_of_the_best_linear_vae(level):
+    rate, distortion = closed_form(level)
+    assert gaussian_rate_distortion(sorted(SPECTRUM, reverse=True), distortion) == pytest.approx(rate, abs=1e-9)
+
+
+def test_the_gaussian_bound_of_equal_variances_is_half_the_log_of_their_share_each():
+    assert gaussian_rate_distortion([2.0] * 5, 1.0) == pytest.approx(5 * 0.5 * math.log(2.0 * 5 / 1.0))
+    assert gaussian_rate_distortion([2.0] * 5, 10.0) == gaussian_rate_distortion([2.0] * 5, 11.0) == 0
+
+
+def test_principal_variances_are_the_eigenvalues_of_the_covariance():
+    ours = principal_variances(NUMPY, reader(IMAGES), len(IMAGES), IMAGES.mean(axis=0), NUMPY.noise(0))
+    np.testing.assert_allclose(ours, SPECTRUM, rtol=1e-9)
+
+
+def test_the_aggregate_posterior_of_the_best_linear_vae_is_its_prior():
+    # over all Gaussian images its marginal KL is 0; 4,000 of them leave it a trifle, and the rest is information
+    model, theta = started_at(0.2)
+    figures, (rate, _) = judged(model, theta), closed_form(0.2)
+    assert figures["marginal_kl"] == pytest.approx(0, abs=0.15)
+    assert figures["mutual_information"] == pytest.approx(rate, abs=0.15)
+
+
+def test_a_rate_and_an_error_at_the_mean_can_both_vanish_without_learning_so_they_are_no_rate_distortion_pair():
+    # means shrunk to ε of the image under the prior's own std, and a decoder that blows them up again
+    model, epsilon = linear_model()._replace(latents=len(SPECTRUM)), 1e-6
+    theta = initial_theta(NUMPY, model, NUMPY.noise(0), model.center)
+    params = vae.params_of(model, theta)
+    params["encoder"]["W0"][...] = np.concatenate([epsilon * np.eye(6), np.zeros((6, 6))], axis=1)
+    params["decoder"]["W0"][...] = np.eye(6) / epsilon
+    figures = judged(model, theta)
+    assert figures["rate"] < 1e-9 and figures["distortion_at_mean"] < 1e-9
+    assert figures["mutual_information"] < 1e-3 and figures["distortion"] > 1e9
 
 
 def test_a_distortion_below_the_unexplained_variance_is_refused():
@@ -160,7 +203,7 @@ def short_run(method: str, options: dict, samples: int, lam: float | None) -> tu
     """A small non-linear network on the Gaussian images: the last report and the figures."""
     noise, model = NUMPY.noise(0), linear_model(hidden=(16,))
     state = initial_state(NUMPY, initial_theta(NUMPY, model, noise, model.center), noise, len(IMAGES), lam)
-    plan = Plan(60, 100, 40, samples, 5e-3, True, "relative", MULTIPLIERS["relative"][1](2400), options, 0.0)
+    plan = Plan(60, 100, 40, samples, 5e-3, "cosine", "relative", MULTIPLIERS["relative"][1](2400), options, 0.0)
     *_, last = train(NUMPY, make_step(NUMPY, model, METHODS[method], plan, reader(IMAGES), state), state, plan)
     constraint = METHODS[method].constraint
     judge = (lambda xp, terms: constraint(xp, terms, **options)) if constraint else None

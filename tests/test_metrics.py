@@ -5,11 +5,32 @@ import math
 import numpy as np
 import pytest
 
-from ref import metrics, vae
+from ref import information, metrics, vae
 from ref.objectives import METHODS
 from tests.small import NUMPY, model_of, reader, theta_of
 
 MODEL = model_of()
+
+
+def information_by_hand(mean, log_std, noise) -> dict:
+    """Marginal KL and mutual information, density by density; the gap of the factor that is n % 2."""
+    std, own = np.exp(log_std), np.repeat(range(len(mean)), information.DRAWS // len(mean))
+    z = mean[own] + std[own] * NUMPY.normal(noise, (len(own), mean.shape[1]))
+    density = np.prod(np.exp(-0.5 * ((z[:, None] - mean) / std) ** 2) / std / math.sqrt(2 * math.pi), axis=2)
+    gain = np.log(density[range(len(own)), own] / density.mean(axis=1))
+    z = mean + std * NUMPY.normal(noise, mean.shape)
+    density = np.exp(-0.5 * ((z[:, None] - mean) / std) ** 2) / std  # (N, N, Z)
+    alike = np.arange(len(mean)) % 2 == np.arange(len(mean))[:, None] % 2
+    known = np.mean(np.log(density.mean(axis=1, where=alike[:, :, None]) / density.mean(axis=1)), axis=0)
+    gap = (sorted(known)[-1] - sorted(known)[-2]) / math.log(2)
+    return {
+        "mutual_information": gain.mean(),
+        "mutual_information_ceiling": math.log(len(mean)),
+        "information_standard_error": gain.std() / math.sqrt(gain.size),
+        "marginal_kl": np.mean(np.sum(0.5 * (mean**2 + std**2 - 1) - log_std, axis=1)) - gain.mean(),
+        "mig": gap,
+        "mig_parity": gap,
+    }
 
 
 def by_hand(theta, x, noise, samples, nll_samples) -> dict:
@@ -33,6 +54,7 @@ def by_hand(theta, x, noise, samples, nll_samples) -> dict:
         "nll_standard_error": nll.std() / math.sqrt(len(x)),
         "active_units": (mean.var(axis=0) > 0.01).sum(),
         "constraint": err - 1.3**2,
+        **information_by_hand(mean, log_std, noise),
     }
 
 
@@ -40,7 +62,16 @@ def test_the_figures_are_their_definitions():
     x, theta = np.random.default_rng(0).uniform(size=(100, 7)), theta_of(MODEL)
     constraint = METHODS["geco"].constraint
     ours = metrics.evaluate(
-        NUMPY, MODEL, theta, reader(x), 100, NUMPY.noise(4), 6, lambda xp, t: constraint(xp, t, kappa=1.3), samples=3
+        NUMPY,
+        MODEL,
+        theta,
+        reader(x),
+        100,
+        NUMPY.noise(4),
+        6,
+        lambda xp, t: constraint(xp, t, kappa=1.3),
+        samples=3,
+        factors={"parity": np.arange(100) % 2},
     )
     theirs = by_hand(theta, x, NUMPY.noise(4), 3, 6)
     assert set(ours) == set(theirs) and ours["active_units"] == 1  # the means' variances are 0.002, 0.023 and 0.008
@@ -57,7 +88,7 @@ def test_a_last_batch_that_is_smaller_counts_as_much_as_its_images():
 
 
 @pytest.mark.parametrize(("samples", "nll_samples"), [(1, 500), (400, 1)])
-def test_no_more_images_are_decoded_at_once_whatever_k_is(samples, nll_samples):
+def test_no_more_images_are_decoded_at_once_whatever_k_is(samples, nll_samples, monkeypatch):
     drawn = []
 
     def normal(noise, shape):
@@ -65,5 +96,6 @@ def test_no_more_images_are_decoded_at_once_whatever_k_is(samples, nll_samples):
         return NUMPY.normal(noise, shape)
 
     x, backend = np.random.default_rng(0).uniform(size=(300, 7)), NUMPY._replace(normal=normal)
+    monkeypatch.setattr(metrics, "mutual_information", lambda *args: (0.0, 0.0))  # draws, but decodes nothing
     metrics.evaluate(backend, MODEL, theta_of(MODEL), reader(x), 300, NUMPY.noise(4), nll_samples, samples=samples)
     assert max(drawn) <= metrics.DECODED and sum(drawn) == 300 * (metrics.REPEATS * samples + nll_samples)

@@ -38,6 +38,7 @@ KEYS = {
         "nll",
     ),
     *("nll_standard_error", "active_units", "lambda", "constraint_ma", "kappa", "seconds"),
+    *("marginal_kl", "mutual_information", "information_standard_error", "mutual_information_ceiling", "mig"),
 }
 
 
@@ -84,7 +85,7 @@ def test_a_run_of_every_method_leaves_everything_behind(method, capsys):
         assert int(checkpoint["step"]) == 22 and json.loads(checkpoint["config"].tobytes()) == config
         assert checkpoint["theta"].shape == checkpoint["m"].shape == checkpoint["v"].shape
         assert ("log_lambda" in checkpoint) == constrained
-    for name, tiles in (("reconstructions", (10, 3)), ("samples", (10, 10))):
+    for name, tiles in (("reconstructions", (10, 3)), ("interpolation", (12, 5)), ("traversals", (10, 4))):
         picture = Image.open(f"out/{name}.png")
         assert picture.size == tuple(n * 50 + 2 for n in tiles) and len(picture.getcolors()) > 10
     assert Image.open("out/curves.png").size[0] > 600
@@ -196,6 +197,18 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
         (["--size", "8"], "--size"),
         (["--hidden", "2000000000"], "out of memory.*--hidden"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--adam", "0.9,0.999"], "'0.9,0.999' is not β₁,β₂,ε"),
+        (["--adam", "0.9,1,1e-8"], "each β between 0 and 1"),
+        (["--preset", "kingma"], "kingma.*burda"),
+        (["--preset", "burda", "--variance", "1"], "--variance is not used by --likelihood bernoulli"),
+        (["--seeds", "2"], "--seeds is used only with --method all"),
+        (["--sweep"], "--sweep is used only with --method all"),
+        (["--method", "all", "--seeds", "0"], "'0' is not an integer above 0"),
+        (["--method", "all", "--sweep", "kappa=3,"], "'' is not a finite number above 0"),
+        (["--method", "all", "--sweep", "kappa=3,3"], "has a value twice"),
+        (["--method", "all", "--sweep", "kappa=-1"], "'-1' is not a finite number above 0"),
+        (["--method", "all", "--sweep", "epochs=3"], "'epochs=3' does not name one of beta, kappa"),
+        (["--method", "all", "--sweep", "kappa=1", "kappa=2"], "names an option twice"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -270,7 +283,7 @@ def test_options_reach_the_plan(monkeypatch):
     for rate in ([], ["--multiplier-rate", "0.5"]):
         args, _, model, state = prepared(*chosen, *rate, "--weight-decay", "0.03")
         training.fit(args, open_backend("numpy"), model, state, None, [], {})
-    assert (plans[0].cosine, plans[0].lr, plans[0].samples, plans[0].weight_decay) == (False, 0.02, 3, 0.03)
+    assert (plans[0].schedule, plans[0].lr, plans[0].samples, plans[0].weight_decay) == ("constant", 0.02, 3, 0.03)
     assert [(p.multiplier, p.multiplier_rate) for p in plans] == [("plain", 1e-3), ("plain", 0.5)]
     assert prepared()[0].multiplier_rate == pytest.approx(0.01)
     assert prepared("--epochs", "1000")[0].multiplier_rate == pytest.approx(56 / 11_000)
@@ -294,19 +307,85 @@ def test_the_table_names_the_psnr():
     assert "20.0 dB" in table and "0.100" in table and "NLL (K = 7)" in table
 
 
-def test_the_rows_of_the_reconstructions_are_originals_means_and_samples(monkeypatch):
+def test_the_pictures_of_a_run_are_what_they_are_called(monkeypatch, tmp_path):
     _, data, model, state = prepared()
-    backend, drawn = open_backend("numpy"), []
-    monkeypatch.setattr(pictures, "write_png", lambda path, pixels, shape, columns: drawn.append((pixels, columns)))
-    read = training.reader(backend, data.test, False)
-    pictures.draw_pictures(Path(), backend, model, state["theta"], read, data.shape, 4)
-    (pixels, columns), (prior, _) = drawn
-    x, at_mean, sampled = np.split(pixels, 3)
-    params = vae.params_of(model, state["theta"])
+    backend, drawn, grid = open_backend("numpy"), [], pictures.grid
+    monkeypatch.setattr(
+        pictures, "grid", lambda pixels, shape, columns: drawn.append(pixels) or grid(pixels, shape, columns)
+    )
+    read, params = training.reader(backend, data.test, False), vae.params_of(model, state["theta"])
+    pictures.draw_pictures(tmp_path, backend, model, state["theta"], read, len(data.test), data.shape)
+    reconstructions, prior, aggregate, interpolation, traversals = drawn
+    x, at_mean, sampled = np.split(reconstructions, 3)
     mean, _, _ = vae.encode(np, model, params, x)
-    np.testing.assert_allclose(x, data.test[:4] / 255, atol=1e-6)
-    np.testing.assert_allclose(at_mean, vae.decode(np, model, params, mean)[0], atol=1e-6)
-    assert columns == 4 and (sampled != at_mean).any() and len(prior) == 100
+    many, _, _ = vae.encode(np, model, params, read(np.arange(len(data.test)), None))
+
+    def decoded(z):
+        return vae.decode(np, model, params, z)[0]
+
+    np.testing.assert_allclose(x, data.test[:10] / 255, atol=1e-6)
+    np.testing.assert_allclose(at_mean, decoded(mean), atol=1e-6)
+    assert (sampled != at_mean).any() and len(prior) == len(aggregate) == 100 and (prior != aggregate).any()
+    first = interpolation.reshape(5, 12, -1)
+    np.testing.assert_allclose(first[:, [0, -1]], x.reshape(5, 2, -1), atol=1e-6)
+    np.testing.assert_allclose(first[:, [1, -2]], decoded(mean).reshape(5, 2, -1), atol=1e-5)
+    np.testing.assert_allclose(first[:, 4], decoded(mean[::2] + (mean[1::2] - mean[::2]) / 3), atol=1e-5)
+    z = np.tile(mean[:1], (10, 1))
+    z[:, many.var(axis=0).argmax()] = np.linspace(-pictures.REACH, pictures.REACH, 10)
+    np.testing.assert_allclose(traversals[:10], decoded(z), atol=1e-5)
+
+
+def test_samples_of_the_aggregate_posterior_are_sampled_reconstructions_spread_over_the_test_set(monkeypatch, tmp_path):
+    _, data, model, state = prepared()
+    rows, read = [], training.reader(open_backend("numpy"), data.test, False)
+    pictures.draw_pictures(
+        tmp_path,
+        open_backend("numpy"),
+        model,
+        state["theta"],
+        lambda r, noise: rows.append(r) or read(r, noise),
+        299,
+        data.shape,
+    )
+    assert len({*rows[1]}) == 100 and rows[1].max() > 290
+
+
+def test_the_preset_of_burda_is_the_protocol_of_the_paper_and_each_of_its_options_gives_way():
+    chosen = ["--method", "iwae", "--preset", "burda"]
+    args = options.complete(options.parser("").parse_args(chosen), load("sprites"))
+    assert (args.hidden, args.latent, args.activation, args.output) == ((200, 200), 50, "tanh", "sigmoid")
+    assert (args.likelihood, args.binarize, args.batch_size, args.weight_decay) == ("bernoulli", "dynamic", 20, 0)
+    assert (args.adam, args.schedule, args.lr) == ((0.99, 0.999, 1e-4), "stages", 1e-3)
+    assert (args.epochs, args.nll_samples) == (3280, 5000)
+    other = ["--latent", "7", "--adam", "0.5,0.9,1e-3", "--schedule", "cosine", "--binarize", "none", "--epochs", "2"]
+    args = options.complete(options.parser("").parse_args([*chosen, *other]), load("sprites"))
+    assert (args.latent, args.adam, args.schedule) == (7, (0.5, 0.9, 1e-3), "cosine")
+    assert (args.binarize, args.epochs, args.hidden) == ("none", 2, (200, 200))
+
+
+def test_a_preset_is_recorded_in_figures_and_runs(monkeypatch):
+    plans, make_step = [], training.make_step
+    monkeypatch.setattr(
+        training,
+        "make_step",
+        lambda b, m, method, plan, *rest: plans.append(plan) or make_step(b, m, method, plan, *rest),
+    )
+    summary = summary_of("--method", "iwae", "--preset", "burda", "--samples", "2")
+    config = json.loads(Path("out/config.json").read_text())["options"]
+    assert (config["adam"], config["schedule"], config["preset"]) == ([0.99, 0.999, 1e-4], "stages", "burda")
+    assert (plans[0].adam, plans[0].schedule, plans[0].samples) == ((0.99, 0.999, 1e-4), "stages", 2)
+    assert math.isfinite(summary["nll"]) and summary["steps"] == 2 * (1498 // 20)
+
+
+def test_known_factors_put_the_gap_into_the_summary(monkeypatch):
+    sprites = load("sprites")
+    few = sprites._replace(
+        train=sprites.train[::40], test=sprites.test[::15], factors={k: v[::15] for k, v in sprites.factors.items()}
+    )
+    monkeypatch.setattr("experiment.one.load", lambda *args: few)
+    summary = summary_of("--data", "sprites")
+    gaps = [summary[f"mig_{name}"] for name in ("shape", "scale", "rotation", "x", "y")]
+    assert 0 <= summary["mig"] < 1 and summary["mig"] == pytest.approx(np.mean(gaps))
 
 
 def test_precision_reaches_the_weights():

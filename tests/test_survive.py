@@ -26,8 +26,9 @@ import ref.train
 import run
 from backend import open_backend
 from data import DataError, download, files, images, load
-from experiment import checkpoint, options, training
+from experiment import checkpoint, one, options, training
 from experiment.files import FILES, held
+from ref.adam import SCHEDULES
 from ref.objectives import METHODS
 from tests.hostile import CASES, for_all, mutations
 from tests.kills import result_of
@@ -40,8 +41,10 @@ QUICK = ["--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2"
 def elsewhere(tmp_path, monkeypatch):
     """Every test runs in a folder of its own; of the pictures of a run, which take time, there are only the names."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "draw_pictures", lambda out, *_: [(out / name).touch() for name in FILES[4:6]])
-    monkeypatch.setattr(run, "draw_curves", lambda path, *_: path.touch())
+    monkeypatch.setattr(
+        one, "draw_pictures", lambda out, *_: [(out / name).touch() for name in FILES if name.endswith(".png")]
+    )
+    monkeypatch.setattr(one, "draw_curves", lambda path, *_: path.touch())
 
 
 def whole(*options: str, out="whole") -> dict:
@@ -118,7 +121,7 @@ def test_a_second_signal_does_not_wait_for_a_report(monkeypatch):
 
 
 def test_a_signal_before_the_first_checkpoint_promises_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(run, "build", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(one, "build", lambda *_: signal.raise_signal(signal.SIGTERM))
     assert run.main([*QUICK, "--out", "out"]) == 143
     assert "--resume" not in capsys.readouterr().err and not Path("out").exists()
 
@@ -146,7 +149,7 @@ def test_what_a_resumed_run_starts_from_is_kept_until_there_is_more(monkeypatch)
         raise OSError("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(run, "save", full)
+        broken.setattr(one, "save", full)
         assert run.main(["--resume", "whole", "--epochs", "5"]) == 2
     assert run.main(["--resume", "whole"]) == 0 and result_of(Path("whole")) == before
 
@@ -169,10 +172,8 @@ def test_seconds_add_up_over_starts(monkeypatch):
 
 def test_more_epochs_go_on_with_the_schedule_of_the_longer_run(monkeypatch):
     whole()
-    rates, learning_rate = [], ref.train.learning_rate
-    monkeypatch.setattr(
-        ref.train, "learning_rate", lambda *args: rates.append((int(args[1]), args[3])) or learning_rate(*args)
-    )
+    rates, cosine = [], SCHEDULES["cosine"]
+    monkeypatch.setitem(SCHEDULES, "cosine", lambda xp, t, steps: rates.append((int(t), steps)) or cosine(xp, t, steps))
     assert run.main(["--resume", "whole", "--epochs", "5"]) == 0
     assert rates == [(step, 20) for step in range(12, 20)]
     result = result_of(Path("whole"))

@@ -7,7 +7,7 @@ import pytest
 
 from backend import open_backend
 from ref import vae
-from ref.adam import adam, learning_rate, step_sizes
+from ref.adam import SCHEDULES, adam, step_sizes
 from ref.mlp import ACTIVATIONS
 from ref.objectives import METHODS, MULTIPLIERS
 from ref.train import NonFiniteError, Plan, initial_state, initial_theta, make_step, train
@@ -24,7 +24,7 @@ def setup(method="geco", backend=NUMPY, seed=0, epochs=3, images=IMAGES, samples
     theta = initial_theta(backend, model, noise, 0.0)
     row = METHODS[method]
     state = initial_state(backend, theta, noise, len(images), LAMBDA_0 if row.constraint else None)
-    plan = Plan(epochs, 5, len(images) // 5, samples, 1e-2, True, "relative", 1e-2, options_of(method), 0.0)
+    plan = Plan(epochs, 5, len(images) // 5, samples, 1e-2, "cosine", "relative", 1e-2, options_of(method), 0.0)
     return (
         plan,
         state,
@@ -53,10 +53,18 @@ def test_adam_is_the_algorithm_of_the_paper():
     np.testing.assert_allclose(0.001 * ours[2], v, rtol=1e-12)
 
 
-def test_the_cosine_schedule_goes_from_the_base_to_zero_through_its_half():
+def test_the_cosine_schedule_goes_from_one_to_zero_through_a_half():
     steps = np.array([0, 50, 100])
-    np.testing.assert_allclose(learning_rate(np, steps, 0.2, 100, True), [0.2, 0.1, 0], atol=1e-15)
-    np.testing.assert_allclose(learning_rate(np, steps, 0.2, 100, False), [0.2, 0.2, 0.2])
+    np.testing.assert_allclose(SCHEDULES["cosine"](np, steps, 100), [1, 0.5, 0], atol=1e-15)
+    np.testing.assert_allclose(SCHEDULES["constant"](np, steps, 100), [1, 1, 1])
+
+
+def test_the_eight_stages_last_3_to_the_i_epochs_each_and_end_at_a_tenth():
+    shares = SCHEDULES["stages"](np, np.arange(7 * 3280), 7 * 3280)  # 7 steps an epoch
+    expected = np.concatenate([np.full(7 * 3**i, 10 ** (-i / 7)) for i in range(8)])
+    np.testing.assert_allclose(shares, expected)
+    shortened = SCHEDULES["stages"](np, np.arange(100), 100)
+    assert shortened[0] == pytest.approx(1) and shortened[-1] == pytest.approx(0.1) and (np.diff(shortened) <= 0).all()
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])

@@ -1,0 +1,74 @@
+"""What the latents know: about the images, and about the factors that the images were drawn from; all in float64.
+
+N encodings q(z|x_n) make the aggregate posterior q(z) = (1/N) Σ_n q(z|x_n), and the rate is the sum of two parts,
+E[KL(q(z|x)‖p(z))] = I(x;z) + KL(q(z)‖p(z)): Hoffman & Johnson 2016.
+"""
+
+import math
+
+from ref.densities import LOG_2PI, log_mean_exp, posterior_log_density
+from ref.vae import reparameterize
+
+BLOCK = 500  # draws of z at once, each against all N encodings
+DRAWS = 10_000  # of z for the mutual information, spread evenly over the encodings, however many there are
+
+
+def log_aggregate_posterior(xp, z, mean, log_std):
+    """log q(z) = log (1/N) Σ_n N(z; mean_n, diag std_n²).   (S, Z), (N, Z), (N, Z) -> (S,), nats
+
+    With the square written out, log q(z|x_n) = −½·z²·std⁻² + z·(mean·std⁻²) + c_n: one matrix product a block.
+    """
+    precision = xp.exp(-2 * log_std)
+    weights = xp.concatenate([-0.5 * precision, mean * precision], axis=1)  # (N, 2Z)
+    offset = -xp.sum(0.5 * mean * mean * precision + log_std, axis=1) - 0.5 * mean.shape[1] * LOG_2PI
+    blocks = []
+    for start in range(0, z.shape[0], BLOCK):
+        part = z[start : start + BLOCK]
+        log_q = xp.matmul(weights, xp.concatenate([part * part, part], axis=1).T) + offset[:, None]  # (N, S)
+        blocks.append(log_mean_exp(xp, log_q))
+    return xp.concatenate(blocks)
+
+
+def mutual_information(backend, mean, log_std, noise) -> tuple[float, float]:
+    """I(x;z) = E[log q(z|x) − log q(z)], x uniform over the N encodings, and its Monte Carlo standard error, nats.
+
+    No draw exceeds log N, the ceiling. The marginal KL is the rate minus this, with the same error: closed form where
+    log q(z) − log p(z) alone would carry the noise of the rate too.   (N, Z), (N, Z) -> two numbers
+    """
+    xp = backend.xp
+    drawn = xp.arange(DRAWS) * mean.shape[0] // DRAWS  # of which encoding
+    mean, log_std = mean.astype(xp.float64), log_std.astype(xp.float64)
+    eps = backend.normal(noise, (1, DRAWS, mean.shape[1])).astype(xp.float64)
+    z = reparameterize(xp, mean[drawn], log_std[drawn], eps)
+    log_qz = posterior_log_density(xp, eps, log_std[drawn])
+    gain = (log_qz - log_aggregate_posterior(xp, z[0], mean, log_std))[0]
+    return float(xp.mean(gain)), float(xp.std(gain)) / math.sqrt(DRAWS)
+
+
+def factor_information(backend, mean, log_std, factor, noise):
+    """I(z_j; v) of every latent j with a factor v, in nats, and the factor's entropy H(v).
+
+    q(z_j|v) averages q(z_j|x_n) over the images with that value.   (N, Z), (N, Z), (N,) integers -> (Z,), a number
+    """
+    xp, images = backend.xp, mean.shape[0]
+    mean, log_std, eps = (a.astype(xp.float64) for a in (mean, log_std, backend.normal(noise, mean.shape)))
+    z = reparameterize(xp, mean, log_std, eps)
+    members = (factor[:, None] == xp.arange(int(xp.max(factor)) + 1)).astype(xp.float64)  # (N, V)
+    share = xp.sum(members, axis=0) / images
+    members = members / xp.maximum(xp.sum(members, axis=0), 1)
+    information = xp.zeros(mean.shape[1])
+    for start in range(0, images, BLOCK):
+        own = factor[start : start + BLOCK]
+        for j in range(mean.shape[1]):
+            distance = (z[start : start + BLOCK, j, None] - mean[:, j]) / xp.exp(log_std[:, j])  # (S, N)
+            density = xp.exp(-0.5 * distance * distance - log_std[:, j])  # but for √2π, which cancels
+            given = xp.take_along_axis(xp.matmul(density, members), own[:, None], axis=1)[:, 0]
+            information[j] += xp.sum(xp.log(given / xp.mean(density, axis=1))) / images
+    return information, -float(xp.sum(share * xp.log(xp.maximum(share, 1 / images))))
+
+
+def mutual_information_gap(backend, mean, log_std, factor, noise) -> float:
+    """(I(z_j*; v) − the second largest)/H(v): is the factor v in one latent alone? Chen et al. 2018, equation 6."""
+    information, entropy = factor_information(backend, mean, log_std, factor, noise)
+    second, first = backend.xp.sort(information)[-2:] if information.shape[0] > 1 else (0, information[0])
+    return float(first - second) / entropy

@@ -1,0 +1,43 @@
+"""The sprites: every combination of their factors once, and drawn as the factors say."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from data import load
+from data.sprites import ANGLES, FACTORS, PLACES, SHAPES, SIZES, TILE, draw
+
+SPRITES = load("sprites")
+
+
+def test_every_combination_of_the_factors_is_one_image_and_no_two_are_alike():
+    images = np.concatenate([SPRITES.train, SPRITES.test])
+    assert len(images) == 3 * 4 * 6 * 16 * 16 == len({image.tobytes() for image in images})
+    assert SPRITES.train.shape[1] == 28 * 28 == np.prod(SPRITES.shape) and len(SPRITES.test) == 3072
+
+
+def test_the_factors_of_a_test_image_draw_it():
+    for i in range(0, 3072, 300):
+        shape, scale, rotation, x, y = (int(SPRITES.factors[name][i]) for name in FACTORS)
+        image = SPRITES.test[i].reshape(28, 28).copy()
+        assert (image[y : y + TILE, x : x + TILE] == draw(shape, scale, rotation)).all()
+        image[y : y + TILE, x : x + TILE] = 0
+        assert not image.any()
+
+
+def test_a_sprite_lies_whole_in_its_tile_and_grows_with_its_scale():
+    for shape, rotation in product(range(len(SHAPES)), range(len(ANGLES))):
+        areas = [draw(shape, scale, rotation).astype(float).sum() / 255 for scale in range(len(SIZES))]
+        ratio = np.diff(np.sqrt(areas)) / np.diff(SIZES)
+        np.testing.assert_allclose(ratio, np.sqrt(areas[0]) / SIZES[0], rtol=0.06)
+
+
+def test_factors_are_all_but_independent_in_the_test_set():
+    assert list(SPRITES.factors) == list(FACTORS) and len(PLACES) == 16
+    table = np.corrcoef([SPRITES.factors[name] for name in FACTORS])
+    assert np.abs(table - np.eye(5)).max() < 0.06
+
+
+def test_the_same_images_come_every_time():
+    assert (load("sprites", Path("nowhere")).train == SPRITES.train).all()
