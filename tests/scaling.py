@@ -1,6 +1,9 @@
-"""How a step scales with processes: times, the all-reduce's share, and what they say of a network of 100 million.
+"""How a step scales with processes, and what its parts say of a network of 100 million parameters.
 
 for n in 1 2 4; do OMP_NUM_THREADS=1 mpiexec -n $n --map-by :oversubscribe python -m tests.scaling; done
+
+A rank's own work is measured in processor time and the all-reduce by its least time, so that other programs on the
+machine disturb neither much; "as run" is what the clock said.
 """
 
 import argparse
@@ -16,51 +19,62 @@ from tests.benchmark import step_of
 LARGE = 100_000_000  # parameters of the network on paper
 
 
-def least(f, repeats: int) -> float:
-    """The least time of a call, in seconds: what other processes on the machine take away only adds to it."""
-    times = []
+def times(f, repeats: int) -> tuple[float, float]:
+    """The least time by the clock and the median processor time of a call, in seconds."""
+    clock, processor = [], []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         f()
-        times.append(time.perf_counter() - started)
-    return min(times)
+        clock.append(time.perf_counter() - started[0])
+        processor.append(time.process_time() - started[1])
+    return min(clock), float(np.median(processor))
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--batch-size", nargs="+", type=int, default=[128, 1000])
-    p.add_argument("--repeats", type=int, default=200)
+    p.add_argument("--repeats", type=int, default=30)
     args = p.parse_args()
-    ranks, sums = open_ranks(), []
-
-    def timed(array, weight) -> None:
-        started = time.perf_counter()
-        ranks.sum(array, weight)
-        sums.append(time.perf_counter() - started)
-
-    backend = open_backend("numpy")._replace(ranks=ranks._replace(sum=timed))
+    ranks, first = open_ranks(), open_ranks().rank == 0
     for batch_size in args.batch_size:
-        step, steps = step_of(backend, "geco", batch_size, 1), []
+        sums, spent = [], [0.0]
+
+        def timed(array, weight, sums=sums, spent=spent) -> None:
+            started = time.process_time()
+            ranks.sum(array, weight)
+            sums[:] = [array]
+            spent[0] += time.process_time() - started
+
+        step = step_of(open_backend("numpy")._replace(ranks=ranks._replace(sum=timed)), "geco", batch_size, 1)
+        started = time.perf_counter(), time.process_time()
         for _ in range(args.repeats):
-            started = time.perf_counter()
             step()
-            steps.append(time.perf_counter() - started)
-        own, shared = 1e3 * min(np.subtract(steps, sums)), 1e3 * min(sums)
-        sums.clear()
-        if ranks.rank == 0:
+        as_run = 1e3 * (time.perf_counter() - started[0]) / args.repeats
+        own = 1e3 * (time.process_time() - started[1] - spent[0]) / args.repeats
+        shared = 1e3 * times(lambda array=sums[0]: ranks.sum(array, 1.0), 200)[0]
+        if first:
             print(
-                f"{ranks.size} ranks, batch {batch_size}: step {own + shared:.2f} ms, of it all-reduce {shared:.2f} "
-                f"({100 * shared / (own + shared):.0f} %); with the waits, median {1e3 * np.median(steps):.2f}",
+                f"{ranks.size} ranks, batch {batch_size}: {own + shared:.2f} ms a step, of it all-reduce {shared:.2f} "
+                f"({100 * shared / (own + shared):.0f} %); as run {as_run:.2f}",
                 flush=True,
             )
     vector, square = np.ones(LARGE // 10, np.float32), np.ones((1024, 1024), np.float32)
     theta, m, v, grad = (np.ones(LARGE // 10, np.float32) for _ in range(4))
-    update = backend.fuse(lambda *arrays: adam(np, *arrays, *np.float32([1e-3, 0.1, 0.001]), 0.0, 0.9, 0.999, 1e-8))
-    reduce_ns = 1e9 * least(lambda: ranks.sum(vector, 1.0), 10) / vector.size
-    update_ns = 1e9 * least(lambda: update(theta, m, v, grad), 5) / vector.size
-    rate = 2 * 1024**3 / least(lambda: np.matmul(square, square), 30)
-    if ranks.rank == 0:
-        print(f"a parameter: all-reduce {reduce_ns:.2f} ns, Adam {update_ns:.2f} ns; {rate / 1e9:.0f} GFLOP/s a rank")
+    update = open_backend("numpy").fuse(
+        lambda *arrays: adam(np, *arrays, *np.float32([1e-3, 0.1, 0.001]), 0.0, 0.9, 0.999, 1e-8)
+    )
+    reduced = times(lambda: ranks.sum(vector, 1.0), 50)[0] / vector.size
+    updated = times(lambda: update(theta, m, v, grad), 5)[1] / vector.size
+    rate = 2 * 1024**3 / times(lambda: np.matmul(square, square), 20)[1]
+    if first:
+        print(f"a parameter: all-reduce {1e9 * reduced:.2f} ns, Adam {1e9 * updated:.2f} ns; {rate / 1e9:.0f} GFLOP/s")
+    if first and ranks.size == 2:
+        print(
+            f"on paper, {LARGE:,} parameters, batch 1000: seconds a step (6·P·B/rate/n + Adam + 2(n−1)/n all-reduces)"
+        )
+        for n in (1, 2, 4, 8, 16, 32, 64):
+            parts = 6 * LARGE * 1000 / rate / n, LARGE * updated, LARGE * reduced * 2 * (n - 1) / n
+            print(f"{n:>3} ranks {sum(parts):6.2f} = {parts[0]:.2f} + {parts[1]:.2f} + {parts[2]:.2f}")
 
 
 if __name__ == "__main__":

