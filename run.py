@@ -25,7 +25,7 @@ def run(argv: list[str] | None) -> None:
     """One run or a comparison, from options to pictures."""
     args = parser(__doc__).parse_args(argv)
     command = sys.argv[1:] if argv is None else argv
-    backend = open_backend(args.backend, args.precision)
+    backend = open_backend(args.backend, args.precision, args.tf32)
     data = open_data(args)
     if args.method == "all":
         args.out = args.out or Path("runs") / f"{data.name}-all"

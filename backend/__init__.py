@@ -15,21 +15,19 @@ class Backend(NamedTuple):
     """What the mathematics, the training loop and the evaluation need of an array library, and nothing else."""
 
     name: str
-    xp: Any  # the namespace that the mathematics is written against
+    xp: Any  # the namespace that the mathematics is written against; may have `fused`, see ref/elementwise.py
     dtype: Any  # float32 or float64
     asarray: Callable  # host array -> device array: floating point becomes dtype, integers keep theirs
     to_host: Callable  # device array -> NumPy array
     noise: Callable  # seed -> the state of a stream of random numbers
     normal: Callable  # (noise, shape) -> standard normal numbers; advances the stream
     uniform: Callable  # (noise, shape) -> numbers uniform on [0, 1); advances the stream
-    fuse: (
-        Callable  # an elementwise function that writes into its arguments -> the same function, in one pass over memory
-    )
+    fuse: Callable  # an elementwise function that writes into its arguments, flat vectors -> the same in one pass
     compile: Callable  # a step without arguments or result -> the same step, recorded if the library can
     synchronize: Callable  # waits until the device has finished
     versions: dict  # name -> version of the libraries that do the arithmetic
 
 
-def open_backend(name: str, precision: str = "float32") -> Backend:
-    """The backend called `name`. Raises BackendError if its library or its device is missing."""
-    return importlib.import_module(f"backend.{name}_backend").open_backend(precision)
+def open_backend(name: str, precision: str = "float32", tf32: bool = False) -> Backend:
+    """The backend called `name`; `tf32` is for matrix products on a GPU. Raises BackendError if it cannot be had."""
+    return importlib.import_module(f"backend.{name}_backend").open_backend(precision, tf32)

@@ -21,7 +21,7 @@ DEFAULTS = {
     "digits": {"kappa": 1.2, "epochs": 100, "latent": 16, "output": "linear", "lr": 1e-3, "nll_samples": 500}
     | {"hidden": (128, 64)},
     "mnist": {"kappa": 4.0, "epochs": 30, "latent": 200, "output": "sigmoid", "lr": 2e-3, "nll_samples": 100}
-    | {"weight_decay": 0.15},
+    | {"weight_decay": 0.2},
     "cifar10": {"kappa": 3.394, "epochs": 20, "latent": 384, "output": "linear", "lr": 1e-3, "nll_samples": 20},
     "sprites": {"kappa": 2.0, "epochs": 30, "latent": 10, "output": "sigmoid", "lr": 1e-3, "nll_samples": 100},
 }
@@ -124,6 +124,8 @@ def parser(description: str) -> Parser:
     )
     g.add_argument("--backend", choices=BACKENDS, default="numpy", help="(numpy)")
     g.add_argument("--precision", choices=("float32", "float64"), default="float32", help="(float32)")
+    about = "let a GPU round the operands of float32 matrix products to 10 bits of mantissa: faster (off)"
+    g.add_argument("--tf32", action="store_true", help=about)
     g.add_argument("--seed", type=number(int, 0, inclusive=True), default=0, help="(0)")
     g.add_argument("--out", type=Path, help="where the run is written (runs/<data>-<method>-<seed>)")
     g.add_argument("--force", action="store_true", help="overwrite the run that --out holds")

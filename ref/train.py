@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ref import vae
-from ref.adam import SCHEDULES, adam
+from ref.adam import SCHEDULES, adam, step_sizes
 from ref.mlp import size
 from ref.objectives import MULTIPLIERS, Method, moving_average
 
@@ -66,12 +66,13 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     grad = xp.zeros_like(state["theta"])
     params, d_params = vae.params_of(model, state["theta"]), vae.params_of(model, grad)
     offsets = xp.arange(plan.batch_size)
-    advance_multiplier, _ = MULTIPLIERS[plan.multiplier]
-    beta1, beta2, epsilon = plan.adam
+    advance, _ = MULTIPLIERS[plan.multiplier]
+    steps = plan.epochs * plan.steps_per_epoch
+    beta1, beta2, _ = plan.adam
 
     @backend.fuse
-    def update(theta, m, v, grad, rate, bias1, bias2) -> None:
-        adam(xp, theta, m, v, grad, rate, bias1, bias2, plan.weight_decay, beta1, beta2, epsilon)
+    def update(theta, m, v, grad, scale, floor, shrink) -> None:
+        adam(xp, theta, m, v, grad, scale, floor, shrink, beta1, beta2)
 
     def step() -> None:
         t = state["step"]
@@ -87,14 +88,13 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         vae.backward(xp, model, params, cache, method.backward(xp, terms, **options), d_params)
         finite = xp.isfinite(loss) & xp.isfinite(xp.matmul(grad, grad))
 
-        rate = plan.lr * SCHEDULES[plan.schedule](xp, t, plan.epochs * plan.steps_per_epoch)
-        scalars = [rate, -xp.expm1((t + 1) * math.log(beta1)), -xp.expm1((t + 1) * math.log(beta2))]
-        scalars = [s.astype(backend.dtype) for s in scalars]
-        update(state["theta"], state["m"], state["v"], grad, *scalars)
+        rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
+        sizes = [s.astype(backend.dtype) for s in step_sizes(xp, t, rate, plan.weight_decay, *plan.adam)]
+        update(state["theta"], state["m"], state["v"], grad, *sizes)
         if method.constraint:
             c_hat = method.constraint(xp, terms, **plan.options)
             c_ma = moving_average(xp, state["constraint_ma"], c_hat, t == 0)
-            log_lam = advance_multiplier(xp, state["log_lambda"], c_ma, plan.options["kappa"], plan.multiplier_rate)
+            log_lam = advance(xp, state["log_lambda"], c_ma, plan.options["kappa"], plan.multiplier_rate, steps)
             state["constraint_ma"][...] = xp.where(finite, c_ma, state["constraint_ma"])
             state["log_lambda"][...] = xp.where(finite, log_lam, state["log_lambda"])
         rate_, log_px = xp.mean(terms.kl), xp.mean(terms.log_px)

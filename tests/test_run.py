@@ -286,7 +286,7 @@ def test_options_reach_the_plan(monkeypatch):
     assert (plans[0].schedule, plans[0].lr, plans[0].samples, plans[0].weight_decay) == ("constant", 0.02, 3, 0.03)
     assert [(p.multiplier, p.multiplier_rate) for p in plans] == [("plain", 1e-3), ("plain", 0.5)]
     assert prepared()[0].multiplier_rate == pytest.approx(0.01)
-    assert prepared("--epochs", "1000")[0].multiplier_rate == pytest.approx(28 / 11_000)
+    assert prepared("--epochs", "1000")[0].multiplier_rate == pytest.approx(56 / 11_000)
 
 
 def test_dynamic_pixels_are_white_with_the_grey_as_probability():
