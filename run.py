@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from backend import BackendError, open_backend
 from backend.ranks import ALONE, Ranks, RanksError, open_ranks
 from data import DataError, Dataset, binarize, load
 from experiment import checkpoint
-from experiment.files import FILES, claim, existing_run, held, write_json, write_metrics
+from experiment.files import FILES, claim, existing_run, held, write_json
 from experiment.options import UsageError, complete, parser, resumed, stored
 from experiment.pictures import draw_curves, draw_pictures
 from experiment.results import summarize, table, warn
@@ -45,7 +46,7 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack) -> None:
             folder.enter_context(held(args.resume))
         arrays, saved = checkpoint.read(path)
         args = resumed(options, argv, path, saved["options"])
-    backend = open_backend(args.backend, args.precision, ranks)
+    backend = open_backend(args.backend, args.precision, args.tf32, ranks)
     data = images(args)
     args = complete(args, data)
     if ranks.size > args.batch_size:
@@ -65,9 +66,9 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack) -> None:
     for array in (constants(model) | state).values():
         backend.ranks.broadcast(array)
     if ranks.rank == 0:
-        claim(args.out, args.force or bool(saved), config, keep=("metrics.csv", "checkpoint.npz") if saved else ())
-        write_metrics(args.out / "metrics.csv", epoch_rows(history, len(data.train) // args.batch_size))
-        save(args, backend, model, state, history, config)
+        done = epoch_rows(history, len(data.train) // args.batch_size)
+        first_checkpoint = partial(save, args, backend, model, state, history, config)
+        claim(args.out, args.force or bool(saved), config, done, first_checkpoint)
     rows = fit(args, backend, model, state, read, history, config)
     summary = summarize(args, data, backend, model, state, read_test, rows)
     if ranks.rank:

@@ -17,16 +17,14 @@ class Backend(NamedTuple):
     """What the mathematics, the training loop and the evaluation need of an array library, and nothing else."""
 
     name: str
-    xp: Any  # the namespace that the mathematics is written against
+    xp: Any  # the namespace that the mathematics is written against; may have `fused`, see ref/elementwise.py
     dtype: Any  # float32 or float64
     asarray: Callable  # host array -> device array: floating point becomes dtype, integers keep theirs
     to_host: Callable  # device array -> NumPy array
     noise: Callable  # seed -> the state of a stream of random numbers
     normal: Callable  # (noise, shape) -> standard normal numbers; advances the stream
     uniform: Callable  # (noise, shape) -> numbers uniform on [0, 1); advances the stream
-    fuse: (
-        Callable  # an elementwise function that writes into its arguments -> the same function, in one pass over memory
-    )
+    fuse: Callable  # an elementwise function that writes into its arguments, flat vectors -> the same in one pass
     compile: Callable  # a step without arguments or result -> the same step, recorded if the library can
     synchronize: Callable  # waits until the device has finished
     versions: dict  # name -> version of the libraries that do the arithmetic
@@ -34,9 +32,12 @@ class Backend(NamedTuple):
     ranks: Ranks = ALONE  # the processes that share the work
 
 
-def open_backend(name: str, precision: str = "float32", ranks: Ranks = ALONE) -> Backend:
-    """The backend called `name`, in one of `ranks` processes. Raises BackendError without its library or its device."""
-    backend = importlib.import_module(f"backend.{name}_backend").open_backend(precision)
+def open_backend(name: str, precision: str = "float32", tf32: bool = False, ranks: Ranks = ALONE) -> Backend:
+    """The backend called `name`, in one of `ranks` processes; `tf32` is for matrix products on a GPU.
+
+    Raises BackendError if it cannot be had.
+    """
+    backend = importlib.import_module(f"backend.{name}_backend").open_backend(precision, tf32)
     if ranks.size == 1:
         return backend
     on_device = ranks._replace(sum=backend.on_host(ranks.sum), broadcast=backend.on_host(ranks.broadcast))

@@ -1,4 +1,10 @@
-"""CuPy: the same code on an NVIDIA GPU, eagerly: one kernel launch per operation."""
+"""CuPy: the same code on an NVIDIA GPU. With nvmath-python a step is recorded once as a CUDA graph and replayed."""
+
+import sys
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
 
 from backend import Backend, BackendError
 
@@ -6,10 +12,16 @@ INSTALL = (
     'pip install "cupy-cuda13x[ctk]==14.2.*" "cuda-toolkit==13.0.*" (driver 580 or newer) '
     'or "cupy-cuda12x[ctk]==14.2.*" (driver 525 or newer)'
 )
+EAGER = "every operation is launched by itself: pip install nvmath-python lets a step be recorded as a CUDA graph"
+WARM_UP = 2  # steps before the recording, in which kernels are compiled and memory is laid out
+WORKSPACE = 2**25  # bytes that cuBLAS may not allocate by itself while a step is recorded
 
 
-def open_backend(precision: str) -> Backend:
-    """The CuPy backend in float32 or float64, on the current device. Raises BackendError without CuPy or a GPU."""
+def open_backend(precision: str, tf32: bool = False) -> Backend:
+    """The CuPy backend in float32 or float64, on the current device. Raises BackendError without CuPy or a GPU.
+
+    `tf32` lets float32 matrix products round their operands to 10 bits of mantissa, on tensor cores.
+    """
     try:
         import cupy as cp
         import cupyx
@@ -23,7 +35,17 @@ def open_backend(precision: str) -> Backend:
         raise BackendError(
             f"--backend cupy needs an NVIDIA GPU that CuPy {cp.__version__} can use and {found}: {INSTALL}"
         )
-    dtype = cp.dtype(precision)
+    dtype, stream = cp.dtype(precision), cp.cuda.Stream(non_blocking=True)
+    stream.use()  # one stream for everything, because the default one cannot be recorded
+    try:
+        from nvmath.bindings import cublas
+
+        products = recordable_matmul(cp, cublas, stream, tf32)
+    except Exception as error:  # of many kinds, if the bindings or the library behind them cannot be loaded
+        if tf32:
+            raise BackendError(f"--tf32 needs nvmath-python ({error}); pip install nvmath-python") from error
+        products = None
+        print(f"run.py: --backend cupy runs eagerly ({error}): {EAGER}", file=sys.stderr)
 
     def asarray(a):
         a = cp.asarray(a)
@@ -52,9 +74,10 @@ def open_backend(precision: str) -> Backend:
 
         return through_pinned_memory
 
+    versions = {"cupy": cp.__version__, "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode()}
     return Backend(
         name="cupy",
-        xp=cp,
+        xp=namespace(cp, products),
         dtype=dtype,
         asarray=asarray,
         to_host=cp.asnumpy,
@@ -62,8 +85,88 @@ def open_backend(precision: str) -> Backend:
         normal=draw("standard_normal"),
         uniform=draw("random"),
         fuse=cp.fuse,
-        compile=lambda step: step,
-        synchronize=cp.cuda.get_current_stream().synchronize,
-        versions={"cupy": cp.__version__, "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode()},
+        compile=(lambda step: recorded(cp, stream, step)) if products else lambda step: step,
+        synchronize=stream.synchronize,
+        versions=versions | {"tf32": tf32, "graph": products is not None},
         on_host=on_host,
     )
+
+
+def namespace(cp, products) -> SimpleNamespace:
+    """CuPy with `fused`, one kernel for an elementwise function, and with `products` in place of its matmul."""
+
+    @cache
+    def fused(f):
+        def body(*args):
+            return f(cp, *args)
+
+        return cp.fuse(kernel_name=f.__name__)(body)
+
+    own = {"fused": fused} | ({"matmul": products} if products else {})
+    return SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)} | own)
+
+
+def recordable_matmul(cp, cublas, stream, tf32: bool):
+    """matmul(a, b, out=None) for matrices and vectors through NVIDIA's own bindings of cuBLAS.
+
+    CuPy's own refuses while a stream is being recorded.
+    """
+    workspace, handle = cp.empty(WORKSPACE, cp.uint8), cublas.create()
+    cublas.set_stream(handle, stream.ptr)
+    cublas.set_workspace(handle, workspace.data.ptr, WORKSPACE)  # after the stream, which resets it
+    cublas.set_math_mode(handle, cublas.Math.TF32_TENSOR_OP_MATH if tf32 else cublas.Math.DEFAULT_MATH)
+    gemm = {"f": cublas.sgemm, "d": cublas.dgemm}
+    one, zero = ({kind: np.array(value, kind) for kind in gemm} for value in (1, 0))
+    inner = cp.fuse(kernel_name="inner_product")(lambda a, b: cp.sum(a * b))
+
+    def matmul(a, b, out=None):
+        if a.ndim == b.ndim == 1:
+            return inner(a, b)
+        kind, (m, k), n = a.dtype.char, a.shape, b.shape[1]
+        out = cp.empty((m, n), a.dtype) if out is None else out
+        a, b = packed(cp, a), packed(cp, b)
+        # cuBLAS counts by columns, where our C = A·B lies as Cᵀ = Bᵀ·Aᵀ
+        left, right = (operand(cublas, x) for x in (b, a))
+        sizes = (n, m, k, one[kind].ctypes.data)
+        gemm[kind](handle, left[0], right[0], *sizes, *left[1:], *right[1:], zero[kind].ctypes.data, out.data.ptr, n)
+        return out
+
+    matmul.workspace = workspace  # lives as long as the function
+    return matmul
+
+
+def packed(cp, a):
+    """The matrix itself if its rows or its columns lie densely, else a copy."""
+    return a if a.itemsize in a.strides and min(a.strides) > 0 else cp.ascontiguousarray(a)
+
+
+def operand(cublas, a) -> tuple[int, int, int]:
+    """(operation, pointer, leading dimension) of Aᵀ for cuBLAS: rows that lie densely are columns there."""
+    by_rows = a.strides[1] == a.itemsize
+    rows, columns = (0, 1) if by_rows else (1, 0)
+    leading = max(a.strides[rows] // a.itemsize, a.shape[columns])
+    return cublas.Operation.N if by_rows else cublas.Operation.T, a.data.ptr, leading
+
+
+def recorded(cp, stream, step):
+    """The step as a CUDA graph: eager at first, then recorded once, then replayed without any work on the host.
+
+    Its memory is a pool that no one else allocates from. What the step reads and writes must stay where it is.
+    """
+    pool, graph, calls = cp.cuda.MemoryPool(), None, 0
+
+    def run() -> None:
+        nonlocal graph, calls
+        if graph is None:
+            with cp.cuda.using_allocator(pool.malloc):
+                if calls < WARM_UP:
+                    calls += 1
+                    return step()
+                stream.begin_capture()
+                try:
+                    step()
+                finally:
+                    graph = stream.end_capture()
+        graph.launch(stream)
+
+    return run

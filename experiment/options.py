@@ -20,7 +20,7 @@ DEFAULTS = {
     "digits": {"kappa": 1.2, "epochs": 100, "latent": 16, "output": "linear", "lr": 1e-3, "nll_samples": 500}
     | {"hidden": (128, 64)},
     "mnist": {"kappa": 4.0, "epochs": 30, "latent": 200, "output": "sigmoid", "lr": 2e-3, "nll_samples": 100}
-    | {"weight_decay": 0.15},
+    | {"weight_decay": 0.2},
     "cifar10": {"kappa": 3.394, "epochs": 20, "latent": 384, "output": "linear", "lr": 1e-3, "nll_samples": 20},
 }
 OWN = {"kappa": None, "epochs": 30, "latent": 64, "output": "linear", "lr": 1e-3, "nll_samples": 100}
@@ -86,6 +86,8 @@ def parser(description: str) -> Parser:
     )
     g.add_argument("--backend", choices=BACKENDS, default="numpy", help="(numpy)")
     g.add_argument("--precision", choices=("float32", "float64"), default="float32", help="(float32)")
+    about = "let a GPU round the operands of float32 matrix products to 10 bits of mantissa: faster (off)"
+    g.add_argument("--tf32", action="store_true", help=about)
     g.add_argument("--seed", type=number(int, 0, inclusive=True), default=0, help="(0)")
     g.add_argument("--out", type=Path, help="where the run is written (runs/<data>-<method>-<seed>)")
     g.add_argument("--force", action="store_true", help="overwrite the run that --out holds")
@@ -118,7 +120,7 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
         args = p.parse_args([])
         if {*options} != {*stored(args)}:
             raise UsageError("they are those of another version")
-        args = p.parse_args([f"--{name.replace('_', '-')}={typed(v)}" for name, v in options.items() if v is not None])
+        args = p.parse_args([typed(name, value) for name, value in options.items() if value not in (None, False)])
     except UsageError as error:
         raise DataError(f"{path}: its options cannot be used: {error}") from error
     epochs, args.out = args.epochs, path.parent
@@ -126,8 +128,8 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
         if name in RESTATED:
             setattr(args, name, value)
         elif value != getattr(args, name):
-            option, found = f"--{name.replace('_', '-')} {typed(value)}", typed(getattr(args, name))
-            raise UsageError(f"{option} contradicts --resume {path.parent}, where it is {found}; leave it out")
+            option, found = typed(name, value).replace("=", " ", 1), typed(name, getattr(args, name))
+            raise UsageError(f"{option} contradicts --resume {path.parent}, which has {found}; leave it out")
     if args.epochs < epochs:
         raise UsageError(
             f"--epochs {args.epochs} is less than the {epochs} of --resume {path.parent}; it may only grow"
@@ -135,9 +137,12 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
     return args
 
 
-def typed(value) -> str:
-    """An option's value as the command line takes it."""
-    return ",".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+def typed(name: str, value) -> str:
+    """An option as the command line takes it."""
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, list | tuple):
+        return f"{option}={','.join(map(str, value)) or 'none'}"
+    return option if value is True else f"{option}={value}"
 
 
 def add_objective(g) -> None:

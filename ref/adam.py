@@ -10,17 +10,26 @@ def learning_rate(xp, step, base: float, steps: int, cosine: bool):
     return base * 0.5 * (1 + xp.cos(math.pi * step / steps))
 
 
-def adam(xp, theta, m, v, grad, rate, bias1, bias2, decay: float, beta1: float, beta2: float, epsilon: float) -> None:
-    """m ← β₁m + (1−β₁)g,  v ← β₂v + (1−β₂)g²,  θ ← θ − rate·(m̂/(√v̂ + ε) + decay·θ),  m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ).
+def step_sizes(xp, step, rate, decay: float, beta1: float, beta2: float, epsilon: float):
+    """What `adam` multiplies by at t = step + 1, arrays of one number: scale, floor and shrink.
 
-    Elementwise and in place. `rate`, `bias1` = 1−β₁ᵗ and `bias2` = 1−β₂ᵗ are arrays of one number and enter as the
-    paper's section 2 ends: m̂/(√v̂ + ε) = (√bias2/bias1)·m/(√v + ε√bias2). The decay is decoupled: Loshchilov & Hutter
-    2019, algorithm 2.
+    With c₁ = (1 − β₁)/(1 − β₁ᵗ) and c₂ = (1 − β₂)/(1 − β₂ᵗ): m̂ = c₁m, v̂ = c₂v, so rate·m̂/(√v̂ + ε) is
+    scale·m/(√v + floor), scale = rate·c₁/√c₂ and floor = ε/√c₂; shrink = 1 − rate·decay.
+    """
+    c1 = (1 - beta1) / -xp.expm1((step + 1) * math.log(beta1))
+    root = xp.sqrt((1 - beta2) / -xp.expm1((step + 1) * math.log(beta2)))
+    return rate * c1 / root, epsilon / root, 1 - rate * decay
+
+
+def adam(xp, theta, m, v, grad, scale, floor, shrink, beta1: float, beta2: float) -> None:
+    """m ← β₁m + g,  v ← β₂v + g²,  θ ← shrink·θ − scale·m/(√v + floor); elementwise and in place.
+
+    m and v are the paper's, over 1 − β₁ and 1 − β₂, which saves passes over memory; `step_sizes` makes up for it. The
+    decay is decoupled: Loshchilov & Hutter 2019, algorithm 2.
     """
     m *= beta1
-    m += (1 - beta1) * grad
+    m += grad
     v *= beta2
-    v += (1 - beta2) * (grad * grad)
-    root = xp.sqrt(bias2)
-    theta *= 1 - rate * decay
-    theta -= (rate * root / bias1) * m / (xp.sqrt(v) + epsilon * root)
+    v += grad * grad
+    theta *= shrink
+    theta -= scale * m / (xp.sqrt(v) + floor)

@@ -6,6 +6,8 @@ returns those of its inputs, each named `d_` + the name of the input.
 
 import math
 
+from ref.elementwise import elementwise
+
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -14,7 +16,13 @@ def gaussian_kl(xp, mean, log_std):
 
     (B, Z), (B, Z) -> (B,), nats. Kingma & Welling 2014, appendix B.
     """
-    return xp.sum(0.5 * (mean * mean + xp.exp(2 * log_std) - 1) - log_std, axis=-1)
+    return xp.sum(gaussian_kl_terms(xp, mean, log_std), axis=-1)
+
+
+@elementwise
+def gaussian_kl_terms(xp, mean, log_std):
+    """½(mean² + std² − 1) − log std, for one latent"""
+    return 0.5 * (mean * mean + xp.exp(2 * log_std) - 1) - log_std
 
 
 def gaussian_kl_backward(xp, d_kl, mean, log_std):
@@ -48,13 +56,25 @@ def posterior_log_density_backward(xp, d_log_qz, log_std):
 
 def squared_error(xp, x, x_hat):
     """err = ‖x − x̂‖², summed over the pixels of an image.   (B, D), (K, B, D) -> (K, B)"""
-    difference = x - x_hat
-    return xp.sum(difference * difference, axis=-1)
+    return xp.sum(squared_difference(xp, x, x_hat), axis=-1)
 
 
-def squared_error_backward(d_err, x, x_hat):
+@elementwise
+def squared_difference(xp, a, b):
+    """(a − b)²"""
+    difference = a - b
+    return difference * difference
+
+
+@elementwise
+def scaled_difference(xp, scale, a, b):
+    """scale·(a − b)"""
+    return scale * (a - b)
+
+
+def squared_error_backward(xp, d_err, x, x_hat):
     """d_x̂ = −2(x − x̂)·d_err.   (K, B) -> (K, B, D)"""
-    return (2 * d_err)[..., None] * (x_hat - x)
+    return scaled_difference(xp, (2 * d_err)[..., None], x_hat, x)
 
 
 def gaussian_log_likelihood(err, pixels: int, variance: float):
@@ -70,16 +90,24 @@ def gaussian_log_likelihood_backward(d_log_px, variance: float):
 def bernoulli_log_likelihood(xp, x, logits):
     """log p(x|z) = Σ_D x·l − softplus(l), for pixels drawn with probability sigmoid(l).
 
-    (B, D), (K, B, D) -> (K, B), nats. softplus(l) = max(l, 0) + log(1 + e^−|l|) never overflows; its absolute error is
-    one rounding, and `log` is vectorised where `log1p` is not.
+    (B, D), (K, B, D) -> (K, B), nats.
     """
-    softplus = xp.maximum(logits, 0) + xp.log(1 + xp.exp(-xp.abs(logits)))
-    return xp.sum(x * logits - softplus, axis=-1)
+    return xp.sum(bernoulli_log_density(xp, x, logits), axis=-1)
 
 
-def bernoulli_log_likelihood_backward(d_log_px, x, x_hat):
+@elementwise
+def bernoulli_log_density(xp, x, logits):
+    """x·l − softplus(l), for one pixel.
+
+    softplus(l) = max(l, 0) + log(1 + e^−|l|) never overflows; its absolute error is one rounding, and `log` is
+    vectorised where `log1p` is not.
+    """
+    return x * logits - (xp.maximum(logits, 0) + xp.log(1 + xp.exp(-xp.abs(logits))))
+
+
+def bernoulli_log_likelihood_backward(xp, d_log_px, x, x_hat):
     """d_l = (x − sigmoid(l))·d_log_px, with x̂ = sigmoid(l).   (K, B) -> (K, B, D)"""
-    return d_log_px[..., None] * (x - x_hat)
+    return scaled_difference(xp, d_log_px[..., None], x, x_hat)
 
 
 def log_mean_exp(xp, a):

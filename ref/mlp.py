@@ -6,6 +6,8 @@
 import math
 from itertools import pairwise
 
+from ref.elementwise import elementwise
+
 
 def layer_shapes(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of an MLP whose layers have `sizes`, input first."""
@@ -30,71 +32,68 @@ def size(shapes: dict[str, tuple[int, ...]]) -> int:
     return sum(math.prod(shape) for shape in shapes.values())
 
 
+@elementwise
 def sigmoid(xp, a):
     """1/(1 + e^−a), written with tanh because that cannot overflow."""
     return 0.5 * xp.tanh(0.5 * a) + 0.5
 
 
+@elementwise
+def sigmoid_backward(xp, d_s, s):
+    """d_a = d_s·s·(1 − s), s = sigmoid(a)"""
+    return d_s * (s * (1 - s))
+
+
+@elementwise
 def relu(xp, a):
-    """max(a, 0)"""
-    return xp.maximum(a, 0)
+    """max(a, 0), and its slope: 1 where a > 0, else 0"""
+    return xp.maximum(a, 0), a > 0
 
 
-def relu_backward(xp, d_h, a):
-    """d_a = d_h where a > 0, else 0"""
-    return d_h * (a > 0)
-
-
+@elementwise
 def tanh(xp, a):
-    """tanh a"""
-    return xp.tanh(a)
-
-
-def tanh_backward(xp, d_h, a):
-    """d_a = d_h·(1 − tanh² a)"""
+    """tanh a, and its slope 1 − tanh² a"""
     h = xp.tanh(a)
-    return d_h * (1 - h * h)
+    return h, 1 - h * h
 
 
+@elementwise
 def silu(xp, a):
-    """a·sigmoid(a). Hendrycks & Gimpel 2016."""
-    return a * sigmoid(xp, a)
-
-
-def silu_backward(xp, d_h, a):
-    """d_a = d_h·s·(1 + a·(1 − s)), s = sigmoid(a)"""
+    """h = a·s, s = sigmoid(a), and its slope s·(1 + a·(1 − s)) = s + h·(1 − s). Hendrycks & Gimpel 2016."""
     s = sigmoid(xp, a)
-    return d_h * (s * (1 + a * (1 - s)))
+    h = a * s
+    return h, s + h * (1 - s)
 
 
-ACTIVATIONS = {"silu": (silu, silu_backward), "tanh": (tanh, tanh_backward), "relu": (relu, relu_backward)}
+ACTIVATIONS = {"silu": silu, "tanh": tanh, "relu": relu}
 
 
 def mlp(xp, params: dict, activation: str, x):
     """h₀ = x,  a_i = h_i·W_i + b_i,  h_{i+1} = activation(a_i);  out = a_last.
 
-    (N, sizes[0]) -> (N, sizes[-1]) and the cache for the backward pass: every h_i, and every a_i but the last.
+    (N, sizes[0]) -> (N, sizes[-1]) and the cache for the backward pass: every h_i, and the activation's slope
+    at every a_i but the last.
     """
-    act, _ = ACTIVATIONS[activation]
     last = sum(name.startswith("W") for name in params) - 1
-    hs, pre = [x], []
+    hs, slopes = [x], []
     for i in range(last):
-        pre.append(xp.matmul(hs[-1], params[f"W{i}"]) + params[f"b{i}"])  # (N, fan_in) @ (fan_in, fan_out)
-        hs.append(act(xp, pre[-1]))
+        a = xp.matmul(hs[-1], params[f"W{i}"]) + params[f"b{i}"]  # (N, fan_in) @ (fan_in, fan_out)
+        h, slope = ACTIVATIONS[activation](xp, a)
+        hs.append(h)
+        slopes.append(slope)
     out = xp.matmul(hs[-1], params[f"W{last}"]) + params[f"b{last}"]
-    return out, (hs, pre)
+    return out, (hs, slopes)
 
 
-def mlp_backward(xp, d_out, params: dict, activation: str, cache, d_params: dict, input_gradient: bool = True):
+def mlp_backward(xp, d_out, params: dict, cache, d_params: dict, input_gradient: bool = True):
     """The mirror image of `mlp`: writes every parameter's gradient into `d_params` (views of one vector), returns d_x.
 
     (N, sizes[-1]) -> (N, sizes[0]), or None without `input_gradient` (the images need none).
     """
-    _, act_backward = ACTIVATIONS[activation]
-    hs, pre = cache
+    hs, slopes = cache
     d_h = d_out
     for i in reversed(range(len(hs))):
-        d_a = act_backward(xp, d_h, pre[i]) if i < len(pre) else d_h
+        d_a = d_h * slopes[i] if i < len(slopes) else d_h
         xp.matmul(hs[i].T, d_a, out=d_params[f"W{i}"])  # (fan_in, N) @ (N, fan_out)
         xp.sum(d_a, axis=0, out=d_params[f"b{i}"])
         if i > 0 or input_gradient:
@@ -109,7 +108,13 @@ def gated_linear(xp, x, weights, shift, gate_logit):
     (N, in), (in, out), (N, out), (N, out) -> (N, out) and the cache: x·weights and the gate.
     """
     linear, gate = xp.matmul(x, weights), 2 * sigmoid(xp, gate_logit)
-    return shift + gate * linear, (linear, gate)
+    return shifted(xp, shift, gate, linear), (linear, gate)
+
+
+@elementwise
+def shifted(xp, shift, gate, linear):
+    """shift + gate·linear"""
+    return shift + gate * linear
 
 
 def gated_linear_backward(xp, d_out, x, weights, cache, d_weights):
@@ -117,4 +122,10 @@ def gated_linear_backward(xp, d_out, x, weights, cache, d_weights):
     linear, gate = cache
     d_linear = d_out * gate
     xp.matmul(x.T, d_linear, out=d_weights)  # (in, N) @ (N, out)
-    return xp.matmul(d_linear, weights.T), d_out, d_linear * linear * (1 - 0.5 * gate)
+    return xp.matmul(d_linear, weights.T), d_out, gate_backward(xp, d_linear, linear, gate)
+
+
+@elementwise
+def gate_backward(xp, d_linear, linear, gate):
+    """d_gate_logit, from d_linear = d_out·gate: d gate/d logit = gate·(1 − gate/2)"""
+    return d_linear * linear * (1 - 0.5 * gate)

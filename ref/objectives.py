@@ -137,12 +137,13 @@ def moving_average(xp, c_ma, c_hat, first):
     return xp.where(first, c_hat, MOVING_AVERAGE * c_ma + (1 - MOVING_AVERAGE) * c_hat)
 
 
-def plain_multiplier(xp, log_lam, c_ma, kappa, rate):
+def plain_multiplier(xp, log_lam, c_ma, kappa, rate, steps):
     """log λ ← log λ + η·C_ma, in squared error per image: the slides' algorithm 1 to the letter."""
     return log_lam + rate * c_ma
 
 
 GUARD = 1e6  # λ stays within this factor of λ₀
+TRAVEL = 4  # how far log λ may go in a whole run
 
 
 def initial_multiplier(kappa: float) -> float:
@@ -150,19 +151,19 @@ def initial_multiplier(kappa: float) -> float:
     return 8 / kappa**2
 
 
-def relative_multiplier(xp, log_lam, c_ma, kappa, rate):
-    """log λ ← log λ + η·clip(C_ma/κ², −1/5, 1/5), the same direction as the plain rule.
+def relative_multiplier(xp, log_lam, c_ma, kappa, rate, steps):
+    """log λ ← log λ + clip(η·C_ma/κ², −4/steps, 4/steps), the same direction as the plain rule.
 
-    Relative, so it does not see the units of the pixels; bounded, so λ cannot run away while the network is young; and
-    guarded.
+    Relative, so it does not see the units of the pixels; bounded, so λ cannot run away while the network is young;
+    quick inside these bounds, so λ has settled when the run ends; and guarded.
     """
-    moved = log_lam + rate * xp.clip(c_ma / kappa**2, -1 / 5, 1 / 5)
+    moved = log_lam + xp.clip(rate * c_ma / kappa**2, -TRAVEL / steps, TRAVEL / steps)
     start = math.log(initial_multiplier(kappa))
     return xp.clip(moved, start - math.log(GUARD), start + math.log(GUARD))
 
 
-# Name: the rule, and its rate η by the steps of the run: in any run the relative rule can move λ by e^5.6.
+# Name: the rule, and its rate η by the steps of the run.
 MULTIPLIERS = {
-    "relative": (relative_multiplier, lambda steps: min(28 / steps, 0.01)),
+    "relative": (relative_multiplier, lambda steps: min(56 / steps, 0.01)),
     "plain": (plain_multiplier, lambda steps: 1e-3),
 }

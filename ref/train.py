@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ref import vae
-from ref.adam import adam, learning_rate
+from ref.adam import adam, learning_rate, step_sizes
 from ref.mlp import size
 from ref.objectives import MULTIPLIERS, Method, moving_average
 
@@ -70,12 +70,13 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     grad, means = shared[: state["theta"].size], shared[state["theta"].size :]
     params, d_params = vae.params_of(model, state["theta"]), vae.params_of(model, grad)
     offsets = xp.arange(plan.batch_size)
-    advance_multiplier, _ = MULTIPLIERS[plan.multiplier]
-    beta1, beta2, epsilon = plan.adam
+    advance, _ = MULTIPLIERS[plan.multiplier]
+    steps = plan.epochs * plan.steps_per_epoch
+    beta1, beta2, _ = plan.adam
 
     @backend.fuse
-    def update(theta, m, v, grad, rate, bias1, bias2) -> None:
-        adam(xp, theta, m, v, grad, rate, bias1, bias2, plan.weight_decay, beta1, beta2, epsilon)
+    def update(theta, m, v, grad, scale, floor, shrink) -> None:
+        adam(xp, theta, m, v, grad, scale, floor, shrink, beta1, beta2)
 
     def step() -> None:
         t = state["step"]
@@ -95,13 +96,12 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         backend.ranks.sum(shared, weight)
         finite = xp.isfinite(means[0]) & xp.isfinite(xp.matmul(grad, grad))
 
-        rate = learning_rate(xp, t, plan.lr, plan.epochs * plan.steps_per_epoch, plan.cosine)
-        scalars = [rate, -xp.expm1((t + 1) * math.log(beta1)), -xp.expm1((t + 1) * math.log(beta2))]
-        scalars = [s.astype(backend.dtype) for s in scalars]
-        update(state["theta"], state["m"], state["v"], grad, *scalars)
+        rate = learning_rate(xp, t, plan.lr, steps, plan.cosine)
+        sizes = [s.astype(backend.dtype) for s in step_sizes(xp, t, rate, plan.weight_decay, *plan.adam)]
+        update(state["theta"], state["m"], state["v"], grad, *sizes)
         if method.constraint:
             c_ma = moving_average(xp, state["constraint_ma"], means[-1], t == 0)
-            log_lam = advance_multiplier(xp, state["log_lambda"], c_ma, plan.options["kappa"], plan.multiplier_rate)
+            log_lam = advance(xp, state["log_lambda"], c_ma, plan.options["kappa"], plan.multiplier_rate, steps)
             state["constraint_ma"][...] = xp.where(finite, c_ma, state["constraint_ma"])
             state["log_lambda"][...] = xp.where(finite, log_lam, state["log_lambda"])
         state["totals"][...] += means[:-1]

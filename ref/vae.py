@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from ref import densities as de
 from ref import mlp as nn
+from ref.elementwise import elementwise
 
 
 class Model(NamedTuple):
@@ -73,9 +74,10 @@ def encode_backward(xp, model: Model, params, cache, d_mean, d_log_std, d_params
     if path is not None:
         _, _, d_gate = nn.gated_linear_backward(xp, d_mean, u, p["linear"], path, d_p["linear"])
         d_out.append(d_gate)
-    nn.mlp_backward(xp, xp.concatenate(d_out, axis=1), p, model.activation, cache, d_p, input_gradient=False)
+    nn.mlp_backward(xp, xp.concatenate(d_out, axis=1), p, cache, d_p, input_gradient=False)
 
 
+@elementwise
 def reparameterize(xp, mean, log_std, eps):
     """z = mean + std·eps.   (B, Z), (B, Z), (K, B, Z) -> (K, B, Z)"""
     return mean + xp.exp(log_std) * eps
@@ -101,12 +103,12 @@ def decode(xp, model: Model, params, z):
 def decode_backward(xp, model: Model, params, cache, d_logits, d_params):
     """(K, B, D) -> d_z (K, B, Z), and the decoder's part of `d_params`"""
     (cache, flat_z, path), p, d_p = cache, params["decoder"], d_params["decoder"]
-    d_out, d_linear_z = d_logits.reshape(-1, d_logits.shape[-1]), 0
+    d_out, d_linear_z = d_logits.reshape(-1, d_logits.shape[-1]), None
     if path is not None:
         d_out = xp.matmul(d_out, model.color.T)  # (K·B, D) @ (D, M)
         d_linear_z, *d_out = nn.gated_linear_backward(xp, d_out, flat_z, p["linear"], path, d_p["linear"])
         d_out = xp.concatenate(d_out, axis=1)
-    d_z = nn.mlp_backward(xp, d_out, p, model.activation, cache, d_p) + d_linear_z
+    d_z = total(nn.mlp_backward(xp, d_out, p, cache, d_p), d_linear_z)
     return d_z.reshape(*d_logits.shape[:-1], model.latents)
 
 
@@ -118,17 +120,23 @@ def likelihood(xp, model: Model, x, x_hat, logits):
     return err, de.gaussian_log_likelihood(err, x.shape[-1], model.variance)
 
 
-def likelihood_backward(model: Model, d_err, d_log_px, x, x_hat):
+def likelihood_backward(xp, model: Model, d_err, d_log_px, x, x_hat):
     """(K, B), (K, B) -> d_l (K, B, D); either gradient may be None."""
-    d_logits = 0
+    direct, through_err = None, None
     if d_log_px is not None and model.likelihood == "bernoulli":
-        d_logits = de.bernoulli_log_likelihood_backward(d_log_px, x, x_hat)
+        direct = de.bernoulli_log_likelihood_backward(xp, d_log_px, x, x_hat)
     elif d_log_px is not None:
-        d_err = (0 if d_err is None else d_err) + de.gaussian_log_likelihood_backward(d_log_px, model.variance)
+        d_err = total(d_err, de.gaussian_log_likelihood_backward(d_log_px, model.variance))
     if d_err is not None:
-        d_x_hat = de.squared_error_backward(d_err, x, x_hat)
-        d_logits = d_logits + (d_x_hat * (x_hat * (1 - x_hat)) if model.sigmoid_output else d_x_hat)
-    return d_logits
+        d_x_hat = de.squared_error_backward(xp, d_err, x, x_hat)
+        through_err = nn.sigmoid_backward(xp, d_x_hat, x_hat) if model.sigmoid_output else d_x_hat
+    return total(direct, through_err)
+
+
+def total(*gradients):
+    """The sum of the gradients that arrive by several ways; None is a way that is not there."""
+    first, *others = [d for d in gradients if d is not None]
+    return sum(others, first)
 
 
 def sample_terms(xp, model: Model, params, x, mean, log_std, eps):
@@ -151,7 +159,7 @@ def forward(xp, model: Model, params, x, eps):
 def backward(xp, model: Model, params, cache, d: Terms, d_params) -> None:
     """The mirror image of `forward`: the gradient d of a loss with respect to the terms -> `d_params`."""
     encoder_cache, x, mean, log_std, eps, z, x_hat, decoder_cache = cache
-    d_logits = likelihood_backward(model, d.err, d.log_px, x, x_hat)
+    d_logits = likelihood_backward(xp, model, d.err, d.log_px, x, x_hat)
     d_z = decode_backward(xp, model, params, decoder_cache, d_logits, d_params)
     if d.log_pz is not None:
         d_z = d_z + de.normal_log_density_backward(d.log_pz, z)

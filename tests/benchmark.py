@@ -1,103 +1,201 @@
-"""How fast a training step is, and how much of it are its matrix products.
+"""How fast a training step is: against its matrix products alone and, where they are installed, PyTorch and JAX.
 
-python -m tests.benchmark                          every method on the MNIST network, batch 128
-python -m tests.benchmark --method geco --batch-size 128 1000 --samples 1 --json
+python -m tests.benchmark                                    every method on the slides' MNIST network, batch 128
+python -m tests.benchmark --method geco --batch-size 128 1000
+python -m tests.benchmark --network burda --method iwae --batch-size 20 --samples 50
+python -m tests.benchmark --method iwae --batch-size 32 128 512 4096 --samples 1 8 64 --no-peers --json
+
+All take turns in one run; times are medians over rounds, ratios medians of each round's ratio. PyTorch and JAX come
+with
+`pip install torch jax`. OMP_NUM_THREADS sets the threads of NumPy and PyTorch; JAX takes every core.
 """
 
 import argparse
+import importlib.util
+import itertools
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import time
+from importlib import metadata
 from types import SimpleNamespace
 
 import numpy as np
 
-from backend import open_backend
+from backend import BACKENDS, open_backend
 from ref import vae
 from ref.objectives import METHODS
 from ref.train import Plan, initial_state, initial_theta, make_step
+from tests import peers
 
-CONSTANTS = {"beta": 0.5, "kappa": 4.0}
-IMAGES = np.random.default_rng(0).integers(0, 256, (4096, 784), dtype=np.uint8)
+NETWORKS = {"slides": ((512, 256), 200, "silu", "gaussian"), "burda": ((200, 200), 50, "tanh", "bernoulli")}
+CONSTANTS = {"beta": 0.5, "kappa": peers.KAPPA}
+IMAGES = np.random.default_rng(0).integers(0, 256, (8192, 784), dtype=np.uint8)
 
 
-def step_of(backend, method: str, batch_size: int, samples: int):
-    """A step of the slides' MNIST network, 784-512-256-200, on random images."""
+def setup(backend, case: peers.Case):
+    """The network of `case` and a first state on random images."""
+    hidden, latents, activation, likelihood = case[1:5]
     center = backend.asarray(np.full(784, 0.5))
-    model = vae.Model((512, 256), 200, "silu", True, "gaussian", 0.5, center)
-    noise, row = backend.noise(0), METHODS[method]
-    state = initial_state(
-        backend, initial_theta(backend, model, noise, 0.0), noise, 4096, 1.0 if row.constraint else None
+    model = vae.Model(hidden, latents, activation, likelihood == "gaussian", likelihood, peers.SIGMA2, center)
+    model = model._replace(sigmoid_output=True)
+    noise, constrained = backend.noise(0), METHODS[case.method].constraint
+    theta = initial_theta(backend, model, noise, 0.0)
+    return model, initial_state(backend, theta, noise, len(IMAGES), 1.0 if constrained else None)
+
+
+def step_of(backend, case: peers.Case):
+    """Our step: gathering, noise, forward, backward, Adam, multiplier."""
+    model, state = setup(backend, case)
+    options = {name: CONSTANTS[name] for name in METHODS[case.method].options}
+    steps = len(IMAGES) // case.batch_size
+    epochs = peers.STEPS // steps
+    plan = Plan(
+        epochs, case.batch_size, steps, case.samples, peers.RATE, True, "relative", peers.ETA, options, weight_decay=0.0
     )
-    options = {name: CONSTANTS[name] for name in row.options}
-    plan = Plan(1000, batch_size, 4096 // batch_size, samples, 1e-4, True, "relative", 2e-3, options, 0.0)
     images = backend.asarray(IMAGES)
     read = lambda rows, noise: backend.xp.take(images, rows, axis=0).astype(backend.dtype) * (1 / 255)  # noqa: E731
-    return make_step(backend, model, row, plan, read, state)
+    return make_step(backend, model, METHODS[case.method], plan, read, state)
 
 
-def products_of(backend, method: str, batch_size: int, samples: int):
-    """A function that does the step's matrix products and nothing else, on the step's own operands."""
-    calls = []
+def products_of(backend, case: peers.Case):
+    """The step's matrix products and nothing else, on the step's own operands."""
+    xp, calls = backend.xp, []
 
     def matmul(a, b, out=None):
-        out = np.matmul(a, b, out=out)
+        out = xp.matmul(a, b, out=out)
         if a.ndim == b.ndim == 2:
             calls.append((a, b, out))
         return out
 
-    recording = SimpleNamespace(**{name: getattr(np, name) for name in dir(np)} | {"matmul": matmul})
-    step_of(backend._replace(xp=recording), method, batch_size, samples)()
+    recording = SimpleNamespace(**{name: getattr(xp, name) for name in dir(xp)} | {"matmul": matmul})
+    step_of(backend._replace(xp=recording, compile=lambda step: step), case)()
 
     def products() -> None:
         for a, b, out in calls:
-            np.matmul(a, b, out=out)
+            xp.matmul(a, b, out=out)
 
     return products
 
 
-def milliseconds(f, repeats: int) -> float:
+def same_loss(backend, case: peers.Case, loss) -> None:
+    """Raises AssertionError unless a peer's `loss(x, eps, λ)` is ours on the same weights and noise."""
+    model, state = setup(backend, case)
+    rng = np.random.default_rng(1)
+    x = rng.random((case.batch_size, 784), dtype=np.float32)
+    eps = rng.standard_normal((case.samples, case.batch_size, case.latents), dtype=np.float32)
+    params = vae.params_of(model, state["theta"])
+    terms, _ = vae.forward(backend.xp, model, params, backend.asarray(x), backend.asarray(eps))
+    method = METHODS[case.method]
+    options = {name: CONSTANTS[name] for name in method.options} | ({"lam": 1.3} if method.constraint else {})
+    ours, theirs = float(method.loss(backend.xp, terms, **options)), loss(x, eps, 1.3)
+    assert abs(theirs - ours) <= 1e-4 * abs(ours), f"{case}: the losses differ: ours {ours}, theirs {theirs}"
+
+
+def contestant(name: str, backend, case: peers.Case):
+    """(step, wait for the device) of what is timed under that name; a peer's loss is compared with ours first."""
+    if name in ("step", "products"):
+        return (step_of if name == "step" else products_of)(backend, case), backend.synchronize
+    device = "cuda" if backend.name == "cupy" else "cpu"
+    model, state = setup(backend, case)
+    sides = vae.params_of(model, state["theta"]).values()
+    parts = [{key: backend.to_host(weights) for key, weights in side.items()} for side in sides]
+    if name == "jax":
+        step, loss, wait = peers.jax_peer(case, parts, IMAGES, device)
+    else:
+        step, loss, wait = peers.torch_peer(case, parts, IMAGES, device, compiled=name == "compile")
+    same_loss(backend, case, loss)
+    return step, wait
+
+
+def serve(pipe, name: str, library: str, precision: str, case: peers.Case) -> None:
+    """A process of its own for each contestant, whose threads do not spin in another's way; answers with times."""
+    step, wait = contestant(name, open_backend(library, precision), case)
+    milliseconds(step, wait, 3)
+    pipe.send(max(1, int(100 / milliseconds(step, wait, 3))))
+    while repeats := pipe.recv():
+        time.sleep(0.2)  # the threads of the one before go on spinning for a while
+        milliseconds(step, wait, 2)
+        pipe.send(milliseconds(step, wait, repeats))
+
+
+def milliseconds(step, wait, repeats: int) -> float:
+    """The mean time of `repeats` steps."""
     started = time.perf_counter()
     for _ in range(repeats):
-        f()
+        step()
+    wait()
     return 1e3 * (time.perf_counter() - started) / repeats
 
 
-def measure(backend, method: str, batch_size: int, samples: int, rounds: int) -> dict:
-    """Medians over rounds in which step and products take turns, each long enough for the clock."""
-    step, products = (make(backend, method, batch_size, samples) for make in (step_of, products_of))
-    repeats = max(1, int(100 / milliseconds(step, 3)))
-    times = [(milliseconds(step, repeats), milliseconds(products, repeats)) for _ in range(rounds)]
-    return {
-        "method": method,
-        "batch_size": batch_size,
-        "samples": samples,
-        "step_ms": statistics.median(t for t, _ in times),
-        "products_ms": statistics.median(p for _, p in times),
-        "ratio": statistics.median(t / p for t, p in times),
-    }
+def measure(names: list[str], library: str, precision: str, case: peers.Case, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each contestant in each round, in which they take turns, each for about a tenth of a second."""
+    spawn = multiprocessing.get_context("spawn")
+    pipes, processes, repeats = {}, [], {}
+    for name in names:
+        pipes[name], far_end = spawn.Pipe()
+        processes.append(spawn.Process(target=serve, args=(far_end, name, library, precision, case), daemon=True))
+        processes[-1].start()
+        far_end.close()
+        repeats[name] = pipes[name].recv()
+    times = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, pipe in pipes.items():
+            pipe.send(repeats[name])
+            times[name].append(pipe.recv())
+    for pipe, process in zip(pipes.values(), processes, strict=True):
+        pipe.send(0)
+        process.join()
+    return times
+
+
+def line_of(case: peers.Case, times: dict[str, list[float]]) -> dict:
+    """Medians: milliseconds of each contestant, microseconds an image and sample, and our step over each other."""
+    images = case.batch_size * case.samples
+    row = {"method": case.method, "batch_size": case.batch_size, "samples": case.samples}
+    row |= {f"{name}_ms": statistics.median(values) for name, values in times.items()}
+    row |= {"µs_per_sample": 1e3 * row["step_ms"] / images}
+    for name, values in times.items():
+        if name != "step":
+            row[f"step/{name}"] = statistics.median(a / b for a, b in zip(times["step"], values, strict=True))
+    return row
 
 
 def main() -> None:
+    """Prints a line a case."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
+    p.add_argument("--network", choices=NETWORKS, default="slides")
     p.add_argument("--batch-size", nargs="+", type=int, default=[128])
-    p.add_argument("--samples", type=int, help="(by method)")
+    p.add_argument("--samples", nargs="+", type=int, help="(by method)")
     p.add_argument("--rounds", type=int, default=15)
+    p.add_argument("--backend", choices=BACKENDS, default="numpy")
     p.add_argument("--precision", choices=("float32", "float64"), default="float32")
+    p.add_argument("--no-peers", action="store_true", help="leave PyTorch and JAX out")
     p.add_argument("--json", action="store_true")
     args = p.parse_args()
-    backend = open_backend("numpy", args.precision)
+    names = ["step", "products"]
+    if not args.no_peers:
+        names += ["torch", "compile"] if importlib.util.find_spec("torch") else []
+        names += ["jax"] if importlib.util.find_spec("jax") else []
+    libraries = [name for name in ("numpy", "torch", "jax") if importlib.util.find_spec(name)]
+    versions = {name: metadata.version(name) for name in libraries}
+    versions |= open_backend(args.backend, args.precision).versions
+    threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
+    where = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": threads, "precision": args.precision}
     if not args.json:
-        print(f"{platform.machine()}, {os.cpu_count()} cores, numpy {np.__version__}, {args.precision}")
-        print("method         B    K    step [ms]  products [ms]  ratio")
-    for method in args.method:
-        for batch_size in args.batch_size:
-            row = measure(backend, method, batch_size, args.samples or METHODS[method].samples, args.rounds)
-            line = "{method:<10} {batch_size:>5} {samples:>4} {step_ms:>12.2f} {products_ms:>14.2f} {ratio:>6.2f}"
-            print(json.dumps(row) if args.json else line.format(**row), flush=True)
+        print(", ".join(f"{name} {value}" for name, value in (where | versions).items()))
+    cases = itertools.product(args.method, args.batch_size, args.samples or [None])
+    for method, batch_size, samples in cases:
+        case = peers.Case(method, *NETWORKS[args.network], batch_size, samples or METHODS[method].samples)
+        row = line_of(case, measure(names, args.backend, args.precision, case, args.rounds))
+        if args.json:
+            line = json.dumps(row | where | versions, ensure_ascii=False)
+        else:
+            line = "  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,17 @@ from ref.mlp import size
 from ref.objectives import METHODS
 
 NUMPY = open_backend("numpy", "float64")
+NETWORKS = {
+    "two layers": {},
+    "one layer": {"hidden": (5,)},
+    "no layer": {"hidden": ()},
+    "tanh": {"activation": "tanh"},
+    "relu": {"activation": "relu"},
+    "bernoulli": {"likelihood": "bernoulli"},
+    "bernoulli, no layer": {"likelihood": "bernoulli", "hidden": ()},
+    "principal coordinates": {"coordinates": 5},
+    "one latent, one pixel": {"latents": 1, "pixels": 1, "hidden": (1,)},
+}
 
 
 def options_of(method: str) -> dict[str, float]:

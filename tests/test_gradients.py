@@ -12,19 +12,8 @@ from ref import mlp as nn
 from ref import vae
 from ref.objectives import METHODS
 from tests.gradients import check, check_pair
-from tests.small import batch_of, model_of, options_of, theta_of
+from tests.small import NETWORKS, batch_of, model_of, options_of, theta_of
 
-NETWORKS = {
-    "two layers": {},
-    "one layer": {"hidden": (5,)},
-    "no layer": {"hidden": ()},
-    "tanh": {"activation": "tanh"},
-    "relu": {"activation": "relu"},
-    "bernoulli": {"likelihood": "bernoulli"},
-    "bernoulli, no layer": {"likelihood": "bernoulli", "hidden": ()},
-    "principal coordinates": {"coordinates": 5},
-    "one latent, one pixel": {"latents": 1, "pixels": 1, "hidden": (1,)},
-}
 rng = np.random.default_rng(0)
 K, B, Z, D = 3, 4, 5, 6
 mean, log_std, eps, z = (
@@ -45,7 +34,7 @@ PAIRS = {
     ),
     "squared_error": (
         lambda xp, x_hat: de.squared_error(xp, x, x_hat),
-        lambda xp, d, x_hat: de.squared_error_backward(d, x, x_hat),
+        lambda xp, d, x_hat: de.squared_error_backward(xp, d, x, x_hat),
         [logits],
     ),
     "gaussian_log_likelihood": (
@@ -55,7 +44,7 @@ PAIRS = {
     ),
     "bernoulli_log_likelihood": (
         lambda xp, logits: de.bernoulli_log_likelihood(xp, x, logits),
-        lambda xp, d, logits: de.bernoulli_log_likelihood_backward(d, x, nn.sigmoid(xp, logits)),
+        lambda xp, d, logits: de.bernoulli_log_likelihood_backward(xp, d, x, nn.sigmoid(xp, logits)),
         [logits],
     ),
     "log_mean_exp": (de.log_mean_exp, de.log_mean_exp_backward, [a]),
@@ -69,7 +58,10 @@ PAIRS = {
         lambda xp, d, *args: gated_linear_gradients(xp, d, *args),
         [x, rng.normal(size=(D, Z)), mean, log_std],
     ),
-    **{name: (*pair, [a]) for name, pair in nn.ACTIVATIONS.items()},
+    **{
+        name: (lambda xp, a, f=f: f(xp, a)[0], lambda xp, d, a, f=f: d * f(xp, a)[1], [a])
+        for name, f in nn.ACTIVATIONS.items()
+    },
 }
 
 

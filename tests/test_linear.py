@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ref import vae
 from ref.linear import in_principal_coordinates, principal_components, start_linear, water_level
 from ref.metrics import evaluate
-from ref.objectives import METHODS
+from ref.objectives import METHODS, MULTIPLIERS
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 from tests.small import NUMPY, reader
 
@@ -160,7 +160,7 @@ def short_run(method: str, options: dict, samples: int, lam: float | None) -> tu
     """A small non-linear network on the Gaussian images: the last report and the figures."""
     noise, model = NUMPY.noise(0), linear_model(hidden=(16,))
     state = initial_state(NUMPY, initial_theta(NUMPY, model, noise, model.center), noise, len(IMAGES), lam)
-    plan = Plan(60, 100, 40, samples, 5e-3, True, "relative", 2e-3, options, 0.0)
+    plan = Plan(60, 100, 40, samples, 5e-3, True, "relative", MULTIPLIERS["relative"][1](2400), options, 0.0)
     *_, last = train(NUMPY, make_step(NUMPY, model, METHODS[method], plan, reader(IMAGES), state), state, plan)
     constraint = METHODS[method].constraint
     judge = (lambda xp, terms: constraint(xp, terms, **options)) if constraint else None

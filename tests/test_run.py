@@ -273,7 +273,7 @@ def test_options_reach_the_plan(monkeypatch):
     assert (plans[0].cosine, plans[0].lr, plans[0].samples, plans[0].weight_decay) == (False, 0.02, 3, 0.03)
     assert [(p.multiplier, p.multiplier_rate) for p in plans] == [("plain", 1e-3), ("plain", 0.5)]
     assert prepared()[0].multiplier_rate == pytest.approx(0.01)
-    assert prepared("--epochs", "1000")[0].multiplier_rate == pytest.approx(28 / 11_000)
+    assert prepared("--epochs", "1000")[0].multiplier_rate == pytest.approx(56 / 11_000)
 
 
 def test_dynamic_pixels_are_white_with_the_grey_as_probability():
@@ -331,8 +331,8 @@ def test_ctrl_c_is_status_130(monkeypatch, capsys):
 
 def test_force_removes_what_the_old_run_left():
     summary_of()
-    files.claim(Path("out"), True, {})
-    assert [path.name for path in Path("out").iterdir()] == ["config.json"]
+    files.claim(Path("out"), True, {}, [], lambda: None)
+    assert sorted(path.name for path in Path("out").iterdir()) == ["checkpoint.npz", "config.json", "metrics.csv"]
 
 
 def test_images_of_low_rank_and_fewer_than_a_batch_are_fine():
