@@ -42,7 +42,7 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack) -> None:
             folder.enter_context(held(args.resume))
         arrays, config = checkpoint.read(path)
         args, saved = resumed(options, argv, path, config["options"]), (path, arrays, config)
-    backend = open_backend(args.backend, args.precision, ranks, args.tf32)
+    backend = open_backend(args.backend, args.precision, args.tf32, ranks)
     data = open_data(args)
     if args.method == "all":
         args.out = args.out or Path("runs") / f"{data.name}-all"

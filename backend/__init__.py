@@ -32,7 +32,7 @@ class Backend(NamedTuple):
     ranks: Ranks = ALONE  # the processes that share the work
 
 
-def open_backend(name: str, precision: str = "float32", ranks: Ranks = ALONE, tf32: bool = False) -> Backend:
+def open_backend(name: str, precision: str = "float32", tf32: bool = False, ranks: Ranks = ALONE) -> Backend:
     """The backend called `name`, in one of `ranks` processes; `tf32` is for matrix products on a GPU.
 
     Raises BackendError if it cannot be had.

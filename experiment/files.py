@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -61,11 +61,15 @@ def held(out: Path) -> Iterator[None]:
             raise
 
 
-def claim(out: Path, force: bool, config: dict, keep: tuple[str, ...] = ()) -> None:
-    """Writes config.json, and removes what an older run has left there but for `keep`."""
+def claim(out: Path, force: bool, config: dict, rows: list[dict], save: Callable[[], object]) -> None:
+    """Writes the run's first checkpoint before all else, so that a folder that holds anything holds one, then
+    config.json and metrics.csv; and removes what an older run has left besides.
+    """
     existing = existing_run(out, force)
+    save()
     write_json(out / "config.json", config)
-    for name in set(existing) - {"config.json", *keep}:
+    write_metrics(out / "metrics.csv", rows)
+    for name in set(existing) - {"checkpoint.npz", "config.json", "metrics.csv"}:
         (out / name).unlink()
 
 

@@ -5,13 +5,14 @@ import hashlib
 import platform
 import sys
 from contextlib import ExitStack
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from data import Dataset, binarize, load
-from experiment.files import claim, existing_run, held, write_json, write_metrics
+from experiment.files import claim, existing_run, held, write_json
 from experiment.options import UsageError, stored
 from experiment.pictures import draw_curves, draw_pictures
 from experiment.results import summarize, warn
@@ -69,7 +70,8 @@ def run_one(
     with ExitStack() as folder:
         if saved:
             path, arrays, before = saved
-            model, state, history = restore(args, backend, *data.train.shape, path, arrays)
+            moved = before["options"]["backend"] != args.backend
+            model, state, history = restore(args, backend, *data.train.shape, path, arrays, moved)
             config = go_on(args, before, config, int(state["step"]))
         else:
             existing_run(args.out, args.force)
@@ -80,9 +82,9 @@ def run_one(
         for array in (constants(model) | state).values():
             ranks.broadcast(array)
         if ranks.rank == 0:
-            claim(args.out, args.force or bool(saved), config, keep=("metrics.csv", "checkpoint.npz") if saved else ())
-            write_metrics(args.out / "metrics.csv", epoch_rows(history, len(data.train) // args.batch_size))
-            save(args, backend, model, state, history, config)
+            done = epoch_rows(history, len(data.train) // args.batch_size)
+            first_checkpoint = partial(save, args, backend, model, state, history, config)
+            claim(args.out, args.force or bool(saved), config, done, first_checkpoint)
         rows = fit(args, backend, model, state, read, history, config)
         summary = summarize(args, data, backend, model, state, read_test, rows)
         if ranks.rank == 0:

@@ -39,7 +39,15 @@ PRESETS = {
     | {"lr": 1e-3, "schedule": "stages", "epochs": 3280, "nll_samples": 5000},
 }
 OWN_KAPPA = 0.3  # of the images' variance stays unexplained by default, as on MNIST
-RESTATED = ("resume", "epochs", "data", "data_dir", "checkpoint_every")  # what a resumed run may be given anew
+RESTATED = (
+    "resume",
+    "epochs",
+    "data",
+    "data_dir",
+    "checkpoint_every",
+    "backend",
+    "tf32",
+)  # what a resumed run may be given anew
 
 
 class UsageError(Exception):
@@ -159,8 +167,7 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
         args = p.parse_args([])
         if {*options} != {*stored(args)}:
             raise UsageError("they are those of another version")
-        options = {f"--{name.replace('_', '-')}": v for name, v in options.items() if v is not None and v is not False}
-        args = p.parse_args([name if v is True else f"{name}={typed(v)}" for name, v in options.items()])
+        args = p.parse_args([typed(name, v) for name, v in options.items() if v is not None and v is not False])
     except UsageError as error:
         raise DataError(f"{path}: its options cannot be used: {error}") from error
     epochs, args.out = args.epochs, path.parent
@@ -168,8 +175,8 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
         if name in RESTATED:
             setattr(args, name, value)
         elif value != getattr(args, name):
-            option, found = f"--{name.replace('_', '-')} {typed(value)}", typed(getattr(args, name))
-            raise UsageError(f"{option} contradicts --resume {path.parent}, where it is {found}; leave it out")
+            option, found = typed(name, value).replace("=", " ", 1), typed(name, getattr(args, name))
+            raise UsageError(f"{option} contradicts --resume {path.parent}, which has {found}; leave it out")
     if args.epochs < epochs:
         raise UsageError(
             f"--epochs {args.epochs} is less than the {epochs} of --resume {path.parent}; it may only grow"
@@ -177,9 +184,12 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
     return args
 
 
-def typed(value) -> str:
-    """An option's value as the command line takes it."""
-    return ",".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+def typed(name: str, value) -> str:
+    """An option as the command line takes it."""
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, list | tuple):
+        return f"{option}={','.join(map(str, value)) or 'none'}"
+    return option if value is True else f"{option}={value}"
 
 
 def add_objective(g) -> None:

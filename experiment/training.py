@@ -76,8 +76,11 @@ def constants(model: vae.Model) -> dict:
     return {name: getattr(model, name) for name in ("center", "whiten", "color") if getattr(model, name) is not None}
 
 
-def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: Path, arrays: dict):
-    """The network, the state and the history in a checkpoint's arrays. Raises DataError for those of another run."""
+def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: Path, arrays: dict, moved: bool):
+    """The network, the state and the history in a checkpoint's arrays. Raises DataError for those of another run.
+
+    The noise of a checkpoint that has `moved` from another backend means nothing here: a new stream takes over.
+    """
     constraint, dtype, saved = METHODS[args.method].constraint, backend.dtype, dict(arrays)
     history, m = saved.pop("history", np.empty(0)), args.latent
     shapes = [(pixels,), *([(pixels, m), (m, pixels)] if in_coordinates(args) else [])]
@@ -88,6 +91,8 @@ def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: P
     theta, noise = backend.xp.empty(parameters, dtype), backend.noise(args.seed)
     state = initial_state(backend, theta, noise, images, 1.0 if constraint else None)
     expected = constants(model) | {name: backend.to_host(array) for name, array in state.items()}
+    if moved:
+        saved["noise"] = expected["noise"]
     checkpoint.check(path, saved, expected)
     steps_per_epoch, step = images // args.batch_size, int(saved["step"])
     if not np.array_equal(np.sort(saved["order"]), np.arange(images)) or (saved["v"] < 0).any():
@@ -97,6 +102,8 @@ def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: P
     reports = checkpoint.reports(path, history, step, steps_per_epoch, constraint is not None)
     for name, array in state.items():
         array[...] = backend.xp.asarray(saved[name])  # in its own precision: λ is in float64
+    if moved:
+        state["noise"][...] = backend.noise(args.seed + step)
     return network(args, *(backend.asarray(saved[name]) for name in constants(model))), state, reports
 
 

@@ -23,7 +23,7 @@ IMAGES = np.random.default_rng(0).uniform(size=(23, 7))
 
 def trained(ranks: Ranks, method: str) -> dict:
     """The state after 50 steps of small batches in float64, and the figures, of one rank."""
-    backend, row = open_backend("numpy", "float64", ranks), METHODS[method]
+    backend, row = open_backend("numpy", "float64", ranks=ranks), METHODS[method]
     model, noise = model_of(), backend.noise(0)
     theta = initial_theta(backend, model, noise, 0.0)
     state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constraint else None)

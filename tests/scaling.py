@@ -15,7 +15,9 @@ from backend import open_backend
 from backend.ranks import open_ranks
 from ref.adam import adam
 from tests.benchmark import step_of
+from tests.peers import Case
 
+NETWORK = Case("geco", (512, 256), 200, "silu", "gaussian", 128, 1)
 LARGE = 100_000_000  # parameters of the network on paper
 
 
@@ -45,7 +47,8 @@ def main() -> None:
             sums[:] = [array]
             spent[0] += time.process_time() - started
 
-        step = step_of(open_backend("numpy")._replace(ranks=ranks._replace(sum=timed)), "geco", batch_size, 1)
+        backend = open_backend("numpy")._replace(ranks=ranks._replace(sum=timed))
+        step = step_of(backend, NETWORK._replace(batch_size=batch_size))
         started = time.perf_counter(), time.process_time()
         for _ in range(args.repeats):
             step()
@@ -60,9 +63,7 @@ def main() -> None:
             )
     vector, square = np.ones(LARGE // 10, np.float32), np.ones((1024, 1024), np.float32)
     theta, m, v, grad = (np.ones(LARGE // 10, np.float32) for _ in range(4))
-    update = open_backend("numpy").fuse(
-        lambda *arrays: adam(np, *arrays, *np.float32([1e-3, 0.1, 0.001]), 0.0, 0.9, 0.999, 1e-8)
-    )
+    update = open_backend("numpy").fuse(lambda *arrays: adam(np, *arrays, *np.float32([1e-3, 1e-8, 1]), 0.9, 0.999))
     reduced = times(lambda: ranks.sum(vector, 1.0), 50)[0] / vector.size
     updated = times(lambda: update(theta, m, v, grad), 5)[1] / vector.size
     rate = 2 * 1024**3 / times(lambda: np.matmul(square, square), 20)[1]

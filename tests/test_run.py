@@ -410,8 +410,8 @@ def test_ctrl_c_is_status_130(monkeypatch, capsys):
 
 def test_force_removes_what_the_old_run_left():
     summary_of()
-    files.claim(Path("out"), True, {})
-    assert [path.name for path in Path("out").iterdir()] == ["config.json"]
+    files.claim(Path("out"), True, {}, [], lambda: None)
+    assert sorted(path.name for path in Path("out").iterdir()) == ["checkpoint.npz", "config.json", "metrics.csv"]
 
 
 def test_images_of_low_rank_and_fewer_than_a_batch_are_fine():

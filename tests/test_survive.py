@@ -99,6 +99,26 @@ def test_every_option_survives_the_checkpoint(options, monkeypatch):
     assert result_of(Path("stopped")) == whole(*options)
 
 
+def test_an_option_of_zero_survives_where_the_default_is_another():
+    p = options.parser("")
+    saved = options.stored(p.parse_args(["--data", "mnist", "--epochs", "3", "--weight-decay", "0"]))
+    assert options.resumed(p, [], Path("run/checkpoint.npz"), saved).weight_decay == 0
+
+
+def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise(monkeypatch, capsys):
+    stopped(monkeypatch, after=4)
+    path = Path("stopped/checkpoint.npz")
+    arrays, config = checkpoint.read(path)
+    history = arrays.pop("history")
+    reports = checkpoint.reports(path, history, 4, 4, True)
+    arrays["noise"] = np.zeros(2048, np.int8)  # as CuPy's
+    checkpoint.write(path, arrays, reports, config | {"options": config["options"] | {"backend": "cupy"}})
+    assert run.main(["--resume", "stopped", "--backend", "numpy"]) == 0
+    after = result_of(Path("stopped"))
+    assert after["summary"]["backend"] == "numpy" and after["rows"][0] == whole()["rows"][0]
+    assert after["summary"]["steps"] == whole(out="other")["summary"]["steps"]
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_with_the_command_that_goes_on(number, status, monkeypatch, capsys):
     at_report(monkeypatch, 3, lambda: signal.raise_signal(number))
@@ -186,13 +206,13 @@ def test_more_epochs_go_on_with_the_schedule_of_the_longer_run(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--seed", "1"], "--seed 1 contradicts --resume whole, where it is 0"),
-        (["--method", "vae"], "--method vae contradicts .* geco"),
-        (["--hidden", "9"], "--hidden 9 contradicts .* 8;"),
-        (["--batch-size", "128"], "--batch-size 128 contradicts .* 300"),
-        (["--precision", "float64"], "--precision float64 contradicts .* float32"),
-        (["--out", "elsewhere"], "--out elsewhere contradicts .* whole"),
-        (["--force"], "--force True contradicts"),
+        (["--seed", "1"], "--seed 1 contradicts --resume whole, which has --seed=0"),
+        (["--method", "vae"], "--method vae contradicts .*=geco"),
+        (["--hidden", "9"], "--hidden 9 contradicts .*=8;"),
+        (["--batch-size", "128"], "--batch-size 128 contradicts .*=300"),
+        (["--precision", "float64"], "--precision float64 contradicts .*=float32"),
+        (["--out", "elsewhere"], "--out elsewhere contradicts .*=whole"),
+        (["--force"], "--force contradicts"),
         (["--epochs", "2"], "--epochs 2 is less than the 3"),
         (["--data", "mine.npz"], "images of --data mine.npz are not those"),
     ],
@@ -334,7 +354,7 @@ def test_any_bytes_are_a_checkpoint_of_the_run_or_are_refused(cases):
         try:
             arrays, config = checkpoint.read(path)
             args = options.complete(options.resumed(parser, [], path, config["options"]), digits)
-            _, state, _ = training.restore(args, backend, *digits.train.shape, path, arrays)
+            _, state, _ = training.restore(args, backend, *digits.train.shape, path, arrays, False)
             assert all(np.isfinite(array).all() for array in state.values())
         except (DataError, options.UsageError) as error:
             assert "\n" not in str(error)
