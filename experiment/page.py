@@ -10,8 +10,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; p
 h1, h2, h3 { line-height: 1.2 }
 code { font-size: .85em; overflow-wrap: anywhere }
 .wide { overflow-x: auto }
-table { border-collapse: separate; border-spacing: 0; font-size: .85rem; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .5rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom }
+table { border-collapse: separate; border-spacing: 0; font-size: .8rem; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .4rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom }
 td { white-space: nowrap }
 th { min-width: 4rem; max-width: 10rem }
 th:first-child, td:first-child { text-align: left; font-weight: bold; position: sticky; left: 0; background: #fff }
