@@ -39,7 +39,7 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack) -> None:
         if not path.is_file():
             raise UsageError(f"--resume {args.resume} holds no checkpoint.npz; start that run without --resume")
         if ranks.rank == 0:
-            folder.enter_context(held(args.resume))
+            folder.enter_context(held(args.resume)).append(args.resume)
         arrays, config = checkpoint.read(path)
         args, saved = resumed(options, argv, path, config["options"]), (path, arrays, config)
     backend = open_backend(args.backend, args.precision, args.tf32, ranks)
@@ -90,7 +90,8 @@ def main(argv: list[str] | None = None) -> int:
 def how_to_resume(error: BaseException) -> str:
     """The command that goes on with the run that the error has ended, if it can."""
     out = getattr(error, "resume", None)
-    return f"; to go on: python run.py --resume {shlex.quote(str(out))}" if out else ""
+    then = getattr(error, "then", "")
+    return f"; to go on: python run.py --resume {shlex.quote(str(out))}{then}" if out else ""
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 
 from backend import Backend, BackendError
 
-BLOCK = 262_144  # elements, so that the operands of a fused function stay in a core's cache
+BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
 
 
 def open_backend(precision: str, tf32: bool = False) -> Backend:

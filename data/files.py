@@ -51,9 +51,9 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def remove_leftovers(folder: Path, name: str = "*") -> None:
+def remove_leftovers(folder: Path, name: str) -> None:
     """Removes what write_whole had not finished for `name` when its process was killed; only for the lock's holder."""
-    for path in folder.glob(f".{name}.*.tmp"):
+    for path in folder.glob(f".{name}.{'[0-9a-f]' * 12}.tmp"):
         path.unlink(missing_ok=True)
 
 

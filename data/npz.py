@@ -29,7 +29,7 @@ def load(path: Path) -> Dataset:
                 found = ", ".join(map(repr, names[:5])) or "nothing"  # a name may hold a line break
                 raise DataError(f"{path}: expected arrays named train and test, found {found}")
             train, test = (_pixels(f"{path}: {name}", archive, name) for name in ("train", "test"))
-    except DataError:
+    except (DataError, MemoryError, OSError):
         raise
     except Exception as error:  # zipfile, zlib and the header's parser have many
         raise DataError(f"{path}: expected an .npz archive, found something else ({reason(error)})") from error

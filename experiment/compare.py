@@ -54,7 +54,11 @@ def compare(args: argparse.Namespace, backend, data, command: list[str]) -> str:
     missing = [run for run in [*members, *swept] if not finished(run)]  # refusals come before any training
     backend.ranks.wait()
     for run in missing:
-        run_one(run, backend, data, command)
+        try:
+            run_one(run, backend, data, command)
+        except (KeyboardInterrupt, OSError) as error:
+            error.then = ", then the same comparison again"
+            raise
     if backend.ranks.rank:
         return ""
     result = {"command": ["run.py", *command], **gathered(members, swept, data)}
@@ -136,7 +140,9 @@ def finished(run: argparse.Namespace) -> bool:
 def wrong(run: argparse.Namespace, existing: list[str]) -> str | None:
     """Why the files in run.out are not those of this run, or None."""
     if missing := [name for name in FILES if name not in existing]:
-        return f"a half-finished run, without {missing[0]}"
+        half = f"a half-finished run, without {missing[0]}"
+        resumable = "checkpoint.npz" in existing
+        return f"{half}: end it with --resume {run.out} and compare again" if resumable else half
     try:
         config, summary = (json.loads((run.out / name).read_text()) for name in ("config.json", "summary.json"))
         problem = difference(dict(config["options"]), json.loads(json.dumps(stored(run))))

@@ -38,10 +38,11 @@ def existing_run(out: Path, force: bool) -> list[str]:
 
 
 @contextmanager
-def held(out: Path) -> Iterator[None]:
+def held(out: Path) -> Iterator[list[Path]]:
     """Keeps other runs out of the folder, and makes it: one that cannot be written is found out before training.
 
-    An error that a new start may outlive takes the folder with it, in `resume`.
+    Yields a list, for `out` itself once the checkpoint there is this run's: from then on an error that a new start may
+    outlive takes the folder with it, in `resume`.
     """
 
     def busy():
@@ -50,14 +51,15 @@ def held(out: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(lock(out / ".lock", busy))
-            remove_leftovers(out)
+            for name in FILES:
+                remove_leftovers(out, name)
         except OSError as error:
             raise UsageError(f"--out {out} cannot be written ({error.strerror}); choose another folder") from error
+        ours: list[Path] = []
         try:
-            yield
+            yield ours
         except (OSError, KeyboardInterrupt) as error:
-            if (out / "checkpoint.npz").exists():
-                error.resume = out
+            error.resume = ours[0] if ours else None
             raise
 
 
@@ -66,10 +68,11 @@ def claim(out: Path, force: bool, config: dict, rows: list[dict], save: Callable
     config.json and metrics.csv; and removes what an older run has left besides.
     """
     existing = existing_run(out, force)
+    (out / "summary.json").unlink(missing_ok=True)  # which would call the folder a whole run
     save()
     write_json(out / "config.json", config)
     write_metrics(out / "metrics.csv", rows)
-    for name in set(existing) - {"checkpoint.npz", "config.json", "metrics.csv"}:
+    for name in set(existing) - {"checkpoint.npz", "config.json", "metrics.csv", "summary.json"}:
         (out / name).unlink()
 
 
@@ -78,10 +81,11 @@ def write_json(path: Path, content: dict) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def write_metrics(path: Path, rows: list[dict]) -> None:
+def write_metrics(path: Path, rows: list[dict], durable: bool = False) -> None:
+    """metrics.csv; until training ends it need not survive a power cut, because a resumed run writes it anew."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     text = text.getvalue().encode()
-    write_whole(path, lambda file: file.write(text), durable=False)  # a resumed run writes it anew
+    write_whole(path, lambda file: file.write(text), durable)

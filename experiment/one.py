@@ -45,10 +45,8 @@ def describe(args: argparse.Namespace, backend, data: Dataset, command: list[str
     }
 
 
-def go_on(args: argparse.Namespace, saved: dict, config: dict, step: int) -> dict:
-    """The config of a resumed run: its own, and who went on with it from where. Raises UsageError for other images."""
-    if config["images"] != saved.get("images"):
-        raise UsageError(f"the images of --data {args.data} are not those that {args.resume} was trained on")
+def go_on(saved: dict, config: dict, step: int) -> dict:
+    """The config of a resumed run: its own, and who went on with it from where."""
     here = {name: config[name] for name in ("command", "versions", "processes")} | {"step": step}
     return saved | {"options": config["options"], "resumed": [*saved["resumed"], here]}
 
@@ -68,23 +66,27 @@ def run_one(
     ranks, config = backend.ranks, describe(args, backend, data, command)
     read, read_test = (reader(backend, pixels, args.binarize == "dynamic") for pixels in (data.train, data.test))
     with ExitStack() as folder:
+        ours = []
         if saved:
             path, arrays, before = saved
+            if config["images"] != before.get("images"):
+                raise UsageError(f"the images of --data {args.data} are not those that {args.resume} was trained on")
             moved = before["options"]["backend"] != args.backend
             model, state, history = restore(args, backend, *data.train.shape, path, arrays, moved)
-            config = go_on(args, before, config, int(state["step"]))
+            config = go_on(before, config, int(state["step"]))
         else:
             existing_run(args.out, args.force)
             (model, state), history = build(args, backend, data, read), []
             ranks.wait()  # until the others have seen the folder free, too
             if ranks.rank == 0:
-                folder.enter_context(held(args.out))  # only now, because a network may not fit into memory
+                ours = folder.enter_context(held(args.out))  # only now, because a network may not fit into memory
         for array in (constants(model) | state).values():
             ranks.broadcast(array)
         if ranks.rank == 0:
             done = epoch_rows(history, len(data.train) // args.batch_size)
             first_checkpoint = partial(save, args, backend, model, state, history, config)
             claim(args.out, args.force or bool(saved), config, done, first_checkpoint)
+            ours.append(args.out)
         rows = fit(args, backend, model, state, read, history, config)
         summary = summarize(args, data, backend, model, state, read_test, rows)
         if ranks.rank == 0:

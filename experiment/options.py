@@ -39,15 +39,8 @@ PRESETS = {
     | {"lr": 1e-3, "schedule": "stages", "epochs": 3280, "nll_samples": 5000},
 }
 OWN_KAPPA = 0.3  # of the images' variance stays unexplained by default, as on MNIST
-RESTATED = (
-    "resume",
-    "epochs",
-    "data",
-    "data_dir",
-    "checkpoint_every",
-    "backend",
-    "tf32",
-)  # what a resumed run may be given anew
+# What a resumed run may be given anew.
+RESTATED = ("resume", "epochs", "data", "data_dir", "checkpoint_every", "backend", "tf32")
 
 
 class UsageError(Exception):
@@ -170,13 +163,15 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
         args = p.parse_args([typed(name, v) for name, v in options.items() if v is not None and v is not False])
     except UsageError as error:
         raise DataError(f"{path}: its options cannot be used: {error}") from error
-    epochs, args.out = args.epochs, path.parent
-    for name, value in given(p, argv).items():
+    epochs, backend, args.out, anew = args.epochs, args.backend, path.parent, given(p, argv)
+    for name, value in anew.items():
         if name in RESTATED:
             setattr(args, name, value)
         elif value != getattr(args, name):
-            option, found = typed(name, value).replace("=", " ", 1), typed(name, getattr(args, name))
+            option, found = (typed(name, v).replace("=", " ", 1) for v in (value, getattr(args, name)))
             raise UsageError(f"{option} contradicts --resume {path.parent}, which has {found}; leave it out")
+    if args.backend != backend:
+        args.tf32 = "tf32" in anew
     if args.epochs < epochs:
         raise UsageError(
             f"--epochs {args.epochs} is less than the {epochs} of --resume {path.parent}; it may only grow"
@@ -185,8 +180,10 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
 
 
 def typed(name: str, value) -> str:
-    """An option as the command line takes it."""
+    """An option as the command line takes it, or that there is none."""
     option = f"--{name.replace('_', '-')}"
+    if value is None or value is False:
+        return f"no {option}"
     if isinstance(value, list | tuple):
         return f"{option}={','.join(map(str, value)) or 'none'}"
     return option if value is True else f"{option}={value}"

@@ -156,11 +156,17 @@ def fit(args: argparse.Namespace, backend, model, state: dict, read, history: li
             bar.set_postfix({name: f"{value:.2f}" for name, value in live.items() if value is not None})
             whole, stopped = report["step"] % plan.steps_per_epoch == 0, backend.ranks.largest(max(signals, default=0))
             if whole and writes:
-                write_metrics(args.out / "metrics.csv", epoch_rows(history, plan.steps_per_epoch))
+                write_metrics(
+                    args.out / "metrics.csv", epoch_rows(history, plan.steps_per_epoch), report["step"] == steps
+                )
             due = whole and (report["epoch"] % args.checkpoint_every == 0 or report["epoch"] == plan.epochs)
             if (due or stopped) and writes:
                 save(args, backend, model, state, history, config)
             if stopped:
-                backend.ranks.wait()
-                raise Stopped(stopped)
+                break
+        else:
+            stopped = backend.ranks.largest(max(signals, default=0))  # one may have come with the last checkpoint
+        if stopped:
+            backend.ranks.wait()
+            raise Stopped(stopped)
     return epoch_rows(history, plan.steps_per_epoch)

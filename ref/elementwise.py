@@ -1,4 +1,4 @@
-"""Functions of single numbers, applied to whole arrays: what an array library may evaluate in one pass over memory."""
+"""Functions of single numbers, applied to whole arrays: what a GPU evaluates in one kernel."""
 
 from functools import wraps
 
@@ -6,8 +6,7 @@ from functools import wraps
 def elementwise(f):
     """Marks f(xp, a, b, …), which treats every position of its arrays alike, broadcast as usual.
 
-    A namespace with `fused` evaluates f in one pass: one kernel on a GPU, blocks that fit the cache on a CPU. Any other
-    namespace, such as autograd's, runs f as it is written.
+    A namespace with `fused`, CuPy's here, makes one kernel of it. Any other, NumPy's or autograd's, runs f as written.
     """
 
     @wraps(f)

@@ -103,7 +103,7 @@ def torch_peer(case: Case, parts, images: np.ndarray, device: str, compiled: boo
         if constraint is not None:
             c_hat = constraint.detach()
             state["c_ma"] = c_hat.clone() if state["c_ma"] is None else 0.99 * state["c_ma"] + 0.01 * c_hat
-            state["log_lam"] = state["log_lam"] + ETA * torch.clip(state["c_ma"] / KAPPA**2, -0.2, 0.2)
+            state["log_lam"] = state["log_lam"] + torch.clip(ETA * state["c_ma"] / KAPPA**2, -4 / STEPS, 4 / STEPS)
         state["step"] += 1
 
     def loss(x, eps, lam) -> float:
@@ -117,6 +117,7 @@ def jax_peer(case: Case, parts, images: np.ndarray, device: str):
     import jax
     from jax import numpy as jnp
 
+    jax.config.update("jax_default_matmul_precision", "highest")  # float32, as in the others, on a GPU too
     where = jax.devices("gpu" if device == "cuda" else "cpu")[0]
     names = ("silu", "sigmoid", "softplus", "softmax")
     ops = SimpleNamespace(
@@ -148,7 +149,7 @@ def jax_peer(case: Case, parts, images: np.ndarray, device: str):
         log_lam, c_ma = state["log_lam"], state["c_ma"]
         if constraint is not None:
             c_ma = jnp.where(t == 0, constraint, 0.99 * c_ma + 0.01 * constraint)
-            log_lam = log_lam + ETA * jnp.clip(c_ma / KAPPA**2, -0.2, 0.2)
+            log_lam = log_lam + jnp.clip(ETA * c_ma / KAPPA**2, -4 / STEPS, 4 / STEPS)
         return {**new, "log_lam": log_lam, "c_ma": c_ma}
 
     zeros = [jax.tree.map(jnp.zeros_like, theta) for _ in "mv"]

@@ -27,11 +27,10 @@ def trained(ranks: Ranks, method: str) -> dict:
     model, noise = model_of(), backend.noise(0)
     theta = initial_theta(backend, model, noise, 0.0)
     state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constraint else None)
-    plan = Plan(10, 5, 5, 3, 1e-2, "cosine", "relative", 1e-2, options_of(method), 0.01)
+    plan = Plan(13, 5, len(IMAGES) // 5, 3, 1e-2, "cosine", "relative", 1e-2, options_of(method), 0.01)
     # Of black and white pixels drawn anew, as with --binarize dynamic.
     images = reader(IMAGES)
     read = lambda rows, noise: (backend.uniform(noise, (rows.shape[0], 7)) < images(rows, noise)) * 1.0  # noqa: E731
-    plan = plan._replace(steps_per_epoch=len(IMAGES) // 5, epochs=13)
     for report in train(backend, make_step(backend, model, row, plan, read, state), state, plan):
         if report["step"] == 50:
             break

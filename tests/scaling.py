@@ -37,7 +37,8 @@ def main() -> None:
     p.add_argument("--batch-size", nargs="+", type=int, default=[128, 1000])
     p.add_argument("--repeats", type=int, default=30)
     args = p.parse_args()
-    ranks, first = open_ranks(), open_ranks().rank == 0
+    ranks = open_ranks()
+    first = ranks.rank == 0
     for batch_size in args.batch_size:
         sums, spent = [], [0.0]
 

@@ -2,13 +2,14 @@
 
 import ctypes
 import inspect
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from backend import open_backend
-from backend.cupy_backend import recordable_matmul
+from backend.cupy_backend import recordable_matmul, recorded
 from ref.linear import in_principal_coordinates, principal_components, start_linear
 from ref.metrics import evaluate
 from ref.objectives import METHODS
@@ -136,7 +137,6 @@ def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precis
     cp = SimpleNamespace(
         empty=lambda shape, dtype: np.empty(shape, dtype).view(OnDevice),
         uint8=np.uint8,
-        fuse=lambda kernel_name: lambda f: f,
         sum=np.sum,
         ascontiguousarray=lambda a: np.ascontiguousarray(a).view(OnDevice),
     )
@@ -159,6 +159,36 @@ def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precis
                 np.testing.assert_allclose(matmul(a, b), np.asarray(a) @ np.asarray(b), rtol=1e-4, atol=1e-5)
                 assert matmul(a, b, out=out) is out and np.isfinite(out).all()
     assert matmul(a[0], a[0]) == pytest.approx(float(np.sum(np.asarray(a[0]) ** 2)))
+
+
+def test_a_step_runs_eagerly_twice_is_recorded_once_and_replayed_from_then_on():
+    log, pool = [], SimpleNamespace(malloc="its own pool")
+    graph = SimpleNamespace(launch=lambda stream: log.append("launch"))
+
+    @contextmanager
+    def using_allocator(malloc):
+        log.append(malloc)
+        yield
+
+    cp = SimpleNamespace(cuda=SimpleNamespace(MemoryPool=lambda: pool, using_allocator=using_allocator))
+    stream = SimpleNamespace(begin_capture=lambda: log.append("begin"), end_capture=lambda: log.append("end") or graph)
+    run = recorded(cp, stream, lambda: log.append("step"))
+    for _ in range(4):
+        run()
+    warm_up = ["its own pool", "step"]
+    assert log == [*warm_up, *warm_up, "its own pool", "begin", "step", "end", "launch", "launch"]
+
+    def refused() -> None:
+        if log[-1] == "begin":
+            raise RuntimeError("not while recording")
+
+    run = recorded(cp, stream, refused)
+    run()
+    run()
+    for _ in range(2):  # the recording is closed and not used
+        with pytest.raises(RuntimeError, match="not while recording"):
+            run()
+        assert log[-1] == "end"
 
 
 def test_tf32_is_refused_where_there_is_no_gpu():

@@ -427,16 +427,19 @@ def test_images_that_are_all_the_same_are_refused(capsys):
     assert "all the same" in refusal(capsys, "--data", "same.npz")
 
 
-def test_a_multiplier_at_its_guard_is_reported_on_either_side():
-    args = options.parser("").parse_args(["--kappa", "2"])
-    rows, start = [{"distortion": 9.0}], objectives.initial_multiplier(2.0)
-    for lam, excess, sentence in (
-        (start * objectives.GUARD, 5.0, r"not met.*9.*too much by 5.*guard"),
-        (start / objectives.GUARD, -1.0, r"does not bind.*guard.*--kappa 2"),
-    ):
-        assert re.search(sentence, results.warn(args, {"constraint_ma": excess, "lambda": lam}, rows))
-    assert results.warn(args, {"constraint_ma": 0.19, "lambda": start}, rows) is None
-    assert "best so far was 4.21;" in results.warn(args, {"constraint_ma": 0.21, "lambda": start}, rows)
+def test_a_constraint_that_is_missed_on_either_side_is_reported_and_a_multiplier_at_its_limit():
+    args = options.parser("").parse_args(["--kappa", "2", "--epochs", "5"])
+
+    def warning(excess: float, first: float, last: float) -> str | None:
+        rows = [{"distortion": 9.0, "lambda": lam} for lam in (first, 1.0, 1.0, 1.0, last)]
+        return results.warn(args, {"constraint_ma": excess, "lambda": last}, rows)
+
+    most = math.exp(objectives.TRAVEL * 4 / 5)  # in the four epochs after the first
+    assert re.search(r"not met.*9.*too much by 5.*moved as fast as it may", warning(5.0, 1.0, most))
+    assert re.search(r"does not bind.*error 3 .*κ² = 4; λ.*moved as fast.*--kappa 2", warning(-1.0, most, 1.0))
+    assert "as fast" not in warning(5.0, 1.0, 0.9 * most) and "as fast" not in warning(-1.0, 1.0)
+    assert warning(0.19, 1.0, 1.0) is None and warning(-0.19, 1.0, 1.0) is None
+    assert "best so far was 4.21;" in warning(0.21, 1.0, 1.0)
 
 
 def test_numbers_that_stop_being_finite_stop_the_run_and_keep_the_last_checkpoint(capsys):

@@ -128,6 +128,29 @@ def test_a_signal_ends_a_run_with_the_command_that_goes_on(number, status, monke
     assert run.main(["--resume", "a b"]) == 0 and result_of(Path("a b")) == whole()
 
 
+def test_a_signal_during_the_last_checkpoint_is_not_lost(monkeypatch):
+    save = training.save
+
+    def signalled(*args):
+        save(*args)
+        if args[4][-1]["epoch"] == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(training, "save", signalled)
+    assert run.main([*QUICK, "--out", "out"]) == 143 and not Path("out/summary.json").exists()
+    monkeypatch.setattr(training, "save", save)
+    assert run.main(["--resume", "out"]) == 0 and result_of(Path("out")) == whole()
+
+
+def test_an_overwritten_run_is_not_offered_for_going_on(monkeypatch, capsys):
+    whole()
+    capsys.readouterr()
+    with monkeypatch.context() as broken:
+        broken.setattr(one, "save", lambda *_: signal.raise_signal(signal.SIGTERM))
+        assert run.main([*QUICK, "--method", "vae", "--force", "--out", "whole"]) == 143
+    assert "--resume" not in capsys.readouterr().err
+
+
 def test_a_second_signal_does_not_wait_for_a_report(monkeypatch):
     def twice():
         signal.raise_signal(signal.SIGINT)
@@ -206,20 +229,20 @@ def test_more_epochs_go_on_with_the_schedule_of_the_longer_run(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--seed", "1"], "--seed 1 contradicts --resume whole, which has --seed=0"),
-        (["--method", "vae"], "--method vae contradicts .*=geco"),
-        (["--hidden", "9"], "--hidden 9 contradicts .*=8;"),
-        (["--batch-size", "128"], "--batch-size 128 contradicts .*=300"),
-        (["--precision", "float64"], "--precision float64 contradicts .*=float32"),
-        (["--out", "elsewhere"], "--out elsewhere contradicts .*=whole"),
-        (["--force"], "--force contradicts"),
+        (["--seed", "1"], "--seed 1 contradicts --resume whole, which has --seed 0"),
+        (["--method", "vae"], "--method vae contradicts .* geco"),
+        (["--hidden", "9"], "--hidden 9 contradicts .* 8;"),
+        (["--batch-size", "128"], "--batch-size 128 contradicts .* 300"),
+        (["--precision", "float64"], "--precision float64 contradicts .* float32"),
+        (["--out", "elsewhere"], "--out elsewhere contradicts .* whole"),
+        (["--force"], "--force contradicts .*which has no --force"),
         (["--epochs", "2"], "--epochs 2 is less than the 3"),
         (["--data", "mine.npz"], "images of --data mine.npz are not those"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_an_option_that_contradicts_the_checkpoint_is_refused_by_name(options, sentence, capsys):
-    np.savez("mine.npz", train=np.eye(1498, 64), test=np.eye(299, 64))
+    np.savez("mine.npz", train=np.eye(1400, 9), test=np.eye(4, 9))
     before = whole()
     capsys.readouterr()
     assert run.main(["--resume", "whole", *options]) == 2
