@@ -22,19 +22,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
 
     `tf32` lets float32 matrix products round their operands to 10 bits of mantissa, on tensor cores.
     """
-    try:
-        import cupy as cp
-        import cupyx
-    except ImportError as error:
-        raise BackendError(f"--backend cupy needs CuPy, which cannot be imported ({error}): {INSTALL}") from error
-    if not cp.cuda.is_available():
-        driver = cp.cuda.runtime.driverGetVersion()
-        found = (
-            f"its driver speaks CUDA {driver // 1000}.{driver % 1000 // 10}" if driver else "there is no NVIDIA driver"
-        )
-        raise BackendError(
-            f"--backend cupy needs an NVIDIA GPU that CuPy {cp.__version__} can use and {found}: {INSTALL}"
-        )
+    cp = usable_cupy()
     dtype, stream = cp.dtype(precision), cp.cuda.Stream(non_blocking=True)
     stream.use()  # one stream for everything, because the default one cannot be recorded
     try:
@@ -62,19 +50,6 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         return numbers
 
     versions = {"cupy": cp.__version__, "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode()}
-    buffers = {}
-
-    def on_host(f):
-        def through_pinned_memory(a, *args) -> None:
-            key = a.shape, a.dtype.str
-            if key not in buffers:
-                buffers[key] = cupyx.empty_pinned(a.shape, a.dtype)
-            a.get(out=buffers[key])  # waits for the device
-            f(buffers[key], *args)
-            a.set(buffers[key])
-
-        return through_pinned_memory
-
     return Backend(
         name="cupy",
         xp=namespace(cp, products),
@@ -88,8 +63,38 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         compile=(lambda step: recorded(cp, stream, step)) if products else lambda step: step,
         synchronize=stream.synchronize,
         versions=versions | {"tf32": tf32, "graph": products is not None},
-        on_host=on_host,
+        on_host=through_pinned_memory,
     )
+
+
+def usable_cupy():
+    """CuPy, if there is one and a device for it. Raises BackendError that says what to install."""
+    try:
+        import cupy as cp
+    except ImportError as error:
+        raise BackendError(f"--backend cupy needs CuPy, which cannot be imported ({error}): {INSTALL}") from error
+    if cp.cuda.is_available():
+        return cp
+    driver = cp.cuda.runtime.driverGetVersion()
+    found = f"its driver speaks CUDA {driver // 1000}.{driver % 1000 // 10}" if driver else "there is no NVIDIA driver"
+    raise BackendError(f"--backend cupy needs an NVIDIA GPU that CuPy {cp.__version__} can use and {found}: {INSTALL}")
+
+
+def through_pinned_memory(f):
+    """f, which works in place on a host vector, for vectors on the device; a buffer stays for each kind of them."""
+    import cupyx
+
+    buffers = {}
+
+    def on_device(a, *args) -> None:
+        key = a.shape, a.dtype.str
+        if key not in buffers:
+            buffers[key] = cupyx.empty_pinned(a.shape, a.dtype)
+        a.get(out=buffers[key])  # waits for the device
+        f(buffers[key], *args)
+        a.set(buffers[key])
+
+    return on_device
 
 
 def namespace(cp, products) -> SimpleNamespace:
