@@ -23,6 +23,7 @@ from data import DataError
 from experiment import checkpoint
 from experiment.compare import COMPARISON_FILES, compare
 from experiment.files import FILES, held
+from experiment.jobs import RunFailed
 from experiment.one import open_data, run_one
 from experiment.options import UsageError, complete, parser, resumed
 from experiment.results import table
@@ -72,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
     except (UsageError, DataError, BackendError, RanksError) as error:
         status, sentence = 2, f"{error}"
+    except RunFailed as error:
+        status, sentence = error.status, f"{error}{how_to_resume(error)}"
     except MemoryError:
         status, sentence = 2, "out of memory: lower --hidden, --latent, --samples or --batch-size"
     except OSError as error:
@@ -88,10 +91,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def how_to_resume(error: BaseException) -> str:
-    """The command that goes on with the run that the error has ended, if it can."""
-    out = getattr(error, "resume", None)
-    then = getattr(error, "then", "")
-    return f"; to go on: python run.py --resume {shlex.quote(str(out))}{then}" if out else ""
+    """The commands that go on with the runs that the error has ended, if they can."""
+    commands = [f"python run.py --resume {shlex.quote(str(out))}" for out in getattr(error, "resume", [])]
+    return f"; to go on: {', '.join(commands)}{getattr(error, 'then', '')}" if commands else ""
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 from data.files import reason, write_whole
 from experiment import checkpoint, pictures
 from experiment.files import FILES, existing_run, write_json
+from experiment.jobs import RunFailed, cores, run_side_by_side
 from experiment.one import run_one
 from experiment.options import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete, stored, total_variance
 from experiment.page import page
@@ -50,15 +51,21 @@ def compare(args: argparse.Namespace, backend, data, command: list[str]) -> str:
     """Makes the runs that args.out does not hold yet, then tables, pictures and report.html. Returns the tables."""
     if (args.out / "config.json").exists():
         raise UsageError(f"--out {args.out} holds a single run; choose another folder for the comparison")
+    if args.jobs and backend.ranks.size > 1:
+        raise UsageError(f"--jobs {args.jobs} is for one process, and mpiexec has started {backend.ranks.size}")
     members, swept = planned(args, data), planned_sweep(args, data)
     missing = [run for run in [*members, *swept] if not finished(run)]  # refusals come before any training
     backend.ranks.wait()
-    for run in missing:
-        try:
-            run_one(run, backend, data, command)
-        except (KeyboardInterrupt, OSError) as error:
-            error.then = ", then the same comparison again"
-            raise
+    jobs = min(args.jobs or default_jobs(args, backend.ranks), len(missing))
+    try:
+        if jobs > 1:
+            run_side_by_side(missing, jobs)
+        else:
+            for run in missing:
+                run_one(run, backend, data, command)
+    except (KeyboardInterrupt, OSError, RunFailed) as error:
+        error.then = ", then the same comparison again"
+        raise
     if backend.ranks.rank:
         return ""
     result = {"command": ["run.py", *command], **gathered(members, swept, data)}
@@ -76,6 +83,11 @@ def compare(args: argparse.Namespace, backend, data, command: list[str]) -> str:
     for name, content in (("comparison.md", text), ("report.html", html)):
         write_whole(args.out / name, lambda file, content=content: file.write(content.encode()))
     return text
+
+
+def default_jobs(args: argparse.Namespace, ranks) -> int:
+    """One run a core at a time, which is quicker than one run on all of them; one on a GPU, or shared by ranks."""
+    return cores() if args.backend == "numpy" and ranks.size == 1 else 1
 
 
 def planned(args: argparse.Namespace, data) -> list[argparse.Namespace]:
@@ -123,7 +135,7 @@ def options_of(args: argparse.Namespace, data, name: str, seed: int, out: Path, 
         setattr(run, option.replace("-", "_"), None)
     if method.samples == 1:
         run.samples = None
-    run.method, run.seed, run.out, run.seeds, run.sweep = name, seed, out, None, None
+    run.method, run.seed, run.out, run.seeds, run.sweep, run.jobs = name, seed, out, None, None, None
     vars(run).update(changes)
     return complete(run, data)
 

@@ -59,7 +59,7 @@ def held(out: Path) -> Iterator[list[Path]]:
         try:
             yield ours
         except (OSError, KeyboardInterrupt) as error:
-            error.resume = ours[0] if ours else None
+            error.resume = ours
             raise
 
 

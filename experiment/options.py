@@ -146,7 +146,7 @@ def given(p: Parser, argv: list[str] | None) -> dict:
 
 def stored(args: argparse.Namespace) -> dict:
     """The options of a run as JSON knows them."""
-    options = {name: value for name, value in vars(args).items() if name not in ("resume", "force")}
+    options = {name: value for name, value in vars(args).items() if name not in ("resume", "force", "jobs")}
     return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
 
 
@@ -196,6 +196,8 @@ def add_objective(g) -> None:
     g.add_argument("--seeds", type=number(int, 0), metavar="N", help="with all: N seeds, from --seed on (1)")
     about = "with all: also trains one method over each list of values, as in kappa=3,5,6 beta=0.25,1 (by data set)"
     g.add_argument("--sweep", type=sweep, nargs="*", metavar="NAME=LIST", help=about)
+    about = "with all: N runs at a time, each a process with its share of the cores (with NumPy one a core, else 1)"
+    g.add_argument("--jobs", type=number(int, 0), metavar="N", help=about)
     for name, (default, about) in METHOD_OPTIONS.items():
         shown = "by data set" if default is None else default
         g.add_argument(f"--{name}", type=number(float, 0), help=f"{about} ({shown})")
@@ -238,7 +240,7 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     """The options with every default filled in. Raises UsageError for those that clash or are not used."""
     method = METHODS[args.method]
     refuse_unused(args, method)
-    for name in ("seeds", "sweep"):
+    for name in ("seeds", "sweep", "jobs"):
         if getattr(args, name) is not None:
             raise UsageError(f"--{name} is used only with --method all")
     preset = PRESETS.get(args.preset, {})

@@ -20,7 +20,7 @@ from experiment import compare, options, page, pictures, tables, training
 from ref import vae
 from ref.objectives import METHODS
 
-QUICK = ["--method", "all", "--epochs", "1", "--hidden", "8", "--latent", "3", "--nll-samples", "2"]
+QUICK = ["--method", "all", "--jobs", "1", "--epochs", "1", "--hidden", "8", "--latent", "3", "--nll-samples", "2"]
 SEEDS_AND_SWEEP = [*QUICK, "--seeds", "2", "--sweep", "kappa=1.0,1.2,2", "beta=2"]
 
 
