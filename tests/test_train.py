@@ -87,10 +87,9 @@ def test_a_fused_function_is_the_function_whatever_the_length(precision):
 def test_a_stream_of_noise_goes_on_from_its_state():
     noise = TESTED.noise(7)
     first, state, second = TESTED.normal(noise, (5,)), noise.copy(), TESTED.normal(noise, (5,))
+    same, other = (TESTED.normal(TESTED.noise(seed), (5,)) for seed in (7, 8))
     assert (TESTED.normal(state, (5,)) == second).all() and (first != second).all()
-    assert (TESTED.normal(TESTED.noise(7), (5,)) == first).all() and (
-        TESTED.normal(TESTED.noise(8), (5,)) != first
-    ).all()
+    assert (same == first).all() and (other != first).all()
 
 
 def test_noise_is_standard_normal_and_uniform():
