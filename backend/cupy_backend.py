@@ -23,7 +23,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     `tf32` lets float32 matrix products round their operands to 10 bits of mantissa, on tensor cores.
     """
     cp = usable_cupy()
-    dtype, stream = cp.dtype(precision), cp.cuda.Stream(non_blocking=True)
+    dtype, stream = cp.dtype(precision), recordable_stream(cp)
     stream.use()  # one stream for everything, because the default one cannot be recorded
     try:
         from nvmath.bindings import cublas
@@ -33,7 +33,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         if tf32:
             raise BackendError(f"--tf32 needs nvmath-python ({error}); pip install nvmath-python") from error
         products = None
-        print(f"run.py: --backend cupy runs eagerly ({error}): {EAGER}", file=sys.stderr)
+        say_once(f"run.py: --backend cupy runs eagerly ({error}): {EAGER}")
 
     def asarray(a):
         a = cp.asarray(a)
@@ -65,6 +65,18 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         versions=versions | {"tf32": tf32, "graph": products is not None},
         on_host=through_pinned_memory,
     )
+
+
+@cache
+def say_once(sentence: str) -> None:
+    """On stderr, however many backends this process opens."""
+    print(sentence, file=sys.stderr)
+
+
+@cache
+def recordable_stream(cp):
+    """One stream for every backend of this process: on streams of their own they would not wait for each other."""
+    return cp.cuda.Stream(non_blocking=True)
 
 
 def usable_cupy():

@@ -1,22 +1,18 @@
-"""`pytest --backend cupy` runs tests/test_backends.py on a GPU."""
+"""`pytest --backend cupy` runs the whole suite on a GPU; where there is none, what needs one skips with the reason.
 
-import pytest
+`--backend strict` is a stand-in for CuPy that needs no GPU (tests/strict.py). What has nothing to do with an array
+library, such as the data files, runs as it always does.
+"""
 
-from backend import BACKENDS, BackendError, open_backend
+import os
+
+from backend import BACKENDS
 
 
 def pytest_addoption(parser) -> None:
-    parser.addoption("--backend", choices=BACKENDS, default="numpy", help="the array library of tests/test_backends.py")
+    choices = (*BACKENDS, "strict")
+    parser.addoption("--backend", choices=choices, default="numpy", help="the array library under test (numpy)")
 
 
-@pytest.fixture(scope="session")
-def open_tested(request):
-    """precision -> the backend under test; skips with the reason where it cannot be had."""
-
-    def opened(precision: str):
-        try:
-            return open_backend(request.config.getoption("--backend"), precision)
-        except BackendError as error:
-            pytest.skip(str(error))
-
-    return opened
+def pytest_configure(config) -> None:
+    os.environ["TESTED_BACKEND"] = config.getoption("--backend")  # before tests/tested.py is imported

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 import run
-from backend import open_backend
 from data import DataError, load
 from experiment import compare, options, page, pictures, tables, training
 from ref import vae
 from ref.objectives import METHODS
+from tests.tested import compute, host, on_command_line, open_tested
 
 QUICK = ["--method", "all", "--jobs", "1", "--epochs", "1", "--hidden", "8", "--latent", "3", "--nll-samples", "2"]
 SEEDS_AND_SWEEP = [*QUICK, "--seeds", "2", "--sweep", "kappa=1.0,1.2,2", "beta=2"]
@@ -30,7 +30,7 @@ def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("all")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(out)
-        assert run.main([*SEEDS_AND_SWEEP, "--out", "out"]) == 0
+        assert run.main([*SEEDS_AND_SWEEP, *on_command_line(), "--out", "out"]) == 0
     return out / "out"
 
 
@@ -39,7 +39,7 @@ def contents(folder: Path) -> dict:
 
 
 def planned(*chosen: str, data="digits", out="out"):
-    args = options.parser("").parse_args([*QUICK, "--out", str(out), *chosen])
+    args = options.parser("").parse_args([*QUICK, *on_command_line(), "--out", str(out), *chosen])
     images = load(data)
     return compare.planned(args, images), compare.planned_sweep(args, images)
 
@@ -92,9 +92,11 @@ def test_the_same_command_reuses_every_run_and_more_seeds_add_theirs(compared, m
     runs = {path: content for path, content in contents(compared).items() if path.parent != compared}
     made = []
     monkeypatch.setattr(compare, "run_one", lambda args, *rest: made.append((args.method, args.seed)))
-    assert run.main([*SEEDS_AND_SWEEP, "--out", "out"]) == 0 and made == []
+    assert run.main([*SEEDS_AND_SWEEP, *on_command_line(), "--out", "out"]) == 0 and made == []
     assert {path: content for path, content in contents(compared).items() if path.parent != compared} == runs
-    assert run.main([*QUICK, "--out", "out", "--seeds", "3"]) == 2  # the runs of the third seed, which nobody made
+    assert (
+        run.main([*QUICK, *on_command_line(), "--out", "out", "--seeds", "3"]) == 2
+    )  # the runs of the third seed, which nobody made
     assert made == [(method, 2) for method in METHODS]
 
 
@@ -109,7 +111,7 @@ def test_the_same_command_reuses_every_run_and_more_seeds_add_theirs(compared, m
 def test_runs_of_other_options_are_left_alone_with_one_sentence(compared, changes, sentence, monkeypatch, capsys):
     monkeypatch.chdir(compared.parent)
     before = contents(compared)
-    assert run.main([*QUICK, *changes, "--out", "out"]) == 2
+    assert run.main([*QUICK, *on_command_line(), *changes, "--out", "out"]) == 2
     error = capsys.readouterr().err
     assert re.search(sentence, error) and error.count("\n") == 1 and "--force" in error
     assert contents(compared) == before
@@ -183,7 +185,7 @@ def test_a_sweep_without_values_is_that_of_the_data_set_and_of_own_images_by_the
 
 def test_the_columns_of_a_picture_show_the_same_images_and_the_same_draws(monkeypatch, tmp_path):
     args, data = options.parser("").parse_args(["--hidden", "8", "--latent", "4"]), load("digits")
-    args, backend = options.complete(args, data), open_backend("numpy")
+    args, backend = options.complete(args, data), open_tested("float32")
     read, shown, labels, grid, panels = (
         training.reader(backend, data.test, False),
         [],
@@ -200,10 +202,9 @@ def test_the_columns_of_a_picture_show_the_same_images_and_the_same_draws(monkey
     for truth, one, other, same in (shown[:4], shown[4:]):
         np.testing.assert_allclose(truth, data.test[:24] / 255, atol=1e-6)
         assert (one == same).all() and (one != other).any()
-    mean, _, _ = vae.encode(np, model, vae.params_of(model, state["theta"]), shown[0])
-    np.testing.assert_allclose(
-        shown[1], vae.decode(np, model, vae.params_of(model, state["theta"]), mean)[0], atol=1e-6
-    )
+    model, params = host((model, vae.params_of(model, state["theta"])))
+    mean, _, _ = compute(vae.encode, model, params, shown[0])
+    np.testing.assert_allclose(shown[1], compute(vae.decode, model, params, mean)[0], atol=1e-6)
     assert (shown[1] != shown[5]).any()
 
 

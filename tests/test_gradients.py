@@ -11,8 +11,11 @@ from ref import densities as de
 from ref import mlp as nn
 from ref import vae
 from ref.objectives import METHODS
-from tests.gradients import check, check_pair
+from tests.gradients import TOLERANCE, check, check_pair
 from tests.small import NETWORKS, batch_of, model_of, options_of, theta_of
+from tests.tested import device, host, needs_backend, xp
+
+pytestmark = needs_backend
 
 rng = np.random.default_rng(0)
 K, B, Z, D = 3, 4, 5, 6
@@ -28,14 +31,16 @@ PAIRS = {
     "gaussian_kl": (de.gaussian_kl, de.gaussian_kl_backward, [mean, log_std]),
     "normal_log_density": (de.normal_log_density, lambda xp, d, z: de.normal_log_density_backward(d, z), [z]),
     "posterior_log_density": (
-        lambda xp, log_std: de.posterior_log_density(xp, eps, log_std),
-        de.posterior_log_density_backward,
+        lambda xp, log_std, eps: de.posterior_log_density(xp, eps, log_std),
+        lambda xp, d, log_std, eps: de.posterior_log_density_backward(xp, d, log_std),
         [log_std],
+        [eps],
     ),
     "squared_error": (
-        lambda xp, x_hat: de.squared_error(xp, x, x_hat),
-        lambda xp, d, x_hat: de.squared_error_backward(xp, d, x, x_hat),
+        lambda xp, x_hat, x: de.squared_error(xp, x, x_hat),
+        lambda xp, d, x_hat, x: de.squared_error_backward(xp, d, x, x_hat),
         [logits],
+        [x],
     ),
     "gaussian_log_likelihood": (
         lambda xp, err: de.gaussian_log_likelihood(err, D, 0.3),
@@ -43,15 +48,17 @@ PAIRS = {
         [a],
     ),
     "bernoulli_log_likelihood": (
-        lambda xp, logits: de.bernoulli_log_likelihood(xp, x, logits),
-        lambda xp, d, logits: de.bernoulli_log_likelihood_backward(xp, d, x, nn.sigmoid(xp, logits)),
+        lambda xp, logits, x: de.bernoulli_log_likelihood(xp, x, logits),
+        lambda xp, d, logits, x: de.bernoulli_log_likelihood_backward(xp, d, x, nn.sigmoid(xp, logits)),
         [logits],
+        [x],
     ),
     "log_mean_exp": (de.log_mean_exp, de.log_mean_exp_backward, [a]),
     "reparameterize": (
-        lambda xp, mean, log_std: vae.reparameterize(xp, mean, log_std, eps),
-        lambda xp, d, mean, log_std: vae.reparameterize_backward(xp, d, log_std, eps),
+        vae.reparameterize,
+        lambda xp, d, mean, log_std, eps: vae.reparameterize_backward(xp, d, log_std, eps),
         [mean, log_std],
+        [eps],
     ),
     "gated_linear": (
         lambda xp, *args: nn.gated_linear(xp, *args)[0],
@@ -66,7 +73,7 @@ PAIRS = {
 
 
 def gated_linear_gradients(xp, d, x, weights, shift, gate_logit):
-    d_weights = np.full_like(weights, np.nan)
+    d_weights = xp.full_like(weights, np.nan)
     _, cache = nn.gated_linear(xp, x, weights, shift, gate_logit)
     d_x, d_shift, d_gate = nn.gated_linear_backward(xp, d, x, weights, cache, d_weights)
     return d_x, d_weights, d_shift, d_gate
@@ -84,24 +91,27 @@ def objective(name, model, theta, x, eps, lam=0.8, xp=anp):
     return method.loss(xp, terms, **options), (method.backward, terms, cache, options)
 
 
-def hand_gradient(name, model, theta, x, eps, **changes):
-    _, (backward, terms, cache, options) = objective(name, model, theta, x, eps, xp=np, **changes)
-    gradient = np.full_like(theta, np.nan)
+def hand_loss_and_gradient(name, model, theta, x, eps, **changes):
+    model, theta, x, eps = device((model, theta, x, eps))
+    loss, (backward, terms, cache, options) = objective(name, model, theta, x, eps, xp=xp, **changes)
+    gradient = xp.full_like(theta, np.nan)
     vae.backward(
-        np, model, vae.params_of(model, theta), cache, backward(np, terms, **options), vae.params_of(model, gradient)
+        xp, model, vae.params_of(model, theta), cache, backward(xp, terms, **options), vae.params_of(model, gradient)
     )
-    return gradient
+    return host((loss, gradient))
 
 
 def check_every_parameter(name, model, theta, x, eps, **changes):
-    oracle = autograd.grad(lambda theta: objective(name, model, theta, x, eps, **changes)[0])(theta)
-    check(hand_gradient(name, model, theta, x, eps, **changes), oracle, "θ")
-    actual, expected = (vae.params_of(model, g) for g in (hand_gradient(name, model, theta, x, eps, **changes), oracle))
+    loss, oracle = autograd.value_and_grad(lambda theta: objective(name, model, theta, x, eps, **changes)[0])(theta)
+    hand, gradient = hand_loss_and_gradient(name, model, theta, x, eps, **changes)
+    assert hand == pytest.approx(loss, rel=1e-12, abs=1e-11)
+    check(gradient, oracle, "θ")
+    actual, expected = (vae.params_of(model, g) for g in (gradient, oracle))
     for part in actual:
         for parameter in actual[part]:
             scale = np.linalg.norm(oracle)  # a parameter without influence has rounding errors for a gradient
             error = np.linalg.norm(actual[part][parameter] - expected[part][parameter]) / scale
-            assert error <= 1e-10, f"{part}.{parameter}: {error:.3g}"
+            assert error <= TOLERANCE, f"{part}.{parameter}: {error:.3g}"
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -133,11 +143,12 @@ def test_finite_differences_agree(name):
     theta, (x, eps) = theta_of(model), batch_of(model)
     direction = np.random.default_rng(5).normal(size=theta.shape)
     h = 1e-5
-    slope = (
-        objective(name, model, theta + h * direction, x, eps, xp=np)[0]
-        - objective(name, model, theta - h * direction, x, eps, xp=np)[0]
-    ) / (2 * h)
-    assert hand_gradient(name, model, theta, x, eps) @ direction == pytest.approx(slope, rel=1e-7)
+    above, below = (
+        host(objective(name, *device((model, theta + step * direction, x, eps)), xp=xp)[0]) for step in (h, -h)
+    )
+    slope = (above - below) / (2 * h)
+    _, gradient = hand_loss_and_gradient(name, model, theta, x, eps)
+    assert gradient @ direction == pytest.approx(slope, rel=1e-7)
 
 
 def test_the_checker_rejects_a_gradient_that_is_off_by_half_a_per_mille():

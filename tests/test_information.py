@@ -5,16 +5,22 @@ import math
 import numpy as np
 import pytest
 
-from backend import open_backend
 from ref.information import (
     factor_information,
     log_aggregate_posterior,
     mutual_information,
     mutual_information_gap,
 )
-from tests.small import NUMPY
+from tests.tested import TESTED, compute, device, host, needs_backend, open_tested
+
+pytestmark = needs_backend
 
 RNG = np.random.default_rng(0)
+
+
+def on_backend(f, *arrays, seed=0, backend=TESTED):
+    """f(backend, *arrays, noise): host arrays go in, and host arrays come out."""
+    return host(f(backend, *device(arrays), backend.noise(seed)))
 
 
 def test_the_aggregate_posterior_is_the_mean_of_the_densities_however_small_they_are():
@@ -22,18 +28,18 @@ def test_the_aggregate_posterior_is_the_mean_of_the_densities_however_small_they
     std = np.exp(log_std)
     densities = np.exp(-0.5 * ((z[:, None] - mean) / std) ** 2) / std / math.sqrt(2 * math.pi)
     expected = np.log(densities.prod(axis=2).mean(axis=1))
-    np.testing.assert_allclose(log_aggregate_posterior(np, z, mean, log_std), expected, rtol=1e-10)
-    assert log_aggregate_posterior(np, z + 1e4, mean, log_std).max() < -1e6  # where every density underflows
+    np.testing.assert_allclose(compute(log_aggregate_posterior, z, mean, log_std), expected, rtol=1e-10)
+    assert compute(log_aggregate_posterior, z + 1e4, mean, log_std).max() < -1e6  # where every density underflows
 
 
 def test_posteriors_that_are_all_equal_know_nothing_so_the_marginal_kl_is_the_rate():
     mean, log_std = np.tile(RNG.normal(size=(1, 4)), (50, 1)), np.tile(RNG.normal(size=(1, 4)), (50, 1))
-    assert mutual_information(NUMPY, mean, log_std, NUMPY.noise(0)) == pytest.approx((0, 0), abs=1e-10)
+    assert on_backend(mutual_information, mean, log_std) == pytest.approx((0, 0), abs=1e-10)
 
 
 def test_posteriors_that_are_far_apart_know_log_n():
     mean, log_std = 1e3 * np.arange(60.0)[:, None] * [1, -1], np.full((60, 2), -1.0)
-    assert mutual_information(NUMPY, mean, log_std, NUMPY.noise(0)) == pytest.approx((math.log(60), 0), abs=1e-6)
+    assert on_backend(mutual_information, mean, log_std) == pytest.approx((math.log(60), 0), abs=1e-6)
 
 
 def test_the_information_of_two_posteriors_is_that_of_a_binary_gaussian_channel():
@@ -41,21 +47,20 @@ def test_the_information_of_two_posteriors_is_that_of_a_binary_gaussian_channel(
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     expected = math.log(2) - np.sum(weights * np.logaddexp(0, -2 * (1 + nodes))) / math.sqrt(2 * math.pi)
     mean, log_std = np.repeat([[1.0], [-1.0]], 500, axis=0), np.zeros((1000, 1))
-    ours, error = mutual_information(NUMPY, mean, log_std, NUMPY.noise(0))
+    ours, error = on_backend(mutual_information, mean, log_std)
     assert abs(ours - expected) < 4 * error < 0.03
 
 
 def test_the_standard_error_is_the_spread_over_repetitions():
     mean, log_std = RNG.normal(size=(100, 2)), np.full((100, 2), -0.5)
-    found = [mutual_information(NUMPY, mean, log_std, NUMPY.noise(seed)) for seed in range(40)]
+    found = [on_backend(mutual_information, mean, log_std, seed=seed) for seed in range(40)]
     spread = np.std([information for information, _ in found])
     assert 0.5 < spread / found[0][1] < 1.3  # every image is drawn equally often, so a little less than predicted
 
 
 def test_no_estimate_exceeds_its_ceiling_in_float32():
-    single = open_backend("numpy", "float32")
     mean = (30 * RNG.normal(size=(200, 5))).astype("float32")
-    information, _ = mutual_information(single, mean, np.full_like(mean, -3), single.noise(0))
+    information, _ = on_backend(mutual_information, mean, np.full_like(mean, -3), backend=open_tested("float32"))
     assert math.log(200) - 1e-6 < information <= math.log(200) + 1e-9
 
 
@@ -70,23 +75,23 @@ FACTORS = np.stack(np.meshgrid(np.arange(4.0), np.arange(6.0), np.arange(5.0)), 
 
 def test_a_latent_that_copies_a_factor_has_a_gap_of_one_and_a_factor_that_two_share_none():
     mean, log_std = encodings_of(FACTORS, np.array([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]))
-    gaps = [mutual_information_gap(NUMPY, mean, log_std, FACTORS[:, k].astype(int), NUMPY.noise(k)) for k in range(3)]
+    gaps = [on_backend(mutual_information_gap, mean, log_std, FACTORS[:, k].astype(int), seed=k) for k in range(3)]
     assert gaps == pytest.approx([1, 0, 0], abs=1e-3)
 
 
 def test_the_information_about_a_factor_is_its_entropy_in_its_latent_and_zero_in_the_others():
     mean, log_std = encodings_of(FACTORS, np.eye(3))
-    information, entropy = factor_information(NUMPY, mean, log_std, FACTORS[:, 1].astype(int), NUMPY.noise(0))
+    information, entropy = on_backend(factor_information, mean, log_std, FACTORS[:, 1].astype(int))
     assert entropy == pytest.approx(math.log(6))
     np.testing.assert_allclose(information, [0, math.log(6), 0], atol=1e-6)
 
 
 def test_the_entropy_weighs_the_values_of_a_factor_by_their_images():
     factor = np.array([0] * 6 + [2] * 2)
-    _, entropy = factor_information(NUMPY, np.zeros((8, 1)), np.zeros((8, 1)), factor, NUMPY.noise(0))
+    _, entropy = on_backend(factor_information, np.zeros((8, 1)), np.zeros((8, 1)), factor)
     assert entropy == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
 
 
 def test_a_single_latent_has_no_second_best():
     mean, log_std = encodings_of(FACTORS, np.array([[1.0], [0], [0]]))
-    assert mutual_information_gap(NUMPY, mean, log_std, FACTORS[:, 0].astype(int), NUMPY.noise(0)) == pytest.approx(1)
+    assert on_backend(mutual_information_gap, mean, log_std, FACTORS[:, 0].astype(int)) == pytest.approx(1)

@@ -19,7 +19,10 @@ from ref.linear import (
 from ref.metrics import evaluate
 from ref.objectives import METHODS, MULTIPLIERS
 from ref.train import Plan, initial_state, initial_theta, make_step, train
-from tests.small import NUMPY, reader
+from tests.small import reader
+from tests.tested import TESTED, device, host, needs_backend, xp
+
+pytestmark = needs_backend
 
 SPECTRUM = np.array([4.0, 2.0, 1.0, 0.5, 0.1, 0.05])
 LATENTS = 5
@@ -36,6 +39,7 @@ def gaussian_images(count=4000) -> np.ndarray:
 
 
 IMAGES = gaussian_images()
+READ = reader(device(IMAGES))
 
 
 def closed_form(level: float) -> tuple[float, float]:
@@ -44,18 +48,18 @@ def closed_form(level: float) -> tuple[float, float]:
 
 
 def linear_model(hidden=(), principal=False) -> vae.Model:
-    center = IMAGES.mean(axis=0)
+    center = device(IMAGES.mean(axis=0))
     model = vae.Model(hidden, LATENTS, "silu", False, "gaussian", 0.5, center)
     if principal:
-        directions, variances, _ = principal_components(NUMPY, reader(IMAGES), len(IMAGES), center, 6, NUMPY.noise(1))
-        model = in_principal_coordinates(np, model, directions, variances)
+        directions, variances, _ = principal_components(TESTED, READ, len(IMAGES), center, 6, TESTED.noise(1))
+        model = in_principal_coordinates(xp, model, directions, variances)
     return model
 
 
 def started_at(level: float, hidden=(4,)):
     model = linear_model(hidden, principal=True)
-    theta = initial_theta(NUMPY, model, NUMPY.noise(0), 0.0)
-    start_linear(np, model, theta, np.sort(SPECTRUM)[::-1], level)
+    theta = initial_theta(TESTED, model, TESTED.noise(0), 0.0)
+    start_linear(xp, model, theta, device(np.sort(SPECTRUM)[::-1]), level)
     return model, theta
 
 
@@ -63,16 +67,16 @@ def started_at(level: float, hidden=(4,)):
 def geco_trained():
     """GECO from scratch on the Gaussian images, and the κ² that it was given."""
     model, (_, distortion) = linear_model(), closed_form(0.2)
-    noise = NUMPY.noise(0)
-    theta = initial_theta(NUMPY, model, noise, model.center)
-    state = initial_state(NUMPY, theta, noise, len(IMAGES), 1.0)
+    noise = TESTED.noise(0)
+    theta = initial_theta(TESTED, model, noise, model.center)
+    state = initial_state(TESTED, theta, noise, len(IMAGES), 1.0)
     plan = Plan(120, 100, 40, 1, 1e-2, "cosine", "relative", 4e-3, {"kappa": math.sqrt(distortion)}, 0.0)
-    *_, last = train(NUMPY, make_step(NUMPY, model, METHODS["geco"], plan, reader(IMAGES), state), state, plan)
+    *_, last = train(TESTED, make_step(TESTED, model, METHODS["geco"], plan, READ, state), state, plan)
     return model, state, last
 
 
 def judged(model, theta, nll_samples=1, **changes):
-    return evaluate(NUMPY, model, theta, reader(IMAGES), len(IMAGES), NUMPY.noise(9), nll_samples, **changes)
+    return evaluate(TESTED, model, theta, READ, len(IMAGES), TESTED.noise(9), nll_samples, **changes)
 
 
 def test_geco_on_gaussian_images_ends_at_the_closed_form_multiplier_distortion_and_rate(geco_trained):
@@ -86,9 +90,8 @@ def test_geco_on_gaussian_images_ends_at_the_closed_form_multiplier_distortion_a
 
 
 def test_principal_components_are_those_of_the_covariance():
-    directions, variances, total = principal_components(
-        NUMPY, reader(IMAGES), len(IMAGES), IMAGES.mean(axis=0), 4, NUMPY.noise(3), sweeps=30
-    )
+    center, noise = device(IMAGES.mean(axis=0)), TESTED.noise(3)
+    directions, variances, total = host(principal_components(TESTED, READ, len(IMAGES), center, 4, noise, sweeps=30))
     expected = np.linalg.eigh(np.cov(IMAGES.T, bias=True))[1][:, ::-1][:, :4]
     np.testing.assert_allclose(variances, SPECTRUM[:4], rtol=1e-6)
     np.testing.assert_allclose(np.abs(np.sum(directions * expected, axis=0)), 1, rtol=1e-6)
@@ -115,7 +118,7 @@ def test_the_gaussian_bound_of_equal_variances_is_half_the_log_of_their_share_ea
 
 
 def test_principal_variances_are_the_eigenvalues_of_the_covariance():
-    ours = principal_variances(NUMPY, reader(IMAGES), len(IMAGES), IMAGES.mean(axis=0), NUMPY.noise(0))
+    ours = principal_variances(TESTED, READ, len(IMAGES), device(IMAGES.mean(axis=0)), TESTED.noise(0))
     np.testing.assert_allclose(ours, SPECTRUM, rtol=1e-9)
 
 
@@ -130,10 +133,10 @@ def test_the_aggregate_posterior_of_the_best_linear_vae_is_its_prior():
 def test_a_rate_and_an_error_at_the_mean_can_both_vanish_without_learning_so_they_are_no_rate_distortion_pair():
     # means shrunk to ε of the image under the prior's own std, and a decoder that blows them up again
     model, epsilon = linear_model()._replace(latents=len(SPECTRUM)), 1e-6
-    theta = initial_theta(NUMPY, model, NUMPY.noise(0), model.center)
+    theta = initial_theta(TESTED, model, TESTED.noise(0), model.center)
     params = vae.params_of(model, theta)
-    params["encoder"]["W0"][...] = np.concatenate([epsilon * np.eye(6), np.zeros((6, 6))], axis=1)
-    params["decoder"]["W0"][...] = np.eye(6) / epsilon
+    params["encoder"]["W0"][...] = device(np.concatenate([epsilon * np.eye(6), np.zeros((6, 6))], axis=1))
+    params["decoder"]["W0"][...] = device(np.eye(6) / epsilon)
     figures = judged(model, theta)
     assert figures["rate"] < 1e-9 and figures["distortion_at_mean"] < 1e-9
     assert figures["mutual_information"] < 1e-3 and figures["distortion"] > 1e9
@@ -157,14 +160,14 @@ def test_the_linear_start_is_a_stationary_point_of_the_objective():
     # the expected gradient of KL + err/(2θ) vanishes at the optimum, here but for the Monte Carlo error of the samples
     level = 0.2
     model, theta = started_at(level, hidden=(4,))
-    eps = NUMPY.normal(NUMPY.noise(4), (40, len(IMAGES), LATENTS))
+    eps = TESTED.normal(TESTED.noise(4), (40, len(IMAGES), LATENTS))
     sizes = []
     for start in (theta, theta * 1.2):
-        terms, cache = vae.forward(np, model, vae.params_of(model, start), IMAGES, eps)
-        gradient = np.zeros_like(theta)
-        d = METHODS["geco"].backward(np, terms, lam=1 / (2 * level), kappa=1.0)
-        vae.backward(np, model, vae.params_of(model, start), cache, d, vae.params_of(model, gradient))
-        sizes.append(np.abs(gradient).max())
+        terms, cache = vae.forward(xp, model, vae.params_of(model, start), device(IMAGES), eps)
+        gradient = xp.zeros_like(theta)
+        d = METHODS["geco"].backward(xp, terms, lam=1 / (2 * level), kappa=1.0)
+        vae.backward(xp, model, vae.params_of(model, start), cache, d, vae.params_of(model, gradient))
+        sizes.append(np.abs(host(gradient)).max())
     assert sizes[0] < 0.06 < 0.3 < sizes[1]
 
 
@@ -176,7 +179,7 @@ def test_the_nll_of_a_linear_model_at_its_exact_posterior_is_the_gaussian_margin
     covariance = np.cov(IMAGES.T, bias=True)
     values, vectors = np.linalg.eigh(covariance)
     model_values = np.maximum(values, level)
-    centred = (IMAGES - model.center) @ vectors
+    centred = (IMAGES - IMAGES.mean(axis=0)) @ vectors
     log_px = -0.5 * (centred**2 / model_values + np.log(2 * np.pi * model_values)).sum(axis=1)
     figures = judged(model, theta, nll_samples=1, samples=100)
     assert figures["nll"] == pytest.approx(-log_px.mean(), rel=1e-4)
@@ -201,10 +204,10 @@ def test_evaluation_changes_nothing_and_repeats_itself(geco_trained):
 
 def short_run(method: str, options: dict, samples: int, lam: float | None) -> tuple[dict, dict]:
     """A small non-linear network on the Gaussian images: the last report and the figures."""
-    noise, model = NUMPY.noise(0), linear_model(hidden=(16,))
-    state = initial_state(NUMPY, initial_theta(NUMPY, model, noise, model.center), noise, len(IMAGES), lam)
+    noise, model = TESTED.noise(0), linear_model(hidden=(16,))
+    state = initial_state(TESTED, initial_theta(TESTED, model, noise, model.center), noise, len(IMAGES), lam)
     plan = Plan(60, 100, 40, samples, 5e-3, "cosine", "relative", MULTIPLIERS["relative"][1](2400), options, 0.0)
-    *_, last = train(NUMPY, make_step(NUMPY, model, METHODS[method], plan, reader(IMAGES), state), state, plan)
+    *_, last = train(TESTED, make_step(TESTED, model, METHODS[method], plan, READ, state), state, plan)
     constraint = METHODS[method].constraint
     judge = (lambda xp, terms: constraint(xp, terms, **options)) if constraint else None
     return last, judged(model, state["theta"], samples=samples, constraint=judge)

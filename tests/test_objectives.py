@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from ref import objectives as ob
 from ref import vae
 from tests.small import batch_of, model_of, theta_of
-from tests.test_gradients import hand_gradient
+from tests.test_gradients import hand_loss_and_gradient
+from tests.tested import compute, device, host, needs_backend, xp
+
+pytestmark = needs_backend
 
 finite = st.floats(-1e6, 1e6)
 
@@ -16,19 +19,23 @@ finite = st.floats(-1e6, 1e6)
 def terms_of(samples=4, images=5, seed=3, **changes):
     model = model_of(**changes)
     x, eps = batch_of(model, images, samples, seed)
-    return vae.forward(np, model, vae.params_of(model, theta_of(model)), x, eps)[0]
+    return compute(forward, model, theta_of(model), x, eps)[0]
+
+
+def forward(xp, model, theta, x, eps):
+    return vae.forward(xp, model, vae.params_of(model, theta), x, eps)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_iwae_with_one_sample_is_the_sampled_elbo(likelihood):
     t = terms_of(samples=1, likelihood=likelihood)
-    assert ob.iwae(np, t) == pytest.approx(-np.mean(t.log_px + t.log_pz - t.log_qz), rel=1e-14)
+    assert compute(ob.iwae, t) == pytest.approx(-np.mean(t.log_px + t.log_pz - t.log_qz), rel=1e-14)
 
 
 def test_the_importance_weighted_bound_is_never_below_the_mean_log_weight():
     for seed in range(20):
         t = terms_of(samples=6, seed=seed)
-        assert -ob.iwae(np, t) > np.mean(t.log_px + t.log_pz - t.log_qz)
+        assert -compute(ob.iwae, t) > np.mean(t.log_px + t.log_pz - t.log_qz)
 
 
 def test_the_bound_of_k_samples_rises_with_k():
@@ -38,38 +45,41 @@ def test_the_bound_of_k_samples_rises_with_k():
         np.mean([np.log(np.mean(np.exp(log_w[list(s)]), axis=0)) for s in subsets])
         for subsets in ([(0,), (1,), (2,), (3,)], [(0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2)], [(0, 1, 2, 3)])
     ]
-    assert means[0] < means[1] < means[2] == pytest.approx(-ob.iwae(np, t))
+    assert means[0] < means[1] < means[2] == pytest.approx(-compute(ob.iwae, t))
 
 
 def test_beta_one_is_the_elbo():
     t = terms_of()
-    assert ob.beta_vae(np, t, beta=1) == ob.vae(np, t) == pytest.approx(np.mean(t.kl) - np.mean(t.log_px))
+    assert compute(ob.beta_vae, t, beta=1) == compute(ob.vae, t) == pytest.approx(np.mean(t.kl) - np.mean(t.log_px))
 
 
 def test_a_frozen_multiplier_makes_geco_the_beta_vae_up_to_scale():
     # KL + λ·err = λ·(β·KL + err), β = 1/λ; −log p(x|z) = err + a constant at σ² = ½
     model, lam = model_of(variance=0.5), 2.5
     theta, (x, eps) = theta_of(model), batch_of(model)
-    geco = hand_gradient("geco", model, theta, x, eps, lam=lam)
-    t = vae.forward(np, model, vae.params_of(model, theta), x, eps)
-    beta_vae = np.zeros_like(theta)
-    d_terms = ob.beta_vae_backward(np, t[0], beta=1 / lam)
-    vae.backward(np, model, vae.params_of(model, theta), t[1], d_terms, vae.params_of(model, beta_vae))
-    np.testing.assert_allclose(geco, lam * beta_vae, rtol=1e-9, atol=1e-12)
+    _, geco = hand_loss_and_gradient("geco", model, theta, x, eps, lam=lam)
+    model, theta, x, eps = device((model, theta, x, eps))
+    terms, cache = forward(xp, model, theta, x, eps)
+    beta_vae = xp.zeros_like(theta)
+    d_terms = ob.beta_vae_backward(xp, terms, beta=1 / lam)
+    vae.backward(xp, model, vae.params_of(model, theta), cache, d_terms, vae.params_of(model, beta_vae))
+    np.testing.assert_allclose(geco, lam * host(beta_vae), rtol=1e-9, atol=1e-12)
 
 
 def test_geco_iwae_with_one_sample_is_geco_with_the_sampled_kl():
     t, lam, kappa = terms_of(samples=1), 2.5, 1.3
     sampled_kl = np.mean(t.log_qz - t.log_pz)
-    assert ob.geco_iwae(np, t, lam, kappa) == pytest.approx(sampled_kl + lam * (np.mean(t.err) - kappa**2), rel=1e-12)
-    assert ob.geco_iwae_constraint(np, t, kappa) == pytest.approx(ob.geco_constraint(np, t, kappa), rel=1e-12)
+    assert compute(ob.geco_iwae, t, lam, kappa) == pytest.approx(
+        sampled_kl + lam * (np.mean(t.err) - kappa**2), rel=1e-12
+    )
+    assert compute(ob.geco_iwae_constraint, t, kappa) == pytest.approx(compute(ob.geco_constraint, t, kappa), rel=1e-12)
 
 
 def test_geco_iwae_at_lambda_one_is_iwae_up_to_a_constant():
     t, kappa = terms_of(variance=0.5), 1.3
     constant = 0.5 * 7 * np.log(np.pi)  # (D/2) log 2πσ² at σ² = ½
-    assert ob.geco_iwae(np, t, 1.0, kappa) == pytest.approx(ob.iwae(np, t) - constant - kappa**2, rel=1e-12)
-    ours, d_log_w = ob.geco_iwae_backward(np, t, 1.0, kappa), ob.iwae_backward(np, t).log_px
+    assert compute(ob.geco_iwae, t, 1.0, kappa) == pytest.approx(compute(ob.iwae, t) - constant - kappa**2, rel=1e-12)
+    ours, d_log_w = compute(ob.geco_iwae_backward, t, 1.0, kappa), compute(ob.iwae_backward, t).log_px
     np.testing.assert_allclose(ours.err, -d_log_w, rtol=1e-12)
     np.testing.assert_allclose(ours.log_pz, d_log_w, rtol=1e-12)
     np.testing.assert_allclose(ours.log_qz, -d_log_w, rtol=1e-12)
@@ -82,22 +92,26 @@ def test_geco_iwae_is_the_kl_of_the_importance_weighted_posterior_plus_lambda_ti
     # q_IW at z_k is p(x, z_k)/(mean of w), so log q_IW − log p(z_k) = −err_k − log mean w: the slides' KL(q_IW‖p)
     kl = np.mean(np.sum(w * (-t.err - np.log(np.exp(log_w).mean(axis=0))), axis=0))
     constraint = np.mean(np.sum(w * t.err, axis=0)) - kappa**2
-    assert ob.geco_iwae(np, t, lam, kappa) == pytest.approx(kl + lam * constraint, rel=1e-12)
+    assert compute(ob.geco_iwae, t, lam, kappa) == pytest.approx(kl + lam * constraint, rel=1e-12)
 
 
 def test_geco_is_kl_plus_lambda_times_the_excess_error():
     t = terms_of()
-    assert ob.geco(np, t, 3.0, 2.0) == pytest.approx(np.mean(t.kl) + 3 * (np.mean(t.err) - 4), rel=1e-14)
+    assert compute(ob.geco, t, 3.0, 2.0) == pytest.approx(np.mean(t.kl) + 3 * (np.mean(t.err) - 4), rel=1e-14)
 
 
 def test_losses_are_pure():
-    t = terms_of()
-    before = [a.copy() for a in t]
+    before, t = terms_of(), device(terms_of())
     for method in ob.METHODS.values():
         options = dict.fromkeys(method.options, 1.1) | ({"lam": 0.7} if method.constraint else {})
-        assert method.loss(np, t, **options) == method.loss(np, t, **options)
-        method.backward(np, t, **options)
-    assert all((a == b).all() for a, b in zip(before, t, strict=True))
+        assert host(method.loss(xp, t, **options)) == host(method.loss(xp, t, **options))
+        method.backward(xp, t, **options)
+    assert all((a == b).all() for a, b in zip(before, host(t), strict=True))
+
+
+def advanced(rule, log_lam, c_ma, *options):
+    """log λ after one step of the rule, whose numbers are arrays as in training."""
+    return compute(rule, np.array(log_lam), np.array(c_ma), *options)
 
 
 @pytest.mark.parametrize("rule", ob.MULTIPLIERS)
@@ -105,7 +119,7 @@ def test_losses_are_pure():
 def test_lambda_rises_exactly_while_the_moving_average_is_positive(rule, log_lam, c_ma, kappa):
     update, rate = ob.MULTIPLIERS[rule][0], ob.MULTIPLIERS[rule][1](10_000)
     log_lam += np.log(ob.initial_multiplier(kappa))
-    change = update(np, log_lam, c_ma, kappa, rate, 10_000) - log_lam
+    change = advanced(update, log_lam, c_ma, kappa, rate, 10_000) - log_lam
     if abs(c_ma) > 1e-9 * kappa**2:
         assert np.sign(change) == np.sign(c_ma)
     assert rule == "plain" or abs(change) <= ob.TRAVEL / 10_000 + 1e-12
@@ -116,26 +130,26 @@ def test_the_relative_rule_does_not_see_the_units_of_the_pixels(c_ma, kappa, uni
     moved = []
     for unit in (1.0, units):
         start = np.log(ob.initial_multiplier(kappa * unit))
-        moved.append(ob.relative_multiplier(np, start, c_ma * unit**2, kappa * unit, 1e-3, 1000) - start)
+        moved.append(advanced(ob.relative_multiplier, start, c_ma * unit**2, kappa * unit, 1e-3, 1000) - start)
     assert moved[0] == pytest.approx(moved[1], rel=1e-9, abs=1e-12)
 
 
 def test_the_relative_rule_moves_by_the_rate_times_the_relative_violation_inside_its_bounds():
     start = np.log(ob.initial_multiplier(2.0))
-    assert ob.relative_multiplier(np, start, 0.4, 2.0, 1e-2, 1000) - start == pytest.approx(1e-2 * 0.4 / 4)
-    assert ob.relative_multiplier(np, start, 40.0, 2.0, 1e-2, 1000) - start == pytest.approx(4 / 1000)
+    assert advanced(ob.relative_multiplier, start, 0.4, 2.0, 1e-2, 1000) - start == pytest.approx(1e-2 * 0.4 / 4)
+    assert advanced(ob.relative_multiplier, start, 40.0, 2.0, 1e-2, 1000) - start == pytest.approx(4 / 1000)
 
 
 @pytest.mark.parametrize("violation", [1e9, -1e9])
 def test_the_multiplier_stays_within_e_to_the_four_of_its_start_in_a_run(violation):
     log_lam = 0.3
     for _ in range(10):
-        log_lam = ob.relative_multiplier(np, log_lam, violation, 2.0, 1.0, 10)
+        log_lam = advanced(ob.relative_multiplier, log_lam, violation, 2.0, 1.0, 10)
     assert log_lam - 0.3 == pytest.approx(4 * np.sign(violation))
 
 
 def test_the_plain_rule_is_algorithm_one_to_the_letter():
-    assert ob.plain_multiplier(np, 0.3, 5.0, 2.0, 1e-3, 10) == pytest.approx(0.305)
+    assert advanced(ob.plain_multiplier, 0.3, 5.0, 2.0, 1e-3, 10) == pytest.approx(0.305)
 
 
 def test_the_multiplier_starts_at_that_of_sixteen_gaussian_latents_that_share_the_error():
@@ -146,11 +160,12 @@ def test_the_multiplier_starts_at_that_of_sixteen_gaussian_latents_that_share_th
 @pytest.mark.parametrize("method", [name for name, row in ob.METHODS.items() if row.constraint])
 def test_the_constraint_is_the_derivative_of_the_loss_by_lambda(method):
     row, t = ob.METHODS[method], terms_of()
-    slope = row.loss(np, t, lam=3.5, kappa=1.3) - row.loss(np, t, lam=2.5, kappa=1.3)
-    assert slope == pytest.approx(row.constraint(np, t, kappa=1.3), rel=1e-12)
+    slope = compute(row.loss, t, lam=3.5, kappa=1.3) - compute(row.loss, t, lam=2.5, kappa=1.3)
+    assert slope == pytest.approx(compute(row.constraint, t, kappa=1.3), rel=1e-12)
 
 
 def test_the_moving_average_starts_at_the_first_constraint_and_then_moves_by_one_minus_alpha():
-    first = ob.moving_average(np, 123.0, 10.0, np.array(True))
+    first = compute(ob.moving_average, np.array(123.0), np.array(10.0), np.array(True))
+    second = compute(ob.moving_average, np.array(first), np.array(20.0), np.array(False))
     assert first == 10
-    assert ob.moving_average(np, first, 20.0, np.array(False)) == pytest.approx(0.99 * 10 + 0.01 * 20)
+    assert second == pytest.approx(0.99 * 10 + 0.01 * 20)

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 import run
-from backend import open_backend
 from data import DATASETS, load
 from experiment import files, options, pictures, results, training
 from ref import linear, objectives, vae
 from ref.objectives import METHODS
+from tests.tested import NAME, compute, device, host, on_command_line, open_tested
 
 ROOT = Path(run.__file__).parent
 QUICK = ["--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
@@ -50,7 +50,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def summary_of(*options: str, out="out") -> dict:
-    assert run.main([*QUICK, "--out", out, *options]) == 0
+    assert run.main([*QUICK, *on_command_line(), "--out", out, *options]) == 0
     return json.loads(Path(out, "summary.json").read_text())
 
 
@@ -68,6 +68,7 @@ def refusal(capsys, *options: str) -> str:
 def test_a_run_of_every_method_leaves_everything_behind(method, capsys):
     summary = summary_of("--method", method)
     assert set(summary) >= KEYS and summary["method"] == method and summary["data"] == "digits"
+    assert summary["backend"] == NAME
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
     constrained = METHODS[method].constraint is not None
     assert all((summary[key] is not None) == constrained for key in ("lambda", "constraint_ma", "kappa", "constraint"))
@@ -144,7 +145,7 @@ def test_own_pictures_and_arrays_bring_a_kappa_of_their_own():
     images = rng.uniform(size=(40, 5, 4)).astype(np.float32)
     np.savez("mine.npz", train=images[:30], test=images[30:])
     for chosen in (["--data", "pictures", "--size", "6"], ["--data", "mine.npz"]):
-        assert run.main([*QUICK, *chosen, "--batch-size", "8"]) == 0
+        assert run.main([*QUICK, *on_command_line(), *chosen, "--batch-size", "8"]) == 0
     summary = json.loads(Path("runs/mine-geco-0/summary.json").read_text())
     assert summary["kappa"] ** 2 == pytest.approx(0.3 * images[:30].reshape(30, -1).var(axis=0).sum(), rel=0.01)
     assert Path("runs/pictures-geco-0/samples.png").exists()
@@ -243,14 +244,15 @@ def test_an_unreachable_kappa_ends_cleanly_with_one_warning(capsys):
 
 
 def prepared(*chosen: str):
+    """The options, the data and the backend of a run, its network and its first state."""
     args, data = options.parser("").parse_args(["--hidden", "8", "--latent", "4", *chosen]), load("digits")
-    args, backend = options.complete(args, data), open_backend("numpy")
-    return (args, data, *training.build(args, backend, data, training.reader(backend, data.train, False)))
+    args, backend = options.complete(args, data), open_tested("float32")
+    return (args, data, backend, *training.build(args, backend, data, training.reader(backend, data.train, False)))
 
 
 def test_a_linear_output_starts_at_the_linear_vae_of_kappa():
-    _, data, model, state = prepared("--kappa", "1.5", "--variance", "0.2", "--latent", "20")
-    x = data.train / 255
+    _, data, _, *built = prepared("--kappa", "1.5", "--variance", "0.2", "--latent", "20")
+    (model, state), x = host(built), data.train / 255
     np.testing.assert_allclose(model.center, x.mean(axis=0), atol=1e-6)
     assert (model.variance, model.activation) == (0.2, "silu")
     e = np.sort(np.linalg.eigvalsh(np.cov(x.T, bias=True)))[::-1]
@@ -264,12 +266,13 @@ def test_beta_sets_the_level_of_the_linear_start():
     gains = []
     for beta in ("0.1", "1"):
         *_, model, state = prepared("--method", "beta-vae", "--beta", beta)
-        gains.append(vae.params_of(model, state["theta"])["decoder"]["linear"][0, 0])
+        gains.append(float(vae.params_of(model, state["theta"])["decoder"]["linear"][0, 0]))
     assert gains[0] > gains[1]
 
 
 def test_a_sigmoid_output_starts_at_the_mean_image_and_lambda_at_8_over_kappa_squared():
-    _, data, model, state = prepared("--output", "sigmoid", "--activation", "tanh", "--kappa", "2")
+    _, data, _, *built = prepared("--output", "sigmoid", "--activation", "tanh", "--kappa", "2")
+    model, state = host(built)
     bias, mean = vae.params_of(model, state["theta"])["decoder"]["b1"], data.train.mean(axis=0) / 255
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), np.clip(mean, 1e-3, 1 - 1e-3), atol=1e-5)
     assert float(state["log_lambda"]) == pytest.approx(math.log(2)) and model.activation == "tanh"
@@ -281,8 +284,8 @@ def test_options_reach_the_plan(monkeypatch):
     monkeypatch.setattr(training, "train", lambda *args: [])
     chosen = ["--schedule", "constant", "--lr", "0.02", "--samples", "3", "--multiplier", "plain"]
     for rate in ([], ["--multiplier-rate", "0.5"]):
-        args, _, model, state = prepared(*chosen, *rate, "--weight-decay", "0.03")
-        training.fit(args, open_backend("numpy"), model, state, None, [], {})
+        args, _, backend, model, state = prepared(*chosen, *rate, "--weight-decay", "0.03")
+        training.fit(args, backend, model, state, None, [], {})
     assert (plans[0].schedule, plans[0].lr, plans[0].samples, plans[0].weight_decay) == ("constant", 0.02, 3, 0.03)
     assert [(p.multiplier, p.multiplier_rate) for p in plans] == [("plain", 1e-3), ("plain", 0.5)]
     assert prepared()[0].multiplier_rate == pytest.approx(0.01)
@@ -290,8 +293,9 @@ def test_options_reach_the_plan(monkeypatch):
 
 
 def test_dynamic_pixels_are_white_with_the_grey_as_probability():
-    backend = open_backend("numpy")
-    x = training.reader(backend, np.full((2000, 3), 51, np.uint8), True)(np.arange(2000), backend.noise(0))
+    backend = open_tested("float32")
+    read = training.reader(backend, np.full((2000, 3), 51, np.uint8), True)
+    x = host(read(device(np.arange(2000)), backend.noise(0)))
     assert set(np.unique(x)) == {0, 1} and x.mean() == pytest.approx(0.2, abs=0.02)
 
 
@@ -308,8 +312,8 @@ def test_the_table_names_the_psnr():
 
 
 def test_the_pictures_of_a_run_are_what_they_are_called(monkeypatch, tmp_path):
-    _, data, model, state = prepared()
-    backend, drawn, grid = open_backend("numpy"), [], pictures.grid
+    _, data, backend, model, state = prepared()
+    drawn, grid = [], pictures.grid
     monkeypatch.setattr(
         pictures, "grid", lambda pixels, shape, columns: drawn.append(pixels) or grid(pixels, shape, columns)
     )
@@ -317,11 +321,11 @@ def test_the_pictures_of_a_run_are_what_they_are_called(monkeypatch, tmp_path):
     pictures.draw_pictures(tmp_path, backend, model, state["theta"], read, len(data.test), data.shape)
     reconstructions, prior, aggregate, interpolation, traversals = drawn
     x, at_mean, sampled = np.split(reconstructions, 3)
-    mean, _, _ = vae.encode(np, model, params, x)
-    many, _, _ = vae.encode(np, model, params, read(np.arange(len(data.test)), None))
+    mean, _, _ = compute(vae.encode, model, params, x)
+    many, _, _ = compute(vae.encode, model, params, read(device(np.arange(len(data.test))), None))
 
     def decoded(z):
-        return vae.decode(np, model, params, z)[0]
+        return compute(vae.decode, model, params, z)[0]
 
     np.testing.assert_allclose(x, data.test[:10] / 255, atol=1e-6)
     np.testing.assert_allclose(at_mean, decoded(mean), atol=1e-6)
@@ -336,17 +340,14 @@ def test_the_pictures_of_a_run_are_what_they_are_called(monkeypatch, tmp_path):
 
 
 def test_samples_of_the_aggregate_posterior_are_sampled_reconstructions_spread_over_the_test_set(monkeypatch, tmp_path):
-    _, data, model, state = prepared()
-    rows, read = [], training.reader(open_backend("numpy"), data.test, False)
-    pictures.draw_pictures(
-        tmp_path,
-        open_backend("numpy"),
-        model,
-        state["theta"],
-        lambda r, noise: rows.append(r) or read(r, noise),
-        299,
-        data.shape,
-    )
+    _, data, backend, model, state = prepared()
+    rows, images = [], training.reader(backend, data.test, False)
+
+    def read(r, noise):
+        rows.append(host(r))
+        return images(r, noise)
+
+    pictures.draw_pictures(tmp_path, backend, model, state["theta"], read, 299, data.shape)
     assert len({*rows[1]}) == 100 and rows[1].max() > 290
 
 
@@ -443,7 +444,8 @@ def test_a_constraint_that_is_missed_on_either_side_is_reported_and_a_multiplier
 
 
 def test_numbers_that_stop_being_finite_stop_the_run_and_keep_the_last_checkpoint(capsys):
-    status = run.main([*QUICK, "--out", "out", "--lr", "1e30", "--precision", "float64", "--epochs", "50"])
+    chosen = ["--out", "out", "--lr", "1e30", "--precision", "float64", "--epochs", "50"]
+    status = run.main([*QUICK, *on_command_line(), *chosen])
     error = capsys.readouterr().err
     assert status == 1 and error.count("\n") == 1 and "step" in error and "λ" in error and "--lr" in error
     assert not Path("out/summary.json").exists()

@@ -32,6 +32,7 @@ from ref.adam import SCHEDULES
 from ref.objectives import METHODS
 from tests.hostile import CASES, for_all, mutations
 from tests.kills import result_of
+from tests.tested import on_command_line
 
 ROOT = Path(run.__file__).parent
 QUICK = ["--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2", "--batch-size", "300"]  # 4 steps each
@@ -47,8 +48,13 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(one, "draw_curves", lambda path, *_: path.touch())
 
 
+def quick() -> list[str]:
+    """The options of a short run on the backend under test."""
+    return [*QUICK, *on_command_line()]
+
+
 def whole(*options: str, out="whole") -> dict:
-    assert run.main([*QUICK, *options, "--out", out]) == 0
+    assert run.main([*quick(), *options, "--out", out]) == 0
     return result_of(Path(out))
 
 
@@ -68,7 +74,7 @@ def at_report(monkeypatch, number: int, action) -> None:
 
 def stopped(monkeypatch, *options: str, after: int, out="stopped", number=signal.SIGTERM) -> None:
     at_report(monkeypatch, after, lambda: signal.raise_signal(number))
-    assert run.main([*QUICK, *options, "--out", out]) == 128 + number
+    assert run.main([*quick(), *options, "--out", out]) == 128 + number
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -94,7 +100,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(method, after, monkey
 )
 def test_every_option_survives_the_checkpoint(options, monkeypatch):
     stopped(monkeypatch, *options, after=5)
-    stopped_again = [*QUICK, *options, "--out", "stopped"]  # the same options once more contradict nothing
+    stopped_again = [*quick(), *options, "--out", "stopped"]  # the same options once more contradict nothing
     assert run.main(["--resume", "stopped", *stopped_again]) == 0
     assert result_of(Path("stopped")) == whole(*options)
 
@@ -122,7 +128,7 @@ def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise(monkeypatc
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_with_the_command_that_goes_on(number, status, monkeypatch, capsys):
     at_report(monkeypatch, 3, lambda: signal.raise_signal(number))
-    assert run.main([*QUICK, "--out", "a b"]) == status
+    assert run.main([*quick(), "--out", "a b"]) == status
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.endswith("python run.py --resume 'a b'\n")
     assert run.main(["--resume", "a b"]) == 0 and result_of(Path("a b")) == whole()
@@ -137,7 +143,7 @@ def test_a_signal_during_the_last_checkpoint_is_not_lost(monkeypatch):
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(training, "save", signalled)
-    assert run.main([*QUICK, "--out", "out"]) == 143 and not Path("out/summary.json").exists()
+    assert run.main([*quick(), "--out", "out"]) == 143 and not Path("out/summary.json").exists()
     monkeypatch.setattr(training, "save", save)
     assert run.main(["--resume", "out"]) == 0 and result_of(Path("out")) == whole()
 
@@ -147,7 +153,7 @@ def test_an_overwritten_run_is_not_offered_for_going_on(monkeypatch, capsys):
     capsys.readouterr()
     with monkeypatch.context() as broken:
         broken.setattr(one, "save", lambda *_: signal.raise_signal(signal.SIGTERM))
-        assert run.main([*QUICK, "--method", "vae", "--force", "--out", "whole"]) == 143
+        assert run.main([*quick(), "--method", "vae", "--force", "--out", "whole"]) == 143
     assert "--resume" not in capsys.readouterr().err
 
 
@@ -158,14 +164,14 @@ def test_a_second_signal_does_not_wait_for_a_report(monkeypatch):
         raise AssertionError("not reached")
 
     at_report(monkeypatch, 6, twice)
-    assert run.main([*QUICK, "--out", "out"]) == 130
+    assert run.main([*quick(), "--out", "out"]) == 130
     assert int(np.load("out/checkpoint.npz")["step"]) == 4  # of the last whole epoch
     assert run.main(["--resume", "out"]) == 0 and result_of(Path("out")) == whole()
 
 
 def test_a_signal_before_the_first_checkpoint_promises_nothing(monkeypatch, capsys):
     monkeypatch.setattr(one, "build", lambda *_: signal.raise_signal(signal.SIGTERM))
-    assert run.main([*QUICK, "--out", "out"]) == 143
+    assert run.main([*quick(), "--out", "out"]) == 143
     assert "--resume" not in capsys.readouterr().err and not Path("out").exists()
 
 
@@ -214,7 +220,7 @@ def test_seconds_add_up_over_starts(monkeypatch):
 
 
 def test_more_epochs_go_on_with_the_schedule_of_the_longer_run(monkeypatch):
-    whole()
+    whole("--backend", "numpy")  # no recorded step calls the schedule anew
     rates, cosine = [], SCHEDULES["cosine"]
     monkeypatch.setitem(SCHEDULES, "cosine", lambda xp, t, steps: rates.append((int(t), steps)) or cosine(xp, t, steps))
     assert run.main(["--resume", "whole", "--epochs", "5"]) == 0
@@ -368,7 +374,7 @@ def signed(name: str, shape: tuple[int, ...], dtype: str, fill: bytes) -> bytes:
 
 @CASES
 def test_any_bytes_are_a_checkpoint_of_the_run_or_are_refused(cases):
-    whole()
+    whole("--backend", "numpy")
     path, content, digits = Path("fuzzed.npz"), Path("whole/checkpoint.npz").read_bytes(), load("digits")
     parser, backend = options.parser(""), open_backend("numpy")
 
@@ -468,7 +474,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(monkeypatch, cap
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     at_report(monkeypatch, 6, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard)))
     try:
-        assert run.main([*QUICK, "--out", "out"]) == 2
+        assert run.main([*quick(), "--out", "out"]) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     error = capsys.readouterr().err
@@ -480,7 +486,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(monkeypatch, cap
 
 def test_a_folder_is_used_by_one_run_at_a_time(capsys):
     with held(Path("out")):
-        assert run.main([*QUICK, "--out", "out"]) == 2
+        assert run.main([*quick(), "--out", "out"]) == 2
     assert "--out out is in use by another run" in capsys.readouterr().err
     whole(out="out")
     capsys.readouterr()

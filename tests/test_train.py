@@ -5,49 +5,49 @@ import math
 import numpy as np
 import pytest
 
-from backend import open_backend
 from ref import vae
 from ref.adam import SCHEDULES, adam, step_sizes
 from ref.mlp import ACTIVATIONS
 from ref.objectives import METHODS, MULTIPLIERS
 from ref.train import NonFiniteError, Plan, initial_state, initial_theta, make_step, train
-from tests.small import NUMPY, model_of, options_of, reader
+from tests.small import model_of, options_of, reader
+from tests.tested import EAGER, TESTED, compute, device, host, needs_backend, open_tested, xp
+
+pytestmark = needs_backend
 
 LAMBDA_0 = 20.0
 RNG = np.random.default_rng(0)
 IMAGES = 1 / (1 + np.exp(-3 * RNG.normal(size=(23, 2)) @ RNG.normal(size=(2, 7))))  # two factors of variation
+READ = reader(device(IMAGES))
 
 
-def setup(method="geco", backend=NUMPY, seed=0, epochs=3, images=IMAGES, samples=2, **changes):
-    model = model_of(**changes)._replace(center=backend.asarray(images.mean(axis=0)))
-    noise = backend.noise(seed)
-    theta = initial_theta(backend, model, noise, 0.0)
+def setup(method="geco", seed=0, epochs=3, samples=2):
+    model = device(model_of()._replace(center=IMAGES.mean(axis=0)))
+    noise = TESTED.noise(seed)
+    theta = initial_theta(TESTED, model, noise, 0.0)
     row = METHODS[method]
-    state = initial_state(backend, theta, noise, len(images), LAMBDA_0 if row.constraint else None)
-    plan = Plan(epochs, 5, len(images) // 5, samples, 1e-2, "cosine", "relative", 1e-2, options_of(method), 0.0)
-    return (
-        plan,
-        state,
-        lambda state: make_step(backend, model, row, plan, reader(backend.asarray(images)), state),
-        model,
-    )
+    state = initial_state(TESTED, theta, noise, len(IMAGES), LAMBDA_0 if row.constraint else None)
+    plan = Plan(epochs, 5, len(IMAGES) // 5, samples, 1e-2, "cosine", "relative", 1e-2, options_of(method), 0.0)
+    return plan, state, lambda state: make_step(TESTED, model, row, plan, READ, state), model
 
 
 def trained(*args, **kwargs):
     plan, state, step_of, _ = setup(*args, **kwargs)
-    reports = list(train(NUMPY, step_of(state), state, plan))
+    reports = list(train(TESTED, step_of(state), state, plan))
     return state, reports
 
 
 def test_adam_is_the_algorithm_of_the_paper():
     rng = np.random.default_rng(0)
     theta, m, v = rng.normal(size=6), np.zeros(6), np.zeros(6)
-    ours = [a.copy() for a in (theta, m, v)]
+    ours = [a.copy() for a in device((theta, m, v))]
     for t in range(1, 8):
         grad = rng.normal(size=6)
         m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
         theta = theta - 0.01 * ((m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-3) + 0.1 * theta)
-        adam(np, *ours, grad, *step_sizes(np, t - 1, 0.01, 0.1, 0.9, 0.999, 1e-3), 0.9, 0.999)
+        sizes = step_sizes(xp, device(np.array(t - 1)), 0.01, 0.1, 0.9, 0.999, 1e-3)
+        adam(xp, *ours, device(grad), *sizes, 0.9, 0.999)
+    ours = host(ours)
     np.testing.assert_allclose(ours[0], theta, rtol=1e-12)
     np.testing.assert_allclose(0.1 * ours[1], m, rtol=1e-12)
     np.testing.assert_allclose(0.001 * ours[2], v, rtol=1e-12)
@@ -55,43 +55,45 @@ def test_adam_is_the_algorithm_of_the_paper():
 
 def test_the_cosine_schedule_goes_from_one_to_zero_through_a_half():
     steps = np.array([0, 50, 100])
-    np.testing.assert_allclose(SCHEDULES["cosine"](np, steps, 100), [1, 0.5, 0], atol=1e-15)
-    np.testing.assert_allclose(SCHEDULES["constant"](np, steps, 100), [1, 1, 1])
+    np.testing.assert_allclose(compute(SCHEDULES["cosine"], steps, 100), [1, 0.5, 0], atol=1e-15)
+    np.testing.assert_allclose(compute(SCHEDULES["constant"], steps, 100), [1, 1, 1])
 
 
 def test_the_eight_stages_last_3_to_the_i_epochs_each_and_end_at_a_tenth():
-    shares = SCHEDULES["stages"](np, np.arange(7 * 3280), 7 * 3280)  # 7 steps an epoch
+    shares = compute(SCHEDULES["stages"], np.arange(7 * 3280), 7 * 3280)  # 7 steps an epoch
     expected = np.concatenate([np.full(7 * 3**i, 10 ** (-i / 7)) for i in range(8)])
     np.testing.assert_allclose(shares, expected)
-    shortened = SCHEDULES["stages"](np, np.arange(100), 100)
+    shortened = compute(SCHEDULES["stages"], np.arange(100), 100)
     assert shortened[0] == pytest.approx(1) and shortened[-1] == pytest.approx(0.1) and (np.diff(shortened) <= 0).all()
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_a_fused_function_is_the_function_whatever_the_length(precision):
-    fuse = open_backend("numpy", precision).fuse
+    fuse = open_tested(precision).fuse
 
     def f(a, b, scale):
         a += scale * b
         b *= a
 
     for length in (1, 5, 262_144, 262_145, 700_003):
-        a, b = np.random.default_rng(length).normal(size=(2, length)).astype(precision)
-        scale = np.asarray(0.3, precision)
+        a, b = np.random.default_rng(length).integers(-999, 999, (2, length)).astype(precision)
+        scale = np.asarray(3, precision)  # integers, so that no order and no fused multiply-add rounds
         expected = (a + scale * b, b * (a + scale * b))
-        fuse(f)(a, b, scale)
-        assert (a == expected[0]).all() and (b == expected[1]).all()
+        ours = device((a, b, scale))
+        fuse(f)(*ours)
+        assert (host(ours[0]) == expected[0]).all() and (host(ours[1]) == expected[1]).all()
 
 
 def test_a_stream_of_noise_goes_on_from_its_state():
-    noise = NUMPY.noise(7)
-    first, state, second = NUMPY.normal(noise, (5,)), noise.copy(), NUMPY.normal(noise, (5,))
-    assert (NUMPY.normal(state, (5,)) == second).all() and (first != second).all()
-    assert (NUMPY.normal(NUMPY.noise(7), (5,)) == first).all() and (NUMPY.normal(NUMPY.noise(8), (5,)) != first).all()
+    noise = TESTED.noise(7)
+    first, state, second = TESTED.normal(noise, (5,)), noise.copy(), TESTED.normal(noise, (5,))
+    same, other = (TESTED.normal(TESTED.noise(seed), (5,)) for seed in (7, 8))
+    assert (TESTED.normal(state, (5,)) == second).all() and (first != second).all()
+    assert (same == first).all() and (other != first).all()
 
 
 def test_noise_is_standard_normal_and_uniform():
-    normal, uniform = NUMPY.normal(NUMPY.noise(0), (200_000,)), NUMPY.uniform(NUMPY.noise(0), (200_000,))
+    normal, uniform = host([draw(TESTED.noise(0), (200_000,)) for draw in (TESTED.normal, TESTED.uniform)])
     assert abs(normal.mean()) < 0.01 and abs(normal.std() - 1) < 0.01
     assert uniform.min() >= 0 and uniform.max() < 1 and abs(uniform.mean() - 0.5) < 0.003
 
@@ -126,30 +128,33 @@ def test_the_first_step_of_adam_moves_every_weight_by_the_learning_rate_against_
     _, state, step_of, _ = setup("vae")
     before = state["theta"].copy()
     step_of(state)()
-    moved, seen = before - state["theta"], np.abs(state["m"]) > 1e-4  # well above Adam's ε
+    moved, m = host((before - state["theta"], state["m"]))
+    seen = np.abs(m) > 1e-4  # well above Adam's ε
     assert seen.mean() > 0.5
-    np.testing.assert_allclose(moved[seen], 1e-2 * np.sign(state["m"][seen]), rtol=1e-4)
+    np.testing.assert_allclose(moved[seen], 1e-2 * np.sign(m[seen]), rtol=1e-4)
 
 
 def test_training_continues_from_a_state_at_the_end_of_an_epoch():
     whole, _ = trained()
     plan, state, step_of, _ = setup()
-    for report in train(NUMPY, step_of(state), state, plan):
+    for report in train(TESTED, step_of(state), state, plan):
         if report["step"] == plan.steps_per_epoch:
             break
     rest = {name: array.copy() for name, array in state.items()}
-    list(train(NUMPY, step_of(rest), rest, plan))
+    list(train(TESTED, step_of(rest), rest, plan))
     assert all((whole[name] == rest[name]).all() for name in whole)
 
 
 def test_an_epoch_sees_every_image_at_most_once():
     plan, state, _, model = setup()
     seen = []
-    images = reader(IMAGES)
-    step = make_step(
-        NUMPY, model, METHODS["geco"], plan, lambda rows, noise: seen.extend(rows) or images(rows, noise), state
-    )
-    for report in train(NUMPY, step, state, plan):
+
+    def read(rows, noise):
+        seen.extend(host(rows))
+        return READ(rows, noise)
+
+    step = make_step(EAGER, model, METHODS["geco"], plan, read, state)
+    for report in train(TESTED, step, state, plan):
         if report["step"] % plan.steps_per_epoch == 0:
             assert len(set(seen)) == len(seen) == 20
             seen.clear()
@@ -157,9 +162,9 @@ def test_an_epoch_sees_every_image_at_most_once():
 
 def test_reports_are_means_and_their_number_changes_nothing():
     plan, state, step_of, _ = setup()
-    often = list(train(NUMPY, step_of(state), state, plan, reports_per_epoch=100))
+    often = list(train(TESTED, step_of(state), state, plan, reports_per_epoch=100))
     plan, other, step_of, _ = setup()
-    seldom = list(train(NUMPY, step_of(other), other, plan, reports_per_epoch=1))
+    seldom = list(train(TESTED, step_of(other), other, plan, reports_per_epoch=1))
     assert (state["theta"] == other["theta"]).all()
     assert len(often) == 12 and len(seldom) == 3
     assert np.mean([r["loss"] for r in often[:4]]) == pytest.approx(seldom[0]["loss"])
@@ -180,7 +185,7 @@ def test_geco_uses_lambda_before_it_moves_it_and_c_ma_for_the_move():
 def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(method):
     plan, state, step_of, _ = setup(method, epochs=4)
     with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=f"step {plan.steps_per_epoch + 1}\\b"):
-        for report in train(NUMPY, step_of(state), state, plan):
+        for report in train(TESTED, step_of(state), state, plan):
             if report["step"] == plan.steps_per_epoch:
                 state["theta"][3] = np.nan
     assert all(math.isfinite(float(state[name])) for name in ("log_lambda", "constraint_ma") if name in state)
@@ -188,9 +193,16 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(method):
 
 def test_a_last_step_that_blows_up_is_not_reported_as_a_result():
     plan, state, _, model = setup("vae", epochs=1)
-    step = make_step(NUMPY, model, METHODS["vae"], plan._replace(lr=1e308), reader(IMAGES), state)
+    step = make_step(TESTED, model, METHODS["vae"], plan._replace(lr=1e308), READ, state)
     with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match="weights"):
-        list(train(NUMPY, step, state, plan._replace(steps_per_epoch=1)))
+        list(train(TESTED, step, state, plan._replace(steps_per_epoch=1)))
+
+
+def terms_of_the_next(state, model) -> vae.Terms:
+    """What the next step will compute, whose state stays as it is."""
+    at = int(state["step"]) * 5
+    x, noise = READ(state["order"][at : at + 5], None), state["noise"].copy()
+    return vae.forward(xp, model, vae.params_of(model, state["theta"]), x, TESTED.normal(noise, (2, 5, 3)))[0]
 
 
 @pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.constraint])
@@ -198,15 +210,12 @@ def test_a_last_step_that_blows_up_is_not_reported_as_a_result():
 def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_for(method, rule):
     plan, state, _, model = setup(method)
     plan, row = plan._replace(multiplier=rule, multiplier_rate=1e-3), METHODS[method]
-    step, c_ma = make_step(NUMPY, model, row, plan, reader(IMAGES), state), 0.0
+    step, c_ma = make_step(TESTED, model, row, plan, READ, state), 0.0
     for t in range(4):
-        x, noise = IMAGES[state["order"][t * 5 : t * 5 + 5]], state["noise"].copy()
-        terms, _ = vae.forward(np, model, vae.params_of(model, state["theta"]), x, NUMPY.normal(noise, (2, 5, 3)))
-        c_hat = row.constraint(np, terms, **plan.options)
+        c_hat = host(row.constraint(xp, terms_of_the_next(state, model), **plan.options))
         c_ma = c_hat if t == 0 else 0.99 * c_ma + 0.01 * c_hat
-        log_lam = MULTIPLIERS[rule][0](
-            np, float(state["log_lambda"]), c_ma, plan.options["kappa"], 1e-3, plan.epochs * plan.steps_per_epoch
-        )
+        numbers, steps = map(np.asarray, (float(state["log_lambda"]), c_ma)), plan.epochs * plan.steps_per_epoch
+        log_lam = compute(MULTIPLIERS[rule][0], *numbers, plan.options["kappa"], 1e-3, steps)
         step()
         assert float(state["constraint_ma"]) == pytest.approx(c_ma, rel=1e-12)
         assert float(state["log_lambda"]) == pytest.approx(log_lam, rel=1e-12)
@@ -214,47 +223,46 @@ def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_fo
 
 def test_every_epoch_has_an_order_of_its_own():
     plan, state, step_of, _ = setup()
-    reports = train(NUMPY, step_of(state), state, plan)
-    orders = [tuple(state["order"]) for report in reports if report["step"] % plan.steps_per_epoch == 0]
+    reports = train(TESTED, step_of(state), state, plan)
+    orders = [tuple(host(state["order"])) for report in reports if report["step"] % plan.steps_per_epoch == 0]
     assert len({tuple(range(len(IMAGES))), *orders}) == 1 + plan.epochs
     assert all(sorted(order) == list(range(len(IMAGES))) for order in orders)
 
 
 def test_the_reported_elbo_is_the_mean_log_likelihood_minus_the_rate():
     plan, state, _, model = setup("beta-vae")
-    x, noise = IMAGES[state["order"][:5]], state["noise"].copy()
-    terms, _ = vae.forward(np, model, vae.params_of(model, state["theta"]), x, NUMPY.normal(noise, (2, 5, 3)))
-    make_step(NUMPY, model, METHODS["beta-vae"], plan, reader(IMAGES), state)()
+    terms = host(terms_of_the_next(state, model))
+    make_step(TESTED, model, METHODS["beta-vae"], plan, READ, state)()
     expected = [np.mean(terms.kl), np.mean(terms.err), np.mean(terms.log_px) - np.mean(terms.kl)]
     assert state["totals"][1:].tolist() == pytest.approx(expected)
 
 
 def test_noise_has_the_precision_of_the_backend():
     for precision in ("float32", "float64"):
-        backend = open_backend("numpy", precision)
+        backend = open_tested(precision)
         for draw in (backend.normal, backend.uniform):
             assert draw(backend.noise(0), (3,)).dtype == precision
 
 
 def test_initial_weights_are_glorot_uniform_and_start_at_the_given_bias():
     model = model_of(pixels=300, hidden=(200,), latents=50)
-    params = vae.params_of(model, initial_theta(NUMPY, model, NUMPY.noise(0), 0.25))
+    params = host(vae.params_of(model, initial_theta(TESTED, device(model), TESTED.noise(0), 0.25)))
     w, limit = params["encoder"]["W0"], math.sqrt(6 / 500)
     assert abs(w).max() <= limit and w.std() == pytest.approx(limit / math.sqrt(3), rel=0.01)
     assert (params["decoder"]["b1"] == 0.25).all() and (params["encoder"]["b0"] == 0).all()
 
 
 def test_float32_follows_float64():
-    single, double = open_backend("numpy", "float32"), NUMPY
-    gradients = []
-    for backend in (single, double):
-        model = model_of()._replace(center=backend.asarray(IMAGES.mean(axis=0)))
-        theta = backend.asarray(initial_theta(double, model_of(), double.noise(0), 0.0))
-        eps = backend.asarray(np.random.default_rng(0).normal(size=(2, 5, 3)))
-        terms, cache = vae.forward(np, model, vae.params_of(model, theta), backend.asarray(IMAGES[:5]), eps)
-        gradients.append(np.zeros_like(theta))
-        d = METHODS["geco-iwae"].backward(np, terms, lam=backend.asarray(2.0), kappa=0.9)
-        vae.backward(np, model, vae.params_of(model, theta), cache, d, vae.params_of(model, gradients[-1]))
-    assert gradients[0].dtype == np.float32
+    theta, gradients = host(initial_theta(TESTED, device(model_of()), TESTED.noise(0), 0.0)), []
+    center, eps = IMAGES.mean(axis=0), np.random.default_rng(0).normal(size=(2, 5, 3))
+    for backend in (open_tested("float32"), TESTED):
+        model = model_of()._replace(center=backend.asarray(center))
+        params = vae.params_of(model, backend.asarray(theta))
+        terms, cache = vae.forward(xp, model, params, backend.asarray(IMAGES[:5]), backend.asarray(eps))
+        gradient = xp.zeros(theta.shape, backend.dtype)
+        d = METHODS["geco-iwae"].backward(xp, terms, lam=backend.asarray(2.0), kappa=0.9)
+        vae.backward(xp, model, params, cache, d, vae.params_of(model, gradient))
+        assert gradient.dtype == backend.dtype
+        gradients.append(host(gradient))
     assert np.linalg.norm(gradients[0] - gradients[1]) < 1e-5 * np.linalg.norm(gradients[1])
     assert set(ACTIVATIONS) == {"silu", "tanh", "relu"}

@@ -1,0 +1,60 @@
+"""The backend under test, named by `pytest --backend`: the hand-written functions run there, the oracles on the host.
+
+Where it cannot be had, NumPy stands in while the tests are collected, and those that need it skip.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+from backend import Backend, BackendError, open_backend
+from tests import strict
+
+NAME = os.environ.get("TESTED_BACKEND", "numpy")
+if NAME == "strict":
+    strict.register()
+try:
+    TESTED, MISSING = open_backend(NAME, "float64"), ""
+except BackendError as error:
+    TESTED, MISSING = open_backend("numpy", "float64"), str(error)
+xp = TESTED.xp
+ARRAY = type(xp.zeros(0))
+EAGER = TESTED._replace(compile=lambda step: step)  # for steps that the host looks into
+needs_backend = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+
+
+def open_tested(precision: str) -> Backend:
+    """The backend under test in that precision; skips with the reason where it cannot be had."""
+    if MISSING:
+        pytest.skip(MISSING)
+    return open_backend(NAME, precision)
+
+
+def on_command_line() -> list[str]:
+    """The options of a run on the backend under test, none for NumPy; skips where it cannot be had."""
+    return [] if open_tested("float32").name == "numpy" else ["--backend", NAME]
+
+
+def device(value):
+    """The value with all its host arrays on the backend, also those inside tuples, lists and dicts."""
+    return xp.asarray(value) if isinstance(value, np.ndarray) else inside(device, value)
+
+
+def host(value):
+    """The value with all its arrays of the backend on the host, numbers as numbers."""
+    return TESTED.to_host(value)[()] if isinstance(value, ARRAY) else inside(host, value)
+
+
+def inside(move, value):
+    """The value with `move` applied to what a tuple, a list or a dict holds."""
+    if isinstance(value, dict):
+        return {key: move(a) for key, a in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(move, value))
+    return type(value)(map(move, value)) if type(value) in (tuple, list) else value
+
+
+def compute(f, *args, **kwargs):
+    """f(xp, *args, **kwargs) on the backend: host arrays go in, and host arrays come out."""
+    return host(f(xp, *device(args), **device(kwargs)))
