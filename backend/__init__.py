@@ -30,6 +30,8 @@ class Backend(NamedTuple):
     versions: dict  # name -> version of the libraries that do the arithmetic
     on_host: Callable  # a function that works in place on a host vector -> the same for a device array
     ranks: Ranks = ALONE  # the processes that share the work
+    shares: Callable = lambda rows: 1  # into how many parts of a batch its rows, images × samples, are best cut
+    each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can
 
 
 def open_backend(name: str, precision: str = "float32", tf32: bool = False, ranks: Ranks = ALONE) -> Backend:

@@ -1,12 +1,16 @@
 """NumPy: the reference."""
 
 import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
 from backend import Backend, BackendError
 
 BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
+SHARE = 192  # rows a thread: with fewer, two threads within each product were quicker
+PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, whose number of threads is one for the whole process
 
 
 def open_backend(precision: str, tf32: bool = False) -> Backend:
@@ -15,6 +19,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         raise BackendError("--tf32 is not used by --backend numpy; leave it out or use --backend cupy")
     dtype = np.dtype(precision)
     keep_freed_memory()
+    threads, limit = blas_threads()
 
     def asarray(a) -> np.ndarray:
         a = np.asarray(a)
@@ -46,6 +51,8 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         synchronize=lambda: None,
         versions={"numpy": np.__version__},
         on_host=lambda f: f,
+        shares=lambda rows: threads if rows >= threads * SHARE else 1,
+        each=on_threads(threads, limit),
     )
 
 
@@ -58,6 +65,46 @@ def keep_freed_memory() -> None:
         return  # another C library
     mallopt(mmap_threshold, 2**25)
     mallopt(trim_threshold, 2**30)
+
+
+def blas_threads() -> tuple[int, Callable]:
+    """How many threads NumPy's BLAS works with, and what sets that; one, where it is not known how to."""
+    try:
+        blas = ctypes.CDLL(np.linalg._umath_linalg.__file__)
+    except (OSError, AttributeError):
+        return 1, lambda count: None
+    for name in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"):
+        get, set_, kind = (
+            getattr(blas, name.format(f), None) for f in ("get_num_threads", "set_num_threads", "get_parallel")
+        )
+        if get and set_ and kind and kind() == PTHREADS:
+            return get(), set_
+    return 1, lambda count: None  # Accelerate, MKL, or an OpenBLAS whose threads each count their own
+
+
+def on_threads(threads: int, limit: Callable) -> Callable:
+    """each(f, parts), a part a thread, with BLAS limited to one: NumPy lets go of the interpreter while it computes."""
+    pool = ThreadPoolExecutor(max(1, threads - 1))  # starts none before there is work
+
+    def each(f, parts) -> list:
+        first, *others = parts
+        if not others:
+            return [f(first)]
+        settings = np.geterr()  # of this thread, and each thread has its own
+
+        def work(part):
+            with np.errstate(**settings):
+                return f(part)
+
+        limit(1)
+        futures = [pool.submit(work, part) for part in others]
+        try:
+            return [f(first), *(future.result() for future in futures)]
+        finally:
+            wait(futures)  # nobody writes any more when an error is on its way
+            limit(threads)
+
+    return each
 
 
 def fuse(f):

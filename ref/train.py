@@ -2,7 +2,7 @@
 
 `state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums since the last
 report · for a method with a constraint, log_lambda () and constraint_ma (). Each of `backend.ranks` processes holds the
-same state, draws the same noise, and goes through its own share of every batch.
+same state, draws the same noise, and goes through its own share of every batch, in `backend.shares` parts at once.
 """
 
 import math
@@ -65,10 +65,14 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     """The function that advances `state` by one minibatch; `read(rows, noise)` gives those images as floats (B, D)."""
     xp = backend.xp
     mine, weight = backend.ranks.share(plan.batch_size)
+    theta, images = state["theta"], mine.stop - mine.start
+    shares = min(images, backend.shares(images * plan.samples))
+    parts, pieces = cut(images, shares), cut(theta.size, shares)
     # The gradient, the reported means and the constraint: one vector, which is summed over the ranks once a step.
-    shared = xp.zeros(state["theta"].size + len(REPORTED) + 1, backend.dtype)
-    grad, means = shared[: state["theta"].size], shared[state["theta"].size :]
-    params, d_params = vae.params_of(model, state["theta"]), vae.params_of(model, grad)
+    shared = xp.zeros(theta.size + len(REPORTED) + 1, backend.dtype)
+    grad, means = shared[: theta.size], shared[theta.size :]
+    grads = [grad, *xp.zeros((shares - 1, theta.size), backend.dtype)]  # of each part of the batch
+    params, d_params = vae.params_of(model, theta), [vae.params_of(model, g) for g in grads]
     offsets = xp.arange(plan.batch_size)
     advance, _ = MULTIPLIERS[plan.multiplier]
     steps = plan.epochs * plan.steps_per_epoch
@@ -78,27 +82,44 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     def update(theta, m, v, grad, scale, floor, shrink) -> None:
         adam(xp, theta, m, v, grad, scale, floor, shrink, beta1, beta2)
 
+    def gather(piece: slice) -> None:
+        """grad ← Σ grads"""
+        for other in grads[1:]:
+            grad[piece] += other[piece]
+
+    def update_piece(piece: slice, sizes):
+        """Adam on a piece of θ; returns the squared norm of its gradient."""
+        update(*(a[piece] for a in (theta, state["m"], state["v"], grad)), *sizes)
+        return xp.matmul(grad[piece], grad[piece])
+
     def step() -> None:
         t = state["step"]
         rows = xp.take(state["order"], t % plan.steps_per_epoch * plan.batch_size + offsets)
         x = read(rows, state["noise"])[mine]
         eps = backend.normal(state["noise"], (plan.samples, plan.batch_size, model.latents))[:, mine]
-        terms, cache = vae.forward(xp, model, params, x, eps)
+        passes = backend.each(lambda part: vae.forward(xp, model, params, x[part], eps[:, part]), parts)
+        terms = vae.joined(xp, [terms for terms, _ in passes])  # an objective sees them all
 
         options = dict(plan.options)
         if method.constraint:
             options["lam"] = xp.exp(state["log_lambda"]).astype(backend.dtype)
         loss = method.loss(xp, terms, **options)
-        vae.backward(xp, model, params, cache, method.backward(xp, terms, **options), d_params)
+        d_terms = method.backward(xp, terms, **options)
+
+        def backward(i: int) -> None:
+            vae.backward(xp, model, params, passes[i][1], vae.part_of(d_terms, parts[i]), d_params[i])
+
+        backend.each(backward, range(shares))
         rate_, log_px = xp.mean(terms.kl), xp.mean(terms.log_px)
         c_hat = method.constraint(xp, terms, **plan.options) if method.constraint else xp.zeros_like(loss)
         means[...] = xp.stack([loss, rate_, xp.mean(terms.err), log_px - rate_, c_hat])
+        backend.each(gather, pieces)
         backend.ranks.sum(shared, weight)
-        finite = xp.isfinite(means[0]) & xp.isfinite(xp.matmul(grad, grad))
 
         rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
         sizes = [s.astype(backend.dtype) for s in step_sizes(xp, t, rate, plan.weight_decay, *plan.adam)]
-        update(state["theta"], state["m"], state["v"], grad, *sizes)
+        squares = backend.each(lambda piece: update_piece(piece, sizes), pieces)
+        finite = xp.isfinite(means[0]) & xp.isfinite(sum(squares))
         if method.constraint:
             c_ma = moving_average(xp, state["constraint_ma"], means[-1], t == 0)
             log_lam = advance(xp, state["log_lambda"], c_ma, plan.options["kappa"], plan.multiplier_rate, steps)
@@ -108,6 +129,11 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         state["step"][...] += finite  # a step that is not finite is not counted: the count says where it went wrong
 
     return backend.compile(step)
+
+
+def cut(count: int, parts: int) -> list[slice]:
+    """The first `count` numbers in so many slices, as even as can be."""
+    return [slice(i * count // parts, (i + 1) * count // parts) for i in range(parts)]
 
 
 def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: int = 10) -> Iterator[dict]:

@@ -36,6 +36,16 @@ class Terms(NamedTuple):
     log_qz: Any = None  # (K, B)  log q(z_k|x)
 
 
+def joined(xp, parts: list[Terms]) -> Terms:
+    """The terms of a batch from those of its parts."""
+    return Terms(*(xp.concatenate(term, axis=-1) for term in zip(*parts, strict=True)))
+
+
+def part_of(terms: Terms, images: slice) -> Terms:
+    """The terms of some of the images."""
+    return Terms(*(None if term is None else term[..., images] for term in terms))
+
+
 def param_shapes(model: Model) -> tuple[dict, dict]:
     """Names and shapes of the encoder's and of the decoder's parameters, in the order in which they lie in θ."""
     pixels, z, inner = model.center.shape[0], model.latents, tuple(reversed(model.hidden))

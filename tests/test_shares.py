@@ -1,0 +1,159 @@
+"""A batch that is cut into parts, one a thread, is the whole batch; and the threads behave."""
+
+import threading
+import time
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from backend import numpy_backend, open_backend
+from backend.numpy_backend import SHARE, blas_threads
+from backend.ranks import Ranks
+from ref.objectives import METHODS
+from ref.train import cut, make_step
+from tests.small import NUMPY, reader
+from tests.test_train import IMAGES, setup
+
+
+def after_steps(method: str, shares: int, steps: int = 50, **changes) -> dict:
+    """The state after so many steps of 5 images, and the sizes of the parts that were at work at once."""
+    sizes = set()
+
+    def each(f, parts):
+        sizes.add(len(parts))
+        return NUMPY.each(f, parts)
+
+    def shares_of(rows: int) -> int:
+        assert rows == 5 * changes.get("samples", 2)
+        return shares
+
+    backend = NUMPY._replace(shares=shares_of, each=each)
+    _, state, step_of, _ = setup(method, backend, epochs=13, **changes)
+    step = step_of(state)
+    for _ in range(steps):
+        step()
+    assert sizes == {min(shares, 5)}
+    return state
+
+
+@pytest.mark.parametrize("shares", [2, 3, 5, 9])
+@pytest.mark.parametrize("method", METHODS)
+def test_fifty_steps_in_parts_are_those_of_whole_batches(method, shares):
+    whole, parts = after_steps(method, 1), after_steps(method, shares)
+    assert (whole["noise"] == parts["noise"]).all() and int(parts["step"]) == 50
+    for name in whole:
+        assert np.linalg.norm(whole[name] - parts[name]) <= 1e-10 * np.linalg.norm(whole[name]), name
+
+
+@pytest.mark.parametrize("changes", [{"likelihood": "bernoulli"}, {"coordinates": 5}, {"hidden": ()}, {"samples": 1}])
+def test_steps_in_parts_are_those_of_whole_batches_for_every_kind_of_network(changes):
+    whole, parts = (after_steps("geco-iwae", shares, 10, **changes) for shares in (1, 2))
+    for name in whole:
+        assert np.linalg.norm(whole[name] - parts[name]) <= 1e-10 * np.linalg.norm(whole[name]), name
+
+
+def test_the_same_seed_in_the_same_parts_gives_the_same_bits():
+    a, b = after_steps("geco", 3), after_steps("geco", 3)
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_parts_of_the_ranks_add_up_to_the_batch(method):
+    def sent(rank: int, size: int, shares: int):
+        vectors = []
+        ranks = Ranks(rank, size, sum=lambda array, weight: vectors.append(array * weight))
+        backend = NUMPY._replace(ranks=ranks, shares=lambda rows: shares)
+        _, state, step_of, _ = setup(method, backend)
+        step_of(state)()
+        return vectors[0]
+
+    np.testing.assert_allclose(sum(sent(rank, 2, 2) for rank in range(2)), sent(0, 1, 1), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("shares", [1, 5])
+@pytest.mark.parametrize("term", ["kl", "err"])
+def test_a_step_whose_gradient_alone_is_not_finite_is_not_counted(term, shares):
+    backend, row = NUMPY._replace(shares=lambda rows: shares), METHODS["geco"]
+    plan, state, _, model = setup("geco", backend)
+
+    def backward(xp, terms, **options):
+        d = row.backward(xp, terms, **options)
+        return d._replace(**{term: getattr(d, term) * np.inf})
+
+    before = float(state["log_lambda"])
+    with np.errstate(all="ignore"):
+        make_step(backend, model, row._replace(backward=backward), plan, reader(IMAGES), state)()
+    assert int(state["step"]) == 0 and float(state["log_lambda"]) == before and np.isfinite(state["totals"]).all()
+
+
+def test_parts_are_the_whole_in_order_and_as_even_as_can_be():
+    for count in (1, 5, 128, 1001):
+        for parts in range(1, 9):
+            slices = cut(count, parts)
+            assert [i for part in slices for i in range(count)[part]] == list(range(count))
+            assert max(s.stop - s.start for s in slices) - min(s.stop - s.start for s in slices) <= 1
+
+
+def test_a_batch_is_cut_only_if_every_thread_of_blas_gets_enough(monkeypatch):
+    assert NUMPY.shares(blas_threads()[0] * SHARE) == blas_threads()[0] and NUMPY.shares(1) == 1
+    monkeypatch.setattr(numpy_backend, "blas_threads", lambda: (4, lambda count: None))
+    assert [open_backend("numpy").shares(rows) for rows in (1, 4 * SHARE - 1, 4 * SHARE, 10**6)] == [1, 1, 4, 4]
+
+
+@pytest.mark.parametrize("kind", [None, 0, 2])  # another library; sequential; with OpenMP
+def test_a_blas_whose_threads_cannot_be_limited_keeps_them(kind, monkeypatch):
+    names = {f"openblas_{name}": lambda count=0: 2 for name in ("get_num_threads", "set_num_threads")}
+    names |= {} if kind is None else {"openblas_get_parallel": lambda: kind}
+    monkeypatch.setattr(numpy_backend.ctypes, "CDLL", lambda path: SimpleNamespace(**names))
+    assert blas_threads()[0] == 1 and open_backend("numpy").shares(10**6) == 1
+
+
+@pytest.fixture
+def two():
+    """A backend that finds BLAS with two threads."""
+    threads, limit = blas_threads()
+    limit(2)
+    if blas_threads()[0] != 2:
+        pytest.skip("the threads of this BLAS cannot be set")
+    yield open_backend("numpy")
+    limit(threads)
+
+
+def test_the_parts_run_at_once_in_the_order_of_the_answers_with_blas_limited_to_one_thread(two):
+    arrived = threading.Barrier(2, timeout=10)
+
+    def f(part: int):
+        arrived.wait()  # for ever, if one part came after the other
+        return part, blas_threads()[0], threading.get_ident()
+
+    (first, a, here), (second, b, there) = two.each(f, [10, 20])
+    assert (first, second) == (10, 20) and a == b == 1 and blas_threads()[0] == 2
+    assert here == threading.get_ident() != there
+    assert two.each(lambda part: blas_threads()[0], [0]) == [2]  # a single part leaves the cores to BLAS
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_an_error_in_a_part_comes_out_when_the_others_are_done(bad, two):
+    done = []
+
+    def f(part: int) -> None:
+        if part == bad:
+            raise KeyboardInterrupt(f"in part {part}")
+        time.sleep(0.05)
+        done.append(part)
+
+    with pytest.raises(KeyboardInterrupt, match=f"in part {bad}"):
+        two.each(f, [0, 1])
+    assert done == [1 - bad] and blas_threads()[0] == 2
+    assert two.each(abs, [-1, -2, -3]) == [1, 2, 3]  # and the threads are still there
+
+
+def test_a_part_heeds_what_numpy_was_told_to_do_about_overflows():
+    overflow = lambda part: np.exp(np.float32(1000.0) * part)  # noqa: E731
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("error")
+        assert NUMPY.each(overflow, [0, 1])[1] == np.inf
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        NUMPY.each(overflow, [0, 1])
