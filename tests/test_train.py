@@ -21,14 +21,14 @@ IMAGES = 1 / (1 + np.exp(-3 * RNG.normal(size=(23, 2)) @ RNG.normal(size=(2, 7))
 READ = reader(device(IMAGES))
 
 
-def setup(method="geco", seed=0, epochs=3, samples=2):
-    model = device(model_of()._replace(center=IMAGES.mean(axis=0)))
-    noise = TESTED.noise(seed)
-    theta = initial_theta(TESTED, model, noise, 0.0)
+def setup(method="geco", backend=TESTED, seed=0, epochs=3, samples=2, **network):
+    model = device(model_of(**network)._replace(center=IMAGES.mean(axis=0)))
+    noise = backend.noise(seed)
+    theta = initial_theta(backend, model, noise, 0.0)
     row = METHODS[method]
-    state = initial_state(TESTED, theta, noise, len(IMAGES), LAMBDA_0 if row.constraint else None)
+    state = initial_state(backend, theta, noise, len(IMAGES), LAMBDA_0 if row.constraint else None)
     plan = Plan(epochs, 5, len(IMAGES) // 5, samples, 1e-2, "cosine", "relative", 1e-2, options_of(method), 0.0)
-    return plan, state, lambda state: make_step(TESTED, model, row, plan, READ, state), model
+    return plan, state, lambda state: make_step(backend, model, row, plan, READ, state), model
 
 
 def trained(*args, **kwargs):
