@@ -1,6 +1,7 @@
 """The array libraries: one file each, with the same few names, found by `open_backend`."""
 
 import importlib
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,8 +31,14 @@ class Backend(NamedTuple):
     versions: dict  # name -> version of the libraries that do the arithmetic
     on_host: Callable  # a function that works in place on a host vector -> the same for a device array
     ranks: Ranks = ALONE  # the processes that share the work
-    shares: Callable = lambda rows: 1  # into how many parts of a batch its rows, images × samples, are best cut
+    parts: Callable = lambda rows: 1  # into how many parts a batch of so many rows, images × samples, is best cut
     each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can
+    at_once: int = 1  # how many runs the machine makes best at once
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def open_backend(name: str, precision: str = "float32", tf32: bool = False, ranks: Ranks = ALONE) -> Backend:
@@ -43,4 +50,6 @@ def open_backend(name: str, precision: str = "float32", tf32: bool = False, rank
     if ranks.size == 1:
         return backend
     on_device = ranks._replace(sum=backend.on_host(ranks.sum), broadcast=backend.on_host(ranks.broadcast))
-    return backend._replace(ranks=on_device, compile=lambda step: step)  # no recorded graph can wait for other ranks
+    return backend._replace(
+        ranks=on_device, compile=lambda step: step, at_once=1
+    )  # no recorded graph can wait for other ranks

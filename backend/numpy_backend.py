@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
-from backend import Backend, BackendError
+from backend import Backend, BackendError, cores
 
 BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
-SHARE = 192  # rows a thread: with fewer, two threads within each product were quicker
+ROWS = 192  # a thread: with fewer, two threads within each product were quicker; not measured with more than two
 PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, whose number of threads is one for the whole process
 
 
@@ -49,10 +49,11 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         fuse=fuse,
         compile=lambda step: step,
         synchronize=lambda: None,
-        versions={"numpy": np.__version__},
+        versions={"numpy": np.__version__, "threads": threads},
         on_host=lambda f: f,
-        shares=lambda rows: threads if rows >= threads * SHARE else 1,
+        parts=lambda rows: threads if rows >= threads * ROWS else 1,
         each=on_threads(threads, limit),
+        at_once=cores(),
     )
 
 
@@ -96,9 +97,10 @@ def on_threads(threads: int, limit: Callable) -> Callable:
             with np.errstate(**settings):
                 return f(part)
 
-        limit(1)
-        futures = [pool.submit(work, part) for part in others]
+        futures = []
         try:
+            limit(1)
+            futures += (pool.submit(work, part) for part in others)
             return [f(first), *(future.result() for future in futures)]
         finally:
             wait(futures)  # nobody writes any more when an error is on its way

@@ -12,7 +12,7 @@ import numpy as np
 from data.files import reason, write_whole
 from experiment import checkpoint, pictures
 from experiment.files import FILES, existing_run, write_json
-from experiment.jobs import RunFailed, cores, run_side_by_side
+from experiment.jobs import RunFailed, run_side_by_side
 from experiment.one import run_one
 from experiment.options import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete, stored, total_variance
 from experiment.page import page
@@ -56,7 +56,7 @@ def compare(args: argparse.Namespace, backend, data, command: list[str]) -> str:
     members, swept = planned(args, data), planned_sweep(args, data)
     missing = [run for run in [*members, *swept] if not finished(run)]  # refusals come before any training
     backend.ranks.wait()
-    jobs = min(args.jobs or default_jobs(args, backend.ranks), len(missing))
+    jobs = min(args.jobs or backend.at_once, len(missing))
     try:
         if jobs > 1:
             run_side_by_side(missing, jobs)
@@ -83,11 +83,6 @@ def compare(args: argparse.Namespace, backend, data, command: list[str]) -> str:
     for name, content in (("comparison.md", text), ("report.html", html)):
         write_whole(args.out / name, lambda file, content=content: file.write(content.encode()))
     return text
-
-
-def default_jobs(args: argparse.Namespace, ranks) -> int:
-    """One run a core at a time, which is quicker than one run on all of them; one on a GPU, or shared by ranks."""
-    return cores() if args.backend == "numpy" and ranks.size == 1 else 1
 
 
 def planned(args: argparse.Namespace, data) -> list[argparse.Namespace]:

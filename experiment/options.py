@@ -131,7 +131,7 @@ def parser(description: str) -> Parser:
     g.add_argument("--seed", type=number(int, 0, inclusive=True), default=0, help="(0)")
     g.add_argument("--out", type=Path, help="where the run is written (runs/<data>-<method>-<seed>)")
     g.add_argument("--force", action="store_true", help="overwrite the run that --out holds")
-    about = "epochs between two checkpoints; there is one at the end, and on Ctrl-C and SIGTERM, too (1)"
+    about = "epochs between two checkpoints; there is one at the end, and on Ctrl-C, SIGTERM and SIGHUP, too (1)"
     g.add_argument("--checkpoint-every", type=number(int, 0), default=1, metavar="N", help=about)
     about = "go on with the run in DIR, with its options; --epochs may grow, and the data be found elsewhere"
     g.add_argument("--resume", type=Path, metavar="DIR", help=about)

@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM end a run at a point from which it can go on."""
+"""Ctrl-C, SIGTERM and a terminal that goes away end a run at a point from which it can go on."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGHUP = getattr(signal, "SIGHUP", None)  # Windows has none
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([SIGHUP] if SIGHUP else []))
 
 
 class Stopped(KeyboardInterrupt):
@@ -17,13 +18,17 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def handled_by(handler) -> Iterator[None]:
-    """Within, SIGINT and SIGTERM call handler(number, frame)."""
-    before = [signal.signal(number, handler) for number in SIGNALS]
+    """Within, SIGNALS call handler(number, frame); but not a SIGHUP that is ignored, as under nohup."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    if before.get(SIGHUP) == signal.SIG_IGN:
+        del before[SIGHUP]
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in zip(SIGNALS, before, strict=True):
-            signal.signal(number, handler)
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 def stop(number: int, frame) -> None:

@@ -75,6 +75,7 @@ def notes(result: dict) -> list[str]:
         f"ELBO at β = 1 whatever was trained; NLL by importance sampling with {result['nll_samples']} samples "
         f"(standard error over images at most {largest('nll_standard_error'):.2g}). GECO + IWAE holds its constraint "
         "under the importance-weighted posterior; its distortion here is under q(z|x).",
+        "Seconds are those of training, beside other runs on the same machine unless made with --jobs 1.",
     ]
 
 

@@ -2,7 +2,7 @@
 
 `state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums since the last
 report · for a method with a constraint, log_lambda () and constraint_ma (). Each of `backend.ranks` processes holds the
-same state, draws the same noise, and goes through its own share of every batch, in `backend.shares` parts at once.
+same state, draws the same noise, and goes through its own share of every batch, in `backend.parts` parts at once.
 """
 
 import math
@@ -66,12 +66,12 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     xp = backend.xp
     mine, weight = backend.ranks.share(plan.batch_size)
     theta, images = state["theta"], mine.stop - mine.start
-    shares = min(images, backend.shares(images * plan.samples))
-    parts, pieces = cut(images, shares), cut(theta.size, shares)
+    count = min(images, backend.parts(images * plan.samples))
+    parts, pieces = cut(images, count), cut(theta.size, count)
     # The gradient, the reported means and the constraint: one vector, which is summed over the ranks once a step.
     shared = xp.zeros(theta.size + len(REPORTED) + 1, backend.dtype)
     grad, means = shared[: theta.size], shared[theta.size :]
-    grads = [grad, *xp.zeros((shares - 1, theta.size), backend.dtype)]  # of each part of the batch
+    grads = [grad, *xp.zeros((count - 1, theta.size), backend.dtype)]  # of each part of the batch
     params, d_params = vae.params_of(model, theta), [vae.params_of(model, g) for g in grads]
     offsets = xp.arange(plan.batch_size)
     advance, _ = MULTIPLIERS[plan.multiplier]
@@ -82,7 +82,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     def update(theta, m, v, grad, scale, floor, shrink) -> None:
         adam(xp, theta, m, v, grad, scale, floor, shrink, beta1, beta2)
 
-    def gather(piece: slice) -> None:
+    def add_up(piece: slice) -> None:
         """grad ← Σ grads"""
         for other in grads[1:]:
             grad[piece] += other[piece]
@@ -109,17 +109,17 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         def backward(i: int) -> None:
             vae.backward(xp, model, params, passes[i][1], vae.part_of(d_terms, parts[i]), d_params[i])
 
-        backend.each(backward, range(shares))
+        backend.each(backward, range(count))
         rate_, log_px = xp.mean(terms.kl), xp.mean(terms.log_px)
         c_hat = method.constraint(xp, terms, **plan.options) if method.constraint else xp.zeros_like(loss)
         means[...] = xp.stack([loss, rate_, xp.mean(terms.err), log_px - rate_, c_hat])
-        backend.each(gather, pieces)
+        backend.each(add_up, pieces)
         backend.ranks.sum(shared, weight)
 
         rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
         sizes = [s.astype(backend.dtype) for s in step_sizes(xp, t, rate, plan.weight_decay, *plan.adam)]
         squares = backend.each(lambda piece: update_piece(piece, sizes), pieces)
-        finite = xp.isfinite(means[0]) & xp.isfinite(sum(squares))
+        finite = xp.isfinite(means[0]) & xp.isfinite(sum(squares[1:], squares[0]))
         if method.constraint:
             c_ma = moving_average(xp, state["constraint_ma"], means[-1], t == 0)
             log_lam = advance(xp, state["log_lambda"], c_ma, plan.options["kappa"], plan.multiplier_rate, steps)

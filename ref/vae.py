@@ -38,6 +38,8 @@ class Terms(NamedTuple):
 
 def joined(xp, parts: list[Terms]) -> Terms:
     """The terms of a batch from those of its parts."""
+    if len(parts) == 1:
+        return parts[0]
     return Terms(*(xp.concatenate(term, axis=-1) for term in zip(*parts, strict=True)))
 
 

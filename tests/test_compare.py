@@ -94,9 +94,8 @@ def test_the_same_command_reuses_every_run_and_more_seeds_add_theirs(compared, m
     monkeypatch.setattr(compare, "run_one", lambda args, *rest: made.append((args.method, args.seed)))
     assert run.main([*SEEDS_AND_SWEEP, *on_command_line(), "--out", "out"]) == 0 and made == []
     assert {path: content for path, content in contents(compared).items() if path.parent != compared} == runs
-    assert (
-        run.main([*QUICK, *on_command_line(), "--out", "out", "--seeds", "3"]) == 2
-    )  # the runs of the third seed, which nobody made
+    # The runs of the third seed, which nobody has made:
+    assert run.main([*QUICK, *on_command_line(), "--out", "out", "--seeds", "3"]) == 2
     assert made == [(method, 2) for method in METHODS]
 
 

@@ -1,5 +1,6 @@
 """Several runs of a comparison at a time: they are those made one by one, and they end together."""
 
+import io
 import json
 import signal
 import subprocess
@@ -10,6 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
+import run
+from backend import cores, open_backend
+from backend.ranks import Ranks
 from data import load
 from experiment import compare, jobs, options
 
@@ -19,11 +23,11 @@ TINY = ["--method", "all", "--hidden", "8", "--latent", "3", "--nll-samples", "2
 def members(out: Path, *chosen: str):
     """The runs of a tiny comparison on the digits, by method."""
     args = options.parser("").parse_args([*TINY, "--out", str(out), *chosen])
-    return {run.method: run for run in compare.planned(args, load("digits"))}
+    return {member.method: member for member in compare.planned(args, load("digits"))}
 
 
-def summary(run) -> dict:
-    return json.loads((run.out / "summary.json").read_text())
+def summary(member) -> dict:
+    return json.loads((member.out / "summary.json").read_text())
 
 
 def test_a_run_beside_others_is_the_run_of_its_options(tmp_path, capfd):
@@ -32,29 +36,93 @@ def test_a_run_beside_others_is_the_run_of_its_options(tmp_path, capfd):
     jobs.run_side_by_side([*side_by_side.values()], 3)
     assert f"run.py: {side_by_side['geco'].out}: the constraint is not met" in capfd.readouterr().err
     jobs.run_side_by_side([alone["beta-vae"]], 1)
-    for run in side_by_side.values():
-        config = json.loads((run.out / "config.json").read_text())
-        assert compare.difference(config["options"], json.loads(json.dumps(options.stored(run)))) is None
-        assert summary(run)["method"] == run.method and compare.finished(run)
+    for member in side_by_side.values():
+        config = json.loads((member.out / "config.json").read_text())
+        assert compare.difference(config["options"], json.loads(json.dumps(options.stored(member)))) is None
+        assert summary(member)["method"] == member.method and compare.finished(member)
     assert summary(side_by_side["beta-vae"])["rate"] == pytest.approx(summary(alone["beta-vae"])["rate"], rel=1e-6)
 
 
 def test_one_that_fails_ends_the_others_which_can_go_on(tmp_path):
     runs = members(tmp_path, "--epochs", "5000")
-    long, fails = runs["geco"], runs["vae"]
-    fails.lr, fails.epochs = 1e30, 3
+    long, short, fails = runs["geco"], runs["beta-vae"], runs["vae"]
+    short.epochs, fails.epochs, fails.lr = 20, 3, 1e30
     with pytest.raises(jobs.RunFailed, match=r"vae-0: .*not finite at step") as failure:
-        jobs.run_side_by_side([long, fails], 2)
-    assert failure.value.status == 1 and failure.value.resume in ([], [long.out])  # it may not have begun
-    assert not (long.out / "summary.json").exists()
+        jobs.run_side_by_side([fails, long, short], 2)  # the short one goes before the one that fails
+    assert (failure.value.status, failure.value.resume) == (1, [long.out])
+    assert (short.out / "summary.json").exists() and not (long.out / "summary.json").exists()
+
+
+def test_whatever_goes_wrong_no_run_is_left_alone(tmp_path, monkeypatch):
+    started, start = [], jobs.start
+    monkeypatch.setattr(jobs, "start", lambda *args: started.append(start(*args)) or started[-1])
+    monkeypatch.setattr(jobs, "epochs_of", lambda run: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        jobs.run_side_by_side([*members(tmp_path, "--epochs", "5000").values()], 2)
+    assert len(started) == 2 and all(job.process.poll() for job in started)
+
+
+class Ended:
+    """A process that has ended with a status; waiting for it is interrupted so many times."""
+
+    def __init__(self, status: int, interruptions: int = 0):
+        self.returncode, self.interruptions, self.signals = status, interruptions, 0
+
+    def terminate(self) -> None:
+        self.signals += 1
+
+    def wait(self) -> None:
+        if self.interruptions:
+            self.interruptions -= 1
+            raise KeyboardInterrupt
+
+
+def job(out: Path, process: Ended, said: str = "") -> jobs.Job:
+    """What is left of a run in that folder, with a checkpoint."""
+    out.mkdir()
+    (out / "checkpoint.npz").write_text("")
+    return jobs.Job(SimpleNamespace(out=out), process, io.StringIO(said))
+
+
+def test_a_second_signal_is_passed_on_and_the_runs_are_still_waited_for(tmp_path):
+    stopped = "run.py: stopped; to go on: python run.py --resume x"
+    a, b = job(tmp_path / "a", Ended(143, 1), stopped), job(tmp_path / "b", Ended(143), "run.py: stopped")
+    assert jobs.stop([a, b]) == [tmp_path / "a"]  # b has not made the checkpoint that lies there
+    assert a.process.signals == b.process.signals == 2
+
+
+def test_a_run_that_was_killed_can_go_on_from_its_checkpoint(tmp_path):
+    with pytest.raises(jobs.RunFailed, match=r"a: killed by SIGKILL; if memory ran out, use --jobs 1") as failure:
+        jobs.conclude(job(tmp_path / "a", Ended(-signal.SIGKILL)))
+    assert (failure.value.status, failure.value.resume) == (1, [tmp_path / "a"])
+    whole = job(tmp_path / "b", Ended(-signal.SIGKILL))
+    (tmp_path / "b" / "summary.json").write_text("{}")
+    assert not jobs.can_go_on(whole)
+
+
+def test_a_run_has_its_share_of_the_cores_and_is_forced_like_its_comparison(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(jobs.subprocess, "Popen", lambda command, **given: made.append((command, given["env"])))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    jobs.start(members(tmp_path)["vae"], 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    jobs.start(members(tmp_path, "--force")["vae"], 3)
+    assert [env["OMP_NUM_THREADS"] for _, env in made] == ["3", "5"]
+    assert ["--force" in command for command, _ in made] == [False, True]
+
+
+def test_a_comparison_makes_its_runs_side_by_side(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "run_one", None)  # for those of --jobs 1
+    assert run.main([*TINY, "--epochs", "1", "--jobs", "2", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").exists() and "By the slides' definitions" in capsys.readouterr().out
 
 
 def test_the_sentence_of_a_refused_run_comes_through(tmp_path):
-    run = members(tmp_path, "--epochs", "1")["vae"]
-    run.out.mkdir()
-    (run.out / "config.json").write_text("{}")
+    member = members(tmp_path, "--epochs", "1")["vae"]
+    member.out.mkdir()
+    (member.out / "config.json").write_text("{}")
     with pytest.raises(jobs.RunFailed, match=r"vae-0: --out .* already holds a run") as failure:
-        jobs.run_side_by_side([run], 2)
+        jobs.run_side_by_side([member], 2)
     assert (failure.value.status, failure.value.resume) == (2, [])
 
 
@@ -78,8 +146,8 @@ def test_mpi_and_jobs_are_not_for_each_other(tmp_path):
     backend = SimpleNamespace(ranks=SimpleNamespace(size=3))
     with pytest.raises(options.UsageError, match="--jobs 2 is for one process, and mpiexec has started 3"):
         compare.compare(args, backend, load("digits"), [])
-    args.jobs = None
-    assert compare.default_jobs(args, backend.ranks) == 1
+    assert open_backend("numpy").at_once == cores() >= 1
+    assert open_backend("numpy", ranks=Ranks(0, 2)).at_once == 1
 
 
 def test_jobs_without_all_is_refused():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backend import numpy_backend, open_backend
-from backend.numpy_backend import SHARE, blas_threads
+from backend.numpy_backend import ROWS, blas_threads
 from backend.ranks import Ranks
 from ref.objectives import METHODS
 from ref.train import cut, make_step
@@ -20,7 +20,7 @@ from tests.tested import EAGER, host, needs_backend
 pytestmark = needs_backend
 
 
-def after_steps(method: str, shares: int, steps: int = 50, **changes) -> dict:
+def after_steps(method: str, count: int, steps: int = 50, **changes) -> dict:
     """The state after so many steps of 5 images, and the sizes of the parts that were at work at once."""
     sizes = set()
 
@@ -28,23 +28,23 @@ def after_steps(method: str, shares: int, steps: int = 50, **changes) -> dict:
         sizes.add(len(parts))
         return EAGER.each(f, parts)
 
-    def shares_of(rows: int) -> int:
+    def parts_of(rows: int) -> int:
         assert rows == 5 * changes.get("samples", 2)
-        return shares
+        return count
 
-    backend = EAGER._replace(shares=shares_of, each=each)
+    backend = EAGER._replace(parts=parts_of, each=each)
     _, state, step_of, _ = setup(method, backend, epochs=13, **changes)
     step = step_of(state)
     for _ in range(steps):
         step()
-    assert sizes == {min(shares, 5)}
+    assert sizes == {min(count, 5)}
     return host(state)
 
 
-@pytest.mark.parametrize("shares", [2, 3, 5, 9])
+@pytest.mark.parametrize("count", [2, 3, 5, 9])
 @pytest.mark.parametrize("method", METHODS)
-def test_fifty_steps_in_parts_are_those_of_whole_batches(method, shares):
-    whole, parts = after_steps(method, 1), after_steps(method, shares)
+def test_fifty_steps_in_parts_are_those_of_whole_batches(method, count):
+    whole, parts = after_steps(method, 1), after_steps(method, count)
     assert (whole["noise"] == parts["noise"]).all() and int(parts["step"]) == 50
     for name in whole:
         assert np.linalg.norm(whole[name] - parts[name]) <= 1e-10 * np.linalg.norm(whole[name]), name
@@ -52,7 +52,7 @@ def test_fifty_steps_in_parts_are_those_of_whole_batches(method, shares):
 
 @pytest.mark.parametrize("changes", [{"likelihood": "bernoulli"}, {"coordinates": 5}, {"hidden": ()}, {"samples": 1}])
 def test_steps_in_parts_are_those_of_whole_batches_for_every_kind_of_network(changes):
-    whole, parts = (after_steps("geco-iwae", shares, 10, **changes) for shares in (1, 2))
+    whole, parts = (after_steps("geco-iwae", count, 10, **changes) for count in (1, 2))
     for name in whole:
         assert np.linalg.norm(whole[name] - parts[name]) <= 1e-10 * np.linalg.norm(whole[name]), name
 
@@ -64,21 +64,25 @@ def test_the_same_seed_in_the_same_parts_gives_the_same_bits():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_parts_of_the_ranks_add_up_to_the_batch(method):
-    def sent(rank: int, size: int, shares: int):
+    def sent(rank: int, size: int, count: int):
         vectors = []
         ranks = Ranks(rank, size, sum=lambda array, weight: vectors.append(host(array * weight)))
-        backend = EAGER._replace(ranks=ranks, shares=lambda rows: shares)
-        _, state, step_of, _ = setup(method, backend)
+
+        def parts(rows: int) -> int:
+            assert rows == 2 * (ranks.share(5)[0].stop - ranks.share(5)[0].start)  # K = 2, this rank's images
+            return count
+
+        _, state, step_of, _ = setup(method, EAGER._replace(ranks=ranks, parts=parts))
         step_of(state)()
         return vectors[0]
 
     np.testing.assert_allclose(sum(sent(rank, 2, 2) for rank in range(2)), sent(0, 1, 1), rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("shares", [1, 5])
+@pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("term", ["kl", "err"])
-def test_a_step_whose_gradient_alone_is_not_finite_is_not_counted(term, shares):
-    backend, row = EAGER._replace(shares=lambda rows: shares), METHODS["geco"]
+def test_a_step_whose_gradient_alone_is_not_finite_is_not_counted(term, count):
+    backend, row = EAGER._replace(parts=lambda rows: count), METHODS["geco"]
     plan, state, _, model = setup("geco", backend)
 
     def backward(xp, terms, **options):
@@ -101,9 +105,9 @@ def test_parts_are_the_whole_in_order_and_as_even_as_can_be():
 
 
 def test_a_batch_is_cut_only_if_every_thread_of_blas_gets_enough(monkeypatch):
-    assert NUMPY.shares(blas_threads()[0] * SHARE) == blas_threads()[0] and NUMPY.shares(1) == 1
+    assert NUMPY.parts(blas_threads()[0] * ROWS) == blas_threads()[0] and NUMPY.parts(1) == 1
     monkeypatch.setattr(numpy_backend, "blas_threads", lambda: (4, lambda count: None))
-    assert [open_backend("numpy").shares(rows) for rows in (1, 4 * SHARE - 1, 4 * SHARE, 10**6)] == [1, 1, 4, 4]
+    assert [open_backend("numpy").parts(rows) for rows in (1, 4 * ROWS - 1, 4 * ROWS, 10**6)] == [1, 1, 4, 4]
 
 
 @pytest.mark.parametrize("kind", [None, 0, 2])  # another library; sequential; with OpenMP
@@ -111,7 +115,7 @@ def test_a_blas_whose_threads_cannot_be_limited_keeps_them(kind, monkeypatch):
     names = {f"openblas_{name}": lambda count=0: 2 for name in ("get_num_threads", "set_num_threads")}
     names |= {} if kind is None else {"openblas_get_parallel": lambda: kind}
     monkeypatch.setattr(numpy_backend.ctypes, "CDLL", lambda path: SimpleNamespace(**names))
-    assert blas_threads()[0] == 1 and open_backend("numpy").shares(10**6) == 1
+    assert blas_threads()[0] == 1 and open_backend("numpy").parts(10**6) == 1
 
 
 @pytest.fixture
@@ -129,7 +133,7 @@ def test_the_parts_run_at_once_in_the_order_of_the_answers_with_blas_limited_to_
     arrived = threading.Barrier(2, timeout=10)
 
     def f(part: int):
-        arrived.wait()  # for ever, if one part came after the other
+        arrived.wait()  # in vain, if one part came after the other
         return part, blas_threads()[0], threading.get_ident()
 
     (first, a, here), (second, b, there) = two.each(f, [10, 20])
