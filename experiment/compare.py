@@ -30,7 +30,7 @@ SLIDES = {
 # What --sweep trains without values: other errors to either side of the default κ², and the β that reach as far.
 SWEEPS = {
     "digits": {"kappa": (1.0, 1.4, 1.7), "beta": (0.1, 0.2, 0.9)},
-    "mnist": {"kappa": (3.0, 5.0, 6.0), "beta": (0.25, 2.0, 4.0)},
+    "mnist": {"kappa": (3.0, 5.0, 6.0), "beta": (0.25, 1.0, 2.0, 4.0)},
     "cifar10": {"kappa": (2.7, 4.5, 6.0), "beta": (0.02, 0.05, 0.1)},
     "sprites": {"kappa": (1.5, 3.0, 4.0), "beta": (0.1, 2.0, 4.0)},
 }

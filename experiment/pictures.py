@@ -112,19 +112,21 @@ def draw_rate_distortion(path: Path, result: dict) -> None:
     axes.plot(
         *zip(*result["linear_bound"], strict=True), color="black", linewidth=1, label="best linear VAE (Gaussian)"
     )
+    colors = {r["title"]: f"C{i}" for i, r in enumerate(result["methods"].values())}
     for style, curve in zip(("--", ":"), result["sweeps"].values(), strict=False):
         rate, distortion = ([p["figures"][name]["mean"] for p in curve["points"]] for name in ("rate", "distortion"))
         rates += rate
-        axes.plot(rate, distortion, style, marker=".", color="grey", label=f"{curve['title']}, swept")
+        axes.plot(rate, distortion, style, marker=".", color=colors[curve["title"]], label=f"{curve['title']}, swept")
     for i, r in enumerate(result["methods"].values()):
         rate, distortion, at_mean = (r["figures"][name] for name in ("rate", "distortion", "distortion_at_mean"))
         rates.append(rate["mean"])
         errors = {"xerr": rate["std"], "yerr": distortion["std"]}
-        style = {"color": f"C{i}", "marker": markers[i % len(markers)], "linestyle": "none"}
+        style = {"color": colors[r["title"]], "marker": markers[i % len(markers)], "linestyle": "none"}
         axes.errorbar(rate["mean"], distortion["mean"], **errors, **style, label=r["title"], markersize=8, zorder=3)
         if r["slides"]:
             rates.append(r["slides"][0])
-            axes.plot(*r["slides"], marker="x", markersize=9, markeredgewidth=2, color=f"C{i}", linestyle="none")
+            theirs = {"color": colors[r["title"]], "marker": "x", "linestyle": "none"}
+            axes.plot(*r["slides"], **theirs, markersize=9, markeredgewidth=2)
             axes.plot(rate["mean"], at_mean["mean"], **style, markersize=8, fillstyle="none")
     if any(r["slides"] for r in result["methods"].values()):
         style = {"color": "black", "linestyle": "none"}
