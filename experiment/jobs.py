@@ -61,7 +61,7 @@ def run_side_by_side(runs: list[argparse.Namespace], jobs: int) -> None:
 
 
 def start(run: argparse.Namespace, threads: int) -> Job:
-    """Starts the run, in a session of its own, where signals reach it only through us.
+    """Starts the run, apart from the terminal, so that signals reach it only through us.
 
     It has so many threads, unless the user has set OMP_NUM_THREADS.
     """

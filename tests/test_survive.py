@@ -28,6 +28,7 @@ from backend import open_backend
 from data import DataError, download, files, images, load
 from experiment import checkpoint, one, options, training
 from experiment.files import FILES, held
+from experiment.signals import noted
 from ref.adam import SCHEDULES
 from ref.objectives import METHODS
 from tests.hostile import CASES, for_all, mutations
@@ -125,13 +126,29 @@ def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise(monkeypatc
     assert after["summary"]["steps"] == whole(out="other")["summary"]["steps"]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_run_with_the_command_that_goes_on(number, status, monkeypatch, capsys):
+@pytest.fixture
+def hangups():
+    """What a closed terminal does to this process, whatever it did before."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_run_with_the_command_that_goes_on(number, status, hangups, monkeypatch, capsys):
     at_report(monkeypatch, 3, lambda: signal.raise_signal(number))
     assert run.main([*quick(), "--out", "a b"]) == status
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.endswith("python run.py --resume 'a b'\n")
     assert run.main(["--resume", "a b"]) == 0 and result_of(Path("a b")) == whole()
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(hangups):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with noted() as numbers:
+        signal.raise_signal(signal.SIGHUP)
+        assert numbers == []
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_signal_during_the_last_checkpoint_is_not_lost(monkeypatch):
