@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 from tqdm import tqdm
 
 from backend import cores
-from experiment.options import stored, typed
+from experiment.options import command_line, stored
 from experiment.signals import Stopped, noted
 
 RUN = Path(__file__).parents[1] / "run.py"
@@ -65,8 +65,7 @@ def start(run: argparse.Namespace, threads: int) -> Job:
 
     It has so many threads, unless the user has set OMP_NUM_THREADS.
     """
-    given = {name: value for name, value in stored(run).items() if value is not None and value is not False}
-    options = [typed(name, value) for name, value in given.items()] + ["--force"] * run.force
+    options = command_line(stored(run)) + ["--force"] * run.force
     errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - for as long as the job; a pipe would break if we were killed
     process = subprocess.Popen(
         [sys.executable, RUN, *options],

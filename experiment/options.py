@@ -160,7 +160,7 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
         args = p.parse_args([])
         if {*options} != {*stored(args)}:
             raise UsageError("they are those of another version")
-        args = p.parse_args([typed(name, v) for name, v in options.items() if v is not None and v is not False])
+        args = p.parse_args(command_line(options))
     except UsageError as error:
         raise DataError(f"{path}: its options cannot be used: {error}") from error
     epochs, backend, args.out, anew = args.epochs, args.backend, path.parent, given(p, argv)
@@ -177,6 +177,11 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
             f"--epochs {args.epochs} is less than the {epochs} of --resume {path.parent}; it may only grow"
         )
     return args
+
+
+def command_line(options: dict) -> list[str]:
+    """`stored` options as they would have been typed."""
+    return [typed(name, value) for name, value in options.items() if value is not None and value is not False]
 
 
 def typed(name: str, value) -> str:
