@@ -90,7 +90,7 @@ def run_one(
         rows = fit(args, backend, model, state, read, history, config)
         summary = summarize(args, data, backend, model, state, read_test, rows)
         if ranks.rank == 0:
-            if METHODS[args.method].constraint and (warning := warn(args, summary, rows)):
+            if METHODS[args.method].constrained and (warning := warn(args, summary, rows)):
                 print(f"run.py: {warning}", file=sys.stderr)
             draw_pictures(args.out, backend, model, state["theta"], read_test, len(data.test), data.shape)
             draw_curves(args.out / "curves.png", history, summary["kappa"])

@@ -10,6 +10,7 @@ from backend import BACKENDS
 from data import DATASETS
 from data.dataset import DataError, white
 from ref.adam import SCHEDULES
+from ref.densities import LIKELIHOODS
 from ref.mlp import ACTIVATIONS
 from ref.objectives import METHODS, MULTIPLIERS
 
@@ -212,7 +213,7 @@ def add_objective(g) -> None:
     about += "of the methods that need more than one)"
     g.add_argument("--samples", type=number(int, 0), metavar="K", help=about)
     about = "p(x|z): in the loss, where the method has it, and in the reported ELBO and NLL (gaussian)"
-    g.add_argument("--likelihood", choices=("gaussian", "bernoulli"), help=about)
+    g.add_argument("--likelihood", choices=LIKELIHOODS, help=about)
     g.add_argument("--variance", type=number(float, 0), help="σ² of the Gaussian likelihood (0.5)")
 
 
@@ -255,7 +256,7 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
         defaults["output"] = "sigmoid"
     else:
         defaults["variance"] = 0.5
-    if method.constraint:
+    if method.constrained:
         defaults["multiplier"] = args.multiplier or "relative"
     if defaults["kappa"] is None:
         defaults["kappa"] = round(math.sqrt(OWN_KAPPA * total_variance(data.train)), 3)
@@ -275,7 +276,7 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
         )
     if args.output == "linear" and args.hidden and args.latent > pixels:
         raise UsageError(f"--latent {args.latent} is more than the {pixels} principal coordinates of these images")
-    if method.constraint and args.multiplier_rate is None:
+    if method.constrained and args.multiplier_rate is None:
         args.multiplier_rate = MULTIPLIERS[args.multiplier][1](args.epochs * (images // args.batch_size))
     return args
 
@@ -289,7 +290,7 @@ def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float
 
 def refuse_unused(args: argparse.Namespace, method) -> None:
     """Raises UsageError for an option of another method."""
-    takes = [*method.options, *(MULTIPLIER_OPTIONS if method.constraint else ())]
+    takes = [*method.options, *(MULTIPLIER_OPTIONS if method.constrained else ())]
     for name in {*METHOD_OPTIONS, *MULTIPLIER_OPTIONS} - {*takes}:
         if getattr(args, name.replace("-", "_")) is not None:
             listed = ", ".join(f"--{t}" for t in takes) or "none of its own"

@@ -5,7 +5,8 @@ import math
 
 from tqdm import tqdm
 
-from ref.metrics import evaluate
+from ref.information import mutual_information_gaps
+from ref.metrics import encodings, evaluate
 from ref.objectives import METHODS, TRAVEL
 from ref.train import NonFiniteError
 
@@ -23,11 +24,18 @@ def summarize(args, data, backend, model, state: dict, read, rows: list[dict]) -
         len(data.test),
         backend.noise(EVALUATION_SEED),
         args.nll_samples,
-        constraint=method.constraint and (lambda xp, terms: method.constraint(xp, terms, **options)),
+        constrained=method.constrained,
         samples=args.samples,
-        factors=data.factors,
         progress=lambda batches: tqdm(batches, desc="evaluation", unit="batch", disable=None, leave=False),
     )
+    constrained = figures.pop("constrained")
+    figures["constraint"] = None if constrained is None else constrained - args.kappa**2
+    gaps = {}
+    if data.factors:
+        noise, factors = backend.noise(EVALUATION_SEED), {k: backend.xp.asarray(v) for k, v in data.factors.items()}
+        encoded = encodings(backend, model, state["theta"], read, len(data.test), noise)
+        gaps = mutual_information_gaps(backend, *encoded, factors, noise)
+    figures |= {"mig": sum(gaps.values()) / len(gaps) if gaps else None, **{f"mig_{k}": v for k, v in gaps.items()}}
     if not all(math.isfinite(value) for value in figures.values() if value is not None):
         raise NonFiniteError("the figures on the test images are not finite")
     last = rows[-1]

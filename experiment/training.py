@@ -13,6 +13,7 @@ from experiment.files import write_metrics
 from experiment.signals import Stopped, noted
 from ref import linear, vae
 from ref.mlp import size
+from ref.networks import plain, principal
 from ref.objectives import METHODS, initial_multiplier
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 
@@ -33,6 +34,7 @@ def reader(backend, pixels: np.ndarray, dynamic: bool):
 def network(args: argparse.Namespace, center, whiten=None, color=None) -> vae.Model:
     """The network that the options describe, about a mean image, in principal coordinates or not."""
     return vae.Model(
+        network=principal if whiten is not None else plain,
         hidden=args.hidden,
         latents=args.latent,
         activation=args.activation,
@@ -50,13 +52,13 @@ def build(args: argparse.Namespace, backend, data, read):
     method, xp = METHODS[args.method], backend.xp
     mean = data.train.mean(axis=0, dtype=np.float64) / white(data.train)
     model = network(args, backend.asarray(mean))
-    noise, lam = backend.noise(args.seed), initial_multiplier(args.kappa) if method.constraint else None
+    noise, lam = backend.noise(args.seed), initial_multiplier(args.kappa) if method.constrained else None
     if not in_coordinates(args):
         bounded = np.clip(mean, 1e-3, 1 - 1e-3)
         bias = np.log(bounded / (1 - bounded)) if model.sigmoid_output else mean
         theta = initial_theta(backend, model, noise, backend.asarray(bias))
     else:
-        target = args.kappa**2 if method.constraint else None
+        target = args.kappa**2 if method.constrained else None
         components = linear.principal_components(backend, read, len(data.train), model.center, args.latent, noise)
         level = linear.level_for(*components[1:], target, model.variance * (args.beta or 1))
         model = linear.in_principal_coordinates(xp, model, *components[:2])
@@ -81,11 +83,11 @@ def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: P
 
     The noise of a checkpoint that has `moved` from another backend means nothing here: a new stream takes over.
     """
-    constraint, dtype, saved = METHODS[args.method].constraint, backend.dtype, dict(arrays)
+    constraint, dtype, saved = METHODS[args.method].constrained, backend.dtype, dict(arrays)
     history, m = saved.pop("history", np.empty(0)), args.latent
     shapes = [(pixels,), *([(pixels, m), (m, pixels)] if in_coordinates(args) else [])]
     model = network(args, *(np.empty(shape, dtype) for shape in shapes))
-    parameters = sum(map(size, vae.param_shapes(model)))
+    parameters = sum(map(size, model.network.shapes(model)))
     if "theta" not in saved or saved["theta"].shape != (parameters,):  # before so many are made
         raise DataError(f"{path}: expected a theta of {parameters} parameters")
     theta, noise = backend.xp.empty(parameters, dtype), backend.noise(args.seed)
