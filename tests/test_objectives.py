@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from ref import objectives as ob
 from ref import vae
+from tests.gradients import hand_loss_and_gradient
 from tests.small import batch_of, model_of, theta_of
-from tests.test_gradients import hand_loss_and_gradient
 from tests.tested import compute, device, host, needs_backend, xp
 
 pytestmark = needs_backend
