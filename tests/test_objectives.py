@@ -95,6 +95,12 @@ def test_geco_iwae_is_the_kl_of_the_importance_weighted_posterior_plus_lambda_ti
     assert compute(ob.geco_iwae, t, lam, kappa) == pytest.approx(kl + lam * constraint, rel=1e-12)
 
 
+def test_one_sample_is_the_default_where_the_loss_averages_over_samples_and_five_where_it_weighs_them():
+    defaults = {"vae": 1, "beta-vae": 1, "geco": 1, "iwae": 5, "dreg": 5, "geco-iwae": 5}
+    assert {name: ob.METHODS[name].samples for name in defaults} == defaults
+    assert ob.METHODS["beta-vae"].options["beta"][0] == 0.5
+
+
 def test_geco_is_kl_plus_lambda_times_the_excess_error():
     t = terms_of()
     assert compute(ob.geco, t, 3.0, 2.0) == pytest.approx(np.mean(t.kl) + 3 * (np.mean(t.err) - 4), rel=1e-14)
