@@ -4,19 +4,21 @@ import numpy as np
 
 from backend import open_backend
 from ref import vae
+from ref.densities import LIKELIHOODS
 from ref.mlp import size
 from ref.networks import plain, principal
 from ref.objectives import METHODS
 
 NUMPY = open_backend("numpy", "float64")
+OTHERS = [name for name in LIKELIHOODS if name != "gaussian"]  # which is that of all other networks here
 NETWORKS = {
     "two layers": {},
     "one layer": {"hidden": (5,)},
     "no layer": {"hidden": ()},
     "tanh": {"activation": "tanh"},
     "relu": {"activation": "relu"},
-    "bernoulli": {"likelihood": "bernoulli"},
-    "bernoulli, no layer": {"likelihood": "bernoulli", "hidden": ()},
+    **{name: {"likelihood": name} for name in OTHERS},
+    **{f"{name}, no layer": {"likelihood": name, "hidden": ()} for name in OTHERS},
     "principal coordinates": {"coordinates": 5},
     "one latent, one pixel": {"latents": 1, "pixels": 1, "hidden": (1,)},
 }

@@ -93,6 +93,14 @@ def test_sigmoid_is_the_logistic_function_and_never_overflows():
         assert compute(nn.sigmoid, np.array([-1e4, 1e4], np.float32)).tolist() == [0, 1]
 
 
+def test_silu_is_a_times_the_logistic_function_and_the_others_are_what_their_names_say():
+    a = np.array([-3.0, -0.5, 0.0, 2.0])
+    expected = {"silu": a / (1 + np.exp(-a)), "tanh": [math.tanh(v) for v in a], "relu": [0, 0, 0, 2]}
+    assert {*expected} == {*nn.ACTIVATIONS}
+    for name, values in expected.items():
+        np.testing.assert_allclose(compute(nn.ACTIVATIONS[name], a)[0], values, rtol=1e-12)
+
+
 def test_the_parameters_are_views_that_cover_the_flat_vector_once():
     shapes = nn.layer_shapes((3, 4, 2))
     theta = xp.zeros(nn.size(shapes))

@@ -7,9 +7,8 @@ import pytest
 
 from ref import mlp as nn
 from ref import vae
-from tests.gradients import check
+from tests.gradients import check, hand_loss_and_gradient
 from tests.small import batch_of, model_of, theta_of
-from tests.test_gradients import hand_loss_and_gradient
 from tests.tested import needs_backend
 
 pytestmark = needs_backend

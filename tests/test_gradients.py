@@ -1,5 +1,9 @@
 """backward = d forward, for every pair and every method, through all parameters."""
 
+import importlib
+import inspect
+import pkgutil
+
 import autograd
 import autograd.numpy as anp
 import numpy as np
@@ -7,137 +11,58 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ref import densities as de
+import ref
 from ref import mlp as nn
 from ref import vae
-from ref.networks import principal
+from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS
-from tests.gradients import TOLERANCE, check, check_pair
-from tests.small import NETWORKS, batch_of, model_of, options_of, theta_of
+from tests.by_hand import PAIRS, file_of, table
+from tests.gradients import TOLERANCE, check, check_pair, hand_loss_and_gradient, objective, settings_of
+from tests.small import NETWORKS, batch_of, model_of, theta_of
 from tests.tested import device, host, needs_backend, xp
 
 pytestmark = needs_backend
 
-rng = np.random.default_rng(0)
-K, B, Z, D = 3, 4, 5, 6
-mean, log_std, eps, z = (
-    rng.normal(size=(B, Z)),
-    rng.normal(size=(B, Z)),
-    rng.normal(size=(K, B, Z)),
-    rng.normal(size=(K, B, Z)),
-)
-x, logits, a = rng.uniform(size=(B, D)), rng.normal(size=(K, B, D)), rng.normal(size=(K, B))
-
-
-def decoded(xp, x, logits, x_hat):
-    return de.Decoded(logits, x_hat, de.squared_error(xp, x, x_hat))
-
-
-def bernoulli(xp, x, logits):
-    return decoded(xp, x, logits, nn.sigmoid(xp, logits))
-
-
-PAIRS = {
-    "gaussian_kl": (de.gaussian_kl, de.gaussian_kl_backward, [mean, log_std]),
-    "normal_log_density": (de.normal_log_density, lambda xp, d, z: de.normal_log_density_backward(d, z), [z]),
-    "posterior_log_density": (
-        lambda xp, log_std, eps: de.posterior_log_density(xp, eps, log_std),
-        lambda xp, d, log_std, eps: de.posterior_log_density_backward(xp, d, log_std),
-        [log_std],
-        [eps],
-    ),
-    "squared_error": (
-        lambda xp, x_hat, x: de.squared_error(xp, x, x_hat),
-        lambda xp, d, x_hat, x: de.squared_error_backward(xp, d, x, x_hat),
-        [logits],
-        [x],
-    ),
-    "gaussian_log_likelihood": (
-        lambda xp, x_hat, x: de.gaussian_log_likelihood(xp, x, decoded(xp, x, x_hat, x_hat), 0.3),
-        lambda xp, d, x_hat, x: de.gaussian_log_likelihood_backward(xp, d, x, decoded(xp, x, x_hat, x_hat), 0.3),
-        [logits],
-        [x],
-    ),
-    "bernoulli_log_likelihood": (
-        lambda xp, out, x: de.bernoulli_log_likelihood(xp, x, bernoulli(xp, x, out), 0.3),
-        lambda xp, d, out, x: de.bernoulli_log_likelihood_backward(xp, d, x, bernoulli(xp, x, out), 0.3),
-        [logits],
-        [x],
-    ),
-    "log_mean_exp": (de.log_mean_exp, de.log_mean_exp_backward, [a]),
-    "log_density_of_sample": (
-        lambda xp, z, mean, log_std: de.posterior_log_density(xp, (z - mean) / xp.exp(log_std), log_std),
-        lambda xp, d, z, mean, log_std: de.log_density_of_sample_backward(xp, d, (z - mean) / xp.exp(log_std), log_std),
-        [z],
-        [mean, log_std],
-    ),
-    "reparameterize": (
-        vae.reparameterize,
-        lambda xp, d, mean, log_std, eps: vae.reparameterize_backward(xp, d, log_std, eps),
-        [mean, log_std],
-        [eps],
-    ),
-    "gated_linear": (
-        lambda xp, *args: principal.gated_linear(xp, *args)[0],
-        lambda xp, d, *args: gated_linear_gradients(xp, d, *args),
-        [x, rng.normal(size=(D, Z)), mean, log_std],
-    ),
-    **{
-        name: (lambda xp, a, f=f: f(xp, a)[0], lambda xp, d, a, f=f: d * f(xp, a)[1], [a])
-        for name, f in nn.ACTIVATIONS.items()
-    },
-}
-
-
-def gated_linear_gradients(xp, d, x, weights, shift, gate_logit):
-    d_weights = xp.full_like(weights, np.nan)
-    _, cache = principal.gated_linear(xp, x, weights, shift, gate_logit)
-    d_x, d_shift, d_gate = principal.gated_linear_backward(xp, d, x, weights, cache, d_weights)
-    return d_x, d_weights, d_shift, d_gate
-
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_backward_of_a_pair_is_the_derivative_of_its_forward(pair):
-    check_pair(*PAIRS[pair])
+    check_pair(PAIRS[pair])
 
 
-def told(method, lam=0.8) -> dict:
-    """What training tells a method."""
-    return {name: {"lam": lam, "progress": 0.3}[name] for name in method.takes}
+def test_every_backward_pass_of_ref_is_among_the_pairs():
+    modules = [importlib.import_module(m.name) for m in pkgutil.walk_packages(ref.__path__, "ref.")]
+    found = {
+        f"{module.__name__.removeprefix('ref.')}.{name.removesuffix('_backward')}"
+        for module in modules
+        for name, f in inspect.getmembers(module, inspect.isfunction)
+        if name.endswith("_backward") and f.__module__ == module.__name__
+    }
+    # The whole network's is the mirror image of `forward`.
+    pairs = {name.partition(",")[0].removesuffix("forward") for name in PAIRS}
+    assert "densities.gaussian_kl" in found and found - pairs == set()
 
 
-def objective(name, model, theta, x, eps, lam=0.8, xp=anp):
-    method = METHODS[name]
-    options = options_of(name) | told(method, lam)
-    terms, cache = vae.forward(xp, model, vae.params_of(model, theta), x, eps)
-    return method.loss(xp, terms, **options), (method.backward, terms, cache, options)
+def test_the_table_of_residuals_has_a_row_for_each_pair():
+    rows = [line.rsplit(maxsplit=2) for line in table().splitlines()[1:]]
+    assert [file for _, file, _ in rows] == [file_of(name) for name in PAIRS]
+    assert all(float(residual) <= TOLERANCE for *_, residual in rows)
 
 
-def hand_loss_and_gradient(name, model, theta, x, eps, **changes):
-    model, theta, x, eps = device((model, theta, x, eps))
-    loss, (backward, terms, cache, options) = objective(name, model, theta, x, eps, xp=xp, **changes)
-    gradient = xp.full_like(theta, np.nan)
-    vae.backward(
-        xp, model, vae.params_of(model, theta), cache, backward(xp, terms, **options), vae.params_of(model, gradient)
-    )
-    return host((loss, gradient))
-
-
-def is_of_the_loss(d: vae.Gradient) -> bool:
-    return d.log_qz_of_z is None and d.to_encoder is None
-
-
-def oracle_gradient(name, model, theta, x, eps, **changes):
+def oracle_gradient(name, model, theta, x, eps, lam=0.8):
     """autograd's gradient of the loss or, of a method whose gradient is not the loss's own, of its surrogate."""
-    _, (backward, terms, _, options) = objective(name, model, theta, x, eps, xp=np, **changes)
-    d = backward(np, terms, **options)
+    _, (terms, _) = objective(name, model, theta, x, eps, lam, np)
+    d = METHODS[name].backward(np, terms, **settings_of(name, lam))
     if is_of_the_loss(d):
-        return autograd.grad(lambda theta: objective(name, model, theta, x, eps, **changes)[0])(theta)
+        return autograd.grad(lambda theta: objective(name, model, theta, x, eps, lam)[0])(theta)
     encoder = nn.size(model.network.shapes(model)[0])
     weighted, plain = (
         autograd.grad(lambda t, w=w: surrogate(d, w, model, t, theta, x, eps))(theta) for w in (True, False)
     )
     return np.concatenate([weighted[:encoder], plain[encoder:]])
+
+
+def is_of_the_loss(d: vae.Gradient) -> bool:
+    return d.log_qz_of_z is None and d.to_encoder is None
 
 
 def surrogate(d: vae.Gradient, weighted: bool, model, theta, fixed, x, eps):
@@ -156,10 +81,10 @@ def surrogate(d: vae.Gradient, weighted: bool, model, theta, fixed, x, eps):
     return total + sum(anp.sum(d_term * term) for d_term, term in direct if d_term is not None)
 
 
-def check_every_parameter(name, model, theta, x, eps, **changes):
-    loss, _ = objective(name, model, theta, x, eps, xp=np, **changes)
-    oracle = oracle_gradient(name, model, theta, x, eps, **changes)
-    hand, gradient = hand_loss_and_gradient(name, model, theta, x, eps, **changes)
+def check_every_parameter(name, model, theta, x, eps, lam=0.8):
+    loss, _ = objective(name, model, theta, x, eps, lam, np)
+    oracle = oracle_gradient(name, model, theta, x, eps, lam)
+    hand, gradient = hand_loss_and_gradient(name, model, theta, x, eps, lam)
     assert hand == pytest.approx(loss, rel=1e-12, abs=1e-11)
     check(gradient, oracle, "θ")
     actual, expected = (vae.params_of(model, g) for g in (gradient, oracle))
@@ -184,7 +109,7 @@ def test_every_method_has_autograds_gradient_through_every_parameter(name, netwo
     samples=st.integers(1, 6),
     latents=st.integers(1, 4),
     hidden=st.lists(st.integers(1, 6), max_size=3),
-    likelihood=st.sampled_from(["gaussian", "bernoulli"]),
+    likelihood=st.sampled_from([*LIKELIHOODS]),
     lam=st.floats(0.01, 50),
     seed=st.integers(0, 10**6),
 )
@@ -197,8 +122,8 @@ def test_the_gradient_is_right_at_any_size(name, images, samples, latents, hidde
 def test_finite_differences_of_the_loss_agree(name):
     model = model_of()
     theta, (x, eps) = theta_of(model), batch_of(model)
-    _, (backward, terms, _, options) = objective(name, model, theta, x, eps, xp=np)
-    if not is_of_the_loss(backward(np, terms, **options)):
+    _, (terms, _) = objective(name, model, theta, x, eps, xp=np)
+    if not is_of_the_loss(METHODS[name].backward(np, terms, **settings_of(name))):
         pytest.skip("its gradient is another estimator of the loss's")
     direction = np.random.default_rng(5).normal(size=theta.shape)
     h = 1e-5
@@ -211,14 +136,14 @@ def test_finite_differences_of_the_loss_agree(name):
 
 
 def test_the_checker_rejects_a_gradient_that_is_off_by_half_a_per_mille():
-    forward, backward, inputs = PAIRS["gaussian_kl"]
+    pair = PAIRS["densities.gaussian_kl"]
 
     def off(xp, d, *args):
-        d_mean, d_log_std = backward(xp, d, *args)
+        d_mean, d_log_std = pair.backward(xp, d, *args)
         return d_mean, 1.0005 * d_log_std
 
     with pytest.raises(AssertionError, match="gradient 1"):
-        check_pair(forward, off, inputs)
+        check_pair(pair._replace(backward=off))
 
 
 def test_the_checker_rejects_nan_and_wrong_shapes():

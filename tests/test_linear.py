@@ -11,6 +11,7 @@ from ref import vae
 from ref.linear import (
     gaussian_rate_distortion,
     in_principal_coordinates,
+    level_for,
     principal_components,
     principal_variances,
     start_linear,
@@ -118,6 +119,11 @@ def test_the_gaussian_bound_of_equal_variances_is_half_the_log_of_their_share_ea
     assert gaussian_rate_distortion([2.0] * 5, 10.0) == gaussian_rate_distortion([2.0] * 5, 11.0) == 0
 
 
+def test_the_gaussian_bound_counts_every_variance_however_many_there_are():
+    variances = [3.0] * 100 + [1e-3] * 900
+    assert gaussian_rate_distortion(variances, 50.9) == pytest.approx(100 * 0.5 * math.log(3.0 / 0.5))
+
+
 def test_principal_variances_are_the_eigenvalues_of_the_covariance():
     ours = principal_variances(TESTED, READ, len(IMAGES), device(IMAGES.mean(axis=0)), TESTED.noise(0))
     np.testing.assert_allclose(ours, SPECTRUM, rtol=1e-9)
@@ -146,6 +152,14 @@ def test_a_rate_and_an_error_at_the_mean_can_both_vanish_without_learning_so_the
 def test_a_distortion_below_the_unexplained_variance_is_refused():
     with pytest.raises(ValueError, match=r"cannot reach a squared error of 0\.04"):
         water_level(list(SPECTRUM[:LATENTS]), 0.05, 0.04)
+
+
+def test_the_level_of_a_start_is_that_of_its_distortion_but_never_below_the_smallest_variance():
+    used, total = SPECTRUM[:LATENTS], SPECTRUM.sum()
+    assert level_for(used, total, np.minimum(SPECTRUM, 0.3).sum(), 9.0) == pytest.approx(0.3)
+    assert level_for(used, total, np.minimum(used, 0.07).sum() + SPECTRUM[LATENTS], 9.0) == used[-1]
+    assert level_for(used, total, 0.04, 9.0) == used[-1]  # less than the variance outside the latents
+    assert level_for(used, total, None, 0.25) == 0.25
 
 
 @pytest.mark.parametrize("level", [0.07, 0.2, 0.7, 3.0])

@@ -87,9 +87,10 @@ def test_every_sample_of_the_nll_counts_once_whatever_the_chunks(nll_samples):
 
 def test_log_weights_are_averaged_in_float64_whatever_the_precision_of_the_network():
     backend = open_tested("float32")
-    model, theta = device((MODEL, theta_of(MODEL).astype("float32")))
-    x = device(np.random.default_rng(0).uniform(size=(4, 7)).astype("float32"))
+    model = MODEL._replace(center=backend.asarray(MODEL.center))
+    theta, x = map(backend.asarray, (theta_of(MODEL), np.random.default_rng(0).uniform(size=(4, 7))))
     mean, log_std, _ = vae.encode(xp, model, vae.params_of(model, theta), x)
+    assert mean.dtype == "float32"
     draw = lambda k: backend.asarray(np.random.default_rng(1).normal(size=(k, *mean.shape)))  # noqa: E731
     terms = metrics.drawn_terms(backend, model, vae.params_of(model, theta), x, mean, log_std, draw, 3)
     assert {str(host(term).dtype) for term in terms} == {"float64"}

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from ref import objectives as ob
 from ref import vae
+from tests.gradients import hand_loss_and_gradient
 from tests.small import batch_of, model_of, theta_of
-from tests.test_gradients import hand_loss_and_gradient
 from tests.tested import compute, device, host, needs_backend, xp
 
 pytestmark = needs_backend
@@ -93,6 +93,12 @@ def test_geco_iwae_is_the_kl_of_the_importance_weighted_posterior_plus_lambda_ti
     kl = np.mean(np.sum(w * (-t.err - np.log(np.exp(log_w).mean(axis=0))), axis=0))
     constraint = np.mean(np.sum(w * t.err, axis=0)) - kappa**2
     assert compute(ob.geco_iwae, t, lam, kappa) == pytest.approx(kl + lam * constraint, rel=1e-12)
+
+
+def test_one_sample_is_the_default_where_the_loss_averages_over_samples_and_five_where_it_weighs_them():
+    defaults = {"vae": 1, "beta-vae": 1, "geco": 1, "iwae": 5, "dreg": 5, "geco-iwae": 5}
+    assert {name: ob.METHODS[name].samples for name in defaults} == defaults
+    assert ob.METHODS["beta-vae"].options["beta"][0] == 0.5
 
 
 def test_geco_is_kl_plus_lambda_times_the_excess_error():

@@ -97,6 +97,18 @@ def test_a_step_whose_gradient_alone_is_not_finite_is_not_counted(term, count):
     assert np.isfinite(host(state["totals"])).all()
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("where", [0, 0.5, -1])
+def test_a_weight_that_is_no_longer_finite_ends_the_count_in_whichever_part_it_lies(where, count):
+    _, state, step_of, _ = setup("vae", EAGER._replace(parts=lambda rows: count))
+    step = step_of(state)
+    step()
+    state["m"][int(where * len(state["m"]))] = np.inf
+    with np.errstate(all="ignore"):
+        step()
+    assert int(state["step"]) == 1
+
+
 def test_parts_are_the_whole_in_order_and_as_even_as_can_be():
     for count in (1, 5, 128, 1001):
         for parts in range(1, 9):

@@ -67,6 +67,23 @@ def test_the_eight_stages_last_3_to_the_i_epochs_each_and_end_at_a_tenth():
     assert shortened[0] == pytest.approx(1) and shortened[-1] == pytest.approx(0.1) and (np.diff(shortened) <= 0).all()
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_step_is_adam_with_decoupled_decay_by_the_constants_of_the_plan(schedule):
+    plan, state, _, model = setup("vae")
+    beta1, beta2, epsilon, lr, decay = 0.8, 0.95, 1e-3, 0.02, 0.3
+    plan = plan._replace(schedule=schedule, adam=(beta1, beta2, epsilon), lr=lr, weight_decay=decay)
+    step = make_step(TESTED, model, METHODS["vae"], plan, READ, state)
+    theta, m, v = host(state["theta"]), 0.0, 0.0
+    for t in range(6):
+        grad = gradient_of_the_next("vae", state, model)
+        m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
+        rate = lr * {"cosine": 0.5 * (1 + math.cos(math.pi * t / 12)), "constant": 1.0}[schedule]
+        move = (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - beta2 ** (t + 1))) + epsilon)
+        theta = theta - rate * move - rate * decay * theta
+        step()
+        np.testing.assert_allclose(host(state["theta"]), theta, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_a_fused_function_is_the_function_whatever_the_length(precision):
     fuse = open_tested(precision).fuse
@@ -117,6 +134,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(method):
     (a, _), (b, _), (c, _) = trained(method), trained(method), trained(method, seed=1)
     assert all((a[name] == b[name]).all() for name in a)
     assert (a["theta"] != c["theta"]).any()
+
+
+def test_the_weights_and_the_order_of_the_images_each_follow_the_seed():
+    plan, a, step_of, _ = setup(seed=0)
+    _, b, _, _ = setup(seed=1)
+    first, second = host((a["theta"], b["theta"]))
+    assert (first[first == second] == 0).all()  # the biases alone
+    for state in (a, b):
+        next(train(TESTED, step_of(state), state, plan))
+    assert (host(a["order"]) != host(b["order"])).any()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -182,6 +209,42 @@ def test_geco_uses_lambda_before_it_moves_it_and_c_ma_for_the_move():
     assert moved == pytest.approx(np.clip(1e-2 * first / plan.options["kappa"] ** 2, -bound, bound))
 
 
+@pytest.mark.parametrize("bad", [1, 2, 3, 6])  # of four steps an epoch, and a report each two
+@pytest.mark.parametrize("what", ["loss", "backward"])
+def test_the_first_step_that_was_not_finite_is_the_one_that_is_named(what, bad):
+    plan, state, _, model = setup("geco", EAGER)
+    row, calls = METHODS["geco"], []
+
+    def broken(xp, terms, **options):
+        calls.append(terms)
+        value = getattr(row, what)(xp, terms, **options)
+        if len(calls) != bad:
+            return value
+        return value * np.nan if what == "loss" else value._replace(kl=value.kl * np.nan)
+
+    step = make_step(EAGER, model, row._replace(**{what: broken}), plan, READ, state)
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=f"step {bad}\\b"):
+        list(train(EAGER, step, state, plan, reports_per_epoch=2))
+
+
+def test_a_gradient_whose_square_alone_overflows_is_no_failure():
+    backend = open_tested("float32")._replace(compile=lambda step: step)
+    model = model_of()._replace(center=backend.asarray(IMAGES.mean(axis=0)))
+    noise, row = backend.noise(0), METHODS["vae"]
+    state = initial_state(backend, initial_theta(backend, model, noise, 0.0), noise, len(IMAGES), None)
+    plan = setup("vae")[0]
+
+    def backward(xp, terms):
+        return vae.Gradient(*(None if d is None else 1e19 * d for d in row.backward(xp, terms)))
+
+    before, read = host(state["theta"].copy()), reader(backend.asarray(IMAGES))
+    with np.errstate(all="ignore"):
+        make_step(backend, model, row._replace(backward=backward), plan, read, state)()
+    moved = np.abs(host(state["theta"]) - before)
+    assert int(state["step"]) == 1 and np.abs(host(state["m"])).max() > 1e18
+    assert moved.max() == pytest.approx(plan.lr, rel=1e-4) and np.isfinite(moved).all()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(method):
     plan, state, step_of, _ = setup(method, epochs=4)
@@ -199,11 +262,24 @@ def test_a_last_step_that_blows_up_is_not_reported_as_a_result():
         list(train(TESTED, step, state, plan._replace(steps_per_epoch=1)))
 
 
+def batch_of_the_next(state):
+    """Images and noise of the next step, whose state stays as it is."""
+    at = int(state["step"]) % 4 * 5
+    return READ(state["order"][at : at + 5], None), TESTED.normal(state["noise"].copy(), (2, 5, 3))
+
+
 def terms_of_the_next(state, model) -> vae.Terms:
-    """What the next step will compute, whose state stays as it is."""
-    at = int(state["step"]) * 5
-    x, noise = READ(state["order"][at : at + 5], None), state["noise"].copy()
-    return vae.forward(xp, model, vae.params_of(model, state["theta"]), x, TESTED.normal(noise, (2, 5, 3)))[0]
+    """What the next step will compute."""
+    return vae.forward(xp, model, vae.params_of(model, state["theta"]), *batch_of_the_next(state))[0]
+
+
+def gradient_of_the_next(method: str, state, model) -> np.ndarray:
+    """The gradient that the next step will follow, on the whole batch at once."""
+    theta, gradient = state["theta"], xp.zeros_like(state["theta"])
+    terms, cache = vae.forward(xp, model, vae.params_of(model, theta), *batch_of_the_next(state))
+    d = METHODS[method].backward(xp, terms, **options_of(method))
+    vae.backward(xp, model, vae.params_of(model, theta), cache, d, vae.params_of(model, gradient))
+    return host(gradient)
 
 
 @pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.constrained])
@@ -212,7 +288,7 @@ def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_fo
     plan, state, _, model = setup(method)
     plan, row = plan._replace(multiplier=rule, multiplier_rate=1e-3), METHODS[method]
     step, c_ma = make_step(TESTED, model, row, plan, READ, state), 0.0
-    for t in range(4):
+    for t in range(6):  # into the second epoch
         c_hat = np.mean(host(row.constrained(xp, terms_of_the_next(state, model)))) - plan.options["kappa"] ** 2
         c_ma = c_hat if t == 0 else c_ma / 6 + 5 / 6 * c_hat  # 12 steps, of which it remembers 1.2
         numbers = map(np.asarray, (float(state["log_lambda"]), math.log(LAMBDA_0), c_ma))
@@ -243,7 +319,9 @@ def test_noise_has_the_precision_of_the_backend():
     for precision in ("float32", "float64"):
         backend = open_tested(precision)
         for draw in (backend.normal, backend.uniform):
-            assert draw(backend.noise(0), (3,)).dtype == precision
+            numbers = host(draw(backend.noise(0), (100,)))
+            assert numbers.dtype == precision
+            assert (numbers != numbers.astype("float32")).mean() > 0.9 or precision == "float32"
 
 
 def test_initial_weights_are_glorot_uniform_and_start_at_the_given_bias():

@@ -1,0 +1,42 @@
+"""Start here: the gradient by hand is the one that automatic differentiation finds, for two of the objectives."""
+
+import autograd
+import autograd.numpy as anp
+import numpy as np
+
+from ref import objectives, vae
+from ref.networks import plain
+
+MODEL = vae.Model(plain, (5,), 2, "silu", True, "gaussian", 0.5, center=np.full(4, 0.5))  # 4 pixels, 5 units, 2 latents
+RNG = np.random.default_rng(0)
+X, EPS, THETA = RNG.uniform(size=(3, 4)), RNG.normal(size=(6, 3, 2)), RNG.normal(size=88)  # 3 images, 6 samples each
+
+
+def test_the_gradient_of_iwae_by_hand_is_that_of_autograd():
+    def loss(theta):
+        terms, _ = vae.forward(anp, MODEL, vae.params_of(MODEL, theta), X, EPS)
+        return objectives.iwae(anp, terms)
+
+    params, gradient = vae.params_of(MODEL, THETA), np.zeros(88)
+    terms, cache = vae.forward(np, MODEL, params, X, EPS)
+    d_terms = objectives.iwae_backward(np, terms)
+    vae.backward(np, MODEL, params, cache, d_terms, vae.params_of(MODEL, gradient))
+
+    expected = autograd.grad(loss)(THETA)
+    assert np.linalg.norm(gradient - expected) < 1e-10 * np.linalg.norm(expected)
+
+
+def test_the_gradient_of_geco_by_hand_is_that_of_autograd():
+    lam, kappa = 3.0, 0.7
+
+    def loss(theta):
+        terms, _ = vae.forward(anp, MODEL, vae.params_of(MODEL, theta), X, EPS)
+        return objectives.geco(anp, terms, lam, kappa)
+
+    params, gradient = vae.params_of(MODEL, THETA), np.zeros(88)
+    terms, cache = vae.forward(np, MODEL, params, X, EPS)
+    d_terms = objectives.geco_backward(np, terms, lam, kappa)
+    vae.backward(np, MODEL, params, cache, d_terms, vae.params_of(MODEL, gradient))
+
+    expected = autograd.grad(loss)(THETA)
+    assert np.linalg.norm(gradient - expected) < 1e-10 * np.linalg.norm(expected)
