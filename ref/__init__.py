@@ -1,4 +1,4 @@
-"""The reference: five objectives for a variational autoencoder, every gradient derived by hand.
+"""The reference: objectives for a variational autoencoder, every gradient derived by hand.
 
 Symbols
     B images · K posterior samples an image · D pixels · Z latents · M principal coordinates · P parameters
@@ -19,6 +19,7 @@ Signs and conventions
     flat gradient.
 
 Reading order
-    densities → mlp → vae → objectives → adam → train → information → metrics → linear.
-    Who stops after objectives has seen all the science.
+    densities → mlp → networks/plain → vae → objectives → adam → train → parts → information → metrics →
+    networks/principal → linear. Who stops after objectives has seen all the science. README.md beside this file derives
+    every gradient. "The slides" are those of Kuzina, Prokopenko & Shumovskaia 2018, which show GECO as algorithm 1.
 """

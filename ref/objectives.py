@@ -59,18 +59,19 @@ def iwae(xp, terms):
 
 def iwae_backward(xp, terms):
     """d_log_w = −w̃/B,  w̃ = softmax_k(log w). Burda et al. 2015, equation 14."""
-    d_log_w = log_mean_exp_backward(xp, -1 / terms.kl.size, log_weight(terms.log_px, terms))
+    images = terms.kl.size
+    d_log_w = log_mean_exp_backward(xp, -1 / images, log_weight(terms.log_px, terms))
     return Gradient(log_px=d_log_w, log_pz=d_log_w, log_qz=-d_log_w)
 
 
 def dreg_backward(xp, terms):
-    """IWAE's gradient in expectation, of less variance: the decoder's weighs w̃_k, the encoder's w̃_k².
+    """IWAE's gradient in expectation, of less variance: the decoder's is weighted by w̃_k, the encoder's by w̃_k².
 
-    d_log_w = −w̃/B, where log q(z_k|x) depends on z_k alone; what arrives at z_k meets w̃_k once more on its way into
-    the encoder. Tucker et al. 2019, the estimator IWAE-DReG.
+    d_log_w = −w̃/B. The way through log q(z_k|x) is the one through z_k alone. What arrives at z_k is weighted by w̃_k
+    once more on its way into the encoder. Tucker et al. 2019, the estimator IWAE-DReG.
     """
-    w = softmax(xp, log_weight(terms.log_px, terms))
-    d_log_w = -1 / terms.kl.size * w
+    w, images = softmax(xp, log_weight(terms.log_px, terms)), terms.kl.size
+    d_log_w = -1 / images * w
     return Gradient(log_px=d_log_w, log_pz=d_log_w, log_qz_of_z=-d_log_w, to_encoder=w)
 
 
@@ -94,12 +95,13 @@ def geco_iwae(xp, terms, lam, kappa):
 def geco_iwae_backward(xp, terms, lam, kappa):
     """With E = Σ_j w̃_j err_j:  ∂E/∂err_k = w̃_k,  ∂E/∂log w_k = w̃_k (err_k − E),  ∂L_K/∂log w_k = w̃_k.
 
-    err_k is reached directly, as what E weighs, and by way of log w_k = −err_k + …
+    err_k is reached directly, as what w̃ averages, and by way of log w_k = −err_k + …:
+    d_err = (λ − 1)·w̃/B − d_log_w.
     """
-    w, share = softmax(xp, log_weight(-terms.err, terms)), 1 / terms.kl.size
+    w, images = softmax(xp, log_weight(-terms.err, terms)), terms.kl.size
     error = xp.sum(w * terms.err, axis=0)
-    d_log_w = w * share * ((lam - 1) * (terms.err - error) - 1)
-    directly, through_log_w = (lam - 1) * w * share, -d_log_w
+    d_log_w = w * (1 / images) * ((lam - 1) * (terms.err - error) - 1)
+    directly, through_log_w = (lam - 1) * w * (1 / images), -d_log_w
     return Gradient(err=directly + through_log_w, log_pz=d_log_w, log_qz=-d_log_w)
 
 

@@ -95,9 +95,9 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
 
         rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
         sizes = [s.astype(dtype) for s in step_sizes(xp, t, rate, plan.weight_decay, *plan.adam)]
-        total = net.update(sizes)  # θ ← Adam(θ, grad)
+        sum_theta = net.update(sizes)  # θ ← Adam(θ, grad)
         state["totals"][...] += means[:-1]
-        finite = xp.isfinite(state["totals"][0]) & xp.isfinite(total)
+        finite = xp.isfinite(state["totals"][0]) & xp.isfinite(sum_theta)
         if method.constrained:
             follow_constraint(xp, state, means[-1], finite, plan, steps)  # C_ma, and log λ in proportion to it
         state["step"][...] += finite  # t ← t + 1, and never again once a step was not finite

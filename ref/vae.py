@@ -14,7 +14,7 @@ class Model(NamedTuple):
     hidden: tuple[int, ...]  # the encoder's hidden layers; the decoder mirrors them
     latents: int  # Z
     activation: str  # a name in mlp.ACTIVATIONS
-    sigmoid_output: bool  # x̂ = sigmoid(l), or x̂ = l
+    sigmoid_output: bool  # x̂ = sigmoid(l), which the Bernoulli likelihood needs, or x̂ = l
     likelihood: str  # a name in densities.LIKELIHOODS
     variance: float  # σ² of the Gaussian likelihood
     center: Any  # (D,) the mean image, subtracted on the way into the encoder
@@ -33,7 +33,9 @@ class Terms(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """The gradient of a loss with respect to the terms; None where the loss does not depend on one."""
+    """The gradient of a loss with respect to the terms; None where the loss does not depend on one. The last two are
+    DReG's: a way into the posterior's density that spares its parameters, and a second weight.
+    """
 
     kl: Any = None
     err: Any = None
@@ -41,7 +43,7 @@ class Gradient(NamedTuple):
     log_pz: Any = None
     log_qz: Any = None
     log_qz_of_z: Any = None  # with respect to log q(z_k|x) as a function of z_k alone, the mean and std of q held fixed
-    to_encoder: Any = None  # (K, B) what reaches z_k is weighed by this on its way on into the encoder
+    to_encoder: Any = None  # (K, B) what reaches z_k is multiplied by this on its way on into the encoder
 
 
 def params_of(model: Model, theta) -> dict[str, dict]:

@@ -17,7 +17,7 @@ def encode(xp, model, p, x):
 
 
 def encode_backward(xp, model, p, cache, d_mean, d_log_std, d_p) -> None:
-    """(B, Z), (B, Z) -> d_p"""
+    """(B, Z), (B, Z) -> None; writes d_p"""
     nn.mlp_backward(xp, xp.concatenate([d_mean, d_log_std], axis=1), p, cache, d_p, input_gradient=False)
 
 
@@ -27,5 +27,5 @@ def decode(xp, model, p, z):
 
 
 def decode_backward(xp, model, p, cache, d_logits, d_p):
-    """(N, D) -> d_z (N, Z), and d_p"""
+    """(N, D) -> d_z (N, Z); writes d_p"""
     return nn.mlp_backward(xp, d_logits, p, cache, d_p)

@@ -24,11 +24,11 @@ def encode(xp, model, p, x):
 
 
 def encode_backward(xp, model, p, cache, d_mean, d_log_std, d_p) -> None:
-    """(B, Z), (B, Z) -> d_p"""
-    cache, u, path = cache
+    """(B, Z), (B, Z) -> None; writes d_p"""
+    mlp_cache, u, path = cache
     _, d_shift, d_gate_logit = gated_linear_backward(xp, d_mean, u, p["linear"], path, d_p["linear"])
     d_out = xp.concatenate([d_shift, d_log_std, d_gate_logit], axis=1)
-    nn.mlp_backward(xp, d_out, p, cache, d_p, input_gradient=False)
+    nn.mlp_backward(xp, d_out, p, mlp_cache, d_p, input_gradient=False)
 
 
 def decode(xp, model, p, z):
@@ -40,19 +40,19 @@ def decode(xp, model, p, z):
 
 
 def decode_backward(xp, model, p, cache, d_logits, d_p):
-    """(N, D) -> d_z (N, Z), and d_p"""
-    cache, z, path = cache
+    """(N, D) -> d_z (N, Z); writes d_p"""
+    mlp_cache, z, path = cache
     d_coordinates = xp.matmul(d_logits, model.color.T)  # (N, D) @ (D, M)
     d_z, *d_out = gated_linear_backward(xp, d_coordinates, z, p["linear"], path, d_p["linear"])
-    return nn.mlp_backward(xp, xp.concatenate(d_out, axis=1), p, cache, d_p) + d_z
+    return nn.mlp_backward(xp, xp.concatenate(d_out, axis=1), p, mlp_cache, d_p) + d_z
 
 
-def gated_linear(xp, x, weights, shift, gate_logit):
-    """shift + gate·(x·weights), gate = 2·sigmoid(gate_logit): 1 where the MLP is silent, and bounded.
+def gated_linear(xp, u, weights, shift, gate_logit):
+    """shift + gate·(u·weights), gate = 2·sigmoid(gate_logit): 1 where the MLP is silent, and bounded.
 
-    (N, in), (in, out), (N, out), (N, out) -> (N, out) and the cache: x·weights and the gate.
+    (N, in), (in, out), (N, out), (N, out) -> (N, out) and the cache: u·weights and the gate.
     """
-    linear, gate = xp.matmul(x, weights), 2 * nn.sigmoid(xp, gate_logit)
+    linear, gate = xp.matmul(u, weights), 2 * nn.sigmoid(xp, gate_logit)
     return shifted(xp, shift, gate, linear), (linear, gate)
 
 
@@ -62,11 +62,11 @@ def shifted(xp, shift, gate, linear):
     return shift + gate * linear
 
 
-def gated_linear_backward(xp, d_out, x, weights, cache, d_weights):
-    """d_x, d_shift, d_gate_logit; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
+def gated_linear_backward(xp, d_out, u, weights, cache, d_weights):
+    """d_u, d_shift, d_gate_logit; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
     linear, gate = cache
     d_linear = d_out * gate
-    xp.matmul(x.T, d_linear, out=d_weights)  # (in, N) @ (N, out)
+    xp.matmul(u.T, d_linear, out=d_weights)  # (in, N) @ (N, out)
     return xp.matmul(d_linear, weights.T), d_out, gate_backward(xp, d_linear, linear, gate)
 
 
