@@ -111,7 +111,7 @@ def read(
             continue
         sizes.setdefault(picture.shape[:2], []).append(name)
         greys += picture.shape[2] == 1
-        if broken or len(sizes) > 1:  # nothing will come of it: go on only to say all that is wrong
+        if len(sizes) > 1:  # nothing will come of it: go on only to say all that is wrong
             continue
         if pixels is None:
             pixels = np.empty((len(names), *picture.shape), np.uint8)

@@ -826,6 +826,11 @@ def test_of_one_array_every_tenth_image_is_for_testing(tmp_path, kind):
         assert [found.classes[label] for label in found.labels[0][8:10]] == ["4", "5"]
 
 
+def test_members_that_are_no_arrays_do_not_count(tmp_path):
+    (tmp_path / "a.npz").write_bytes(zipped({"x.npy": npy_bytes((2, 4), bytes(range(8))), "README.txt": b"hello"}))
+    assert load(str(tmp_path / "a.npz")).train.tolist() == [[0, 1, 2, 3]]
+
+
 def test_of_a_few_images_in_one_array_the_last_is_for_testing(tmp_path):
     images = pixels(3, 4)
     np.save(tmp_path / "mine.npy", images)
@@ -857,8 +862,9 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
 
 
 def long_header(version: int, length: int = 40_000_000) -> bytes:
-    """An array whose header, valid but for its length, is nothing but spaces."""
-    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (2, 4)}".ljust(length - 1) + b"\n"
+    """An array with a header of 40 MB, of which zip makes 100 kB: no more than deflate can do."""
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (2, 4)} #" + RNG.bytes(100_000)
+    header = header.replace(b"\n", b" ").ljust(length - 1) + b"\n"
     return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<I", length) + header + bytes(8)
 
 
@@ -919,6 +925,17 @@ def test_a_zip_directory_that_lies_about_sizes_costs_no_memory(tmp_path, images,
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4e6
+
+
+def test_a_long_header_is_refused_by_its_length_alone(tmp_path):
+    path = tmp_path / "mine.npy"
+    path.write_bytes(long_header(2))
+    tracemalloc.start()
+    with refused("mine.npy", "header of 40000000 bytes", "10000"):
+        load(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
 
 
 def test_loading_executes_nothing(tmp_path):
@@ -1180,12 +1197,14 @@ def test_pictures_of_two_sizes_need_the_option_size(tmp_path):
     assert (abs(found.train.astype(int) - 200) < 10).all()  # the filter sees a little beyond the square
 
 
-def test_a_large_jpeg_is_scaled_to_the_same_picture_as_one_that_is_decoded_whole(tmp_path):
-    waves = 127 + 120 * np.sin(np.arange(800)[:, None] / 90) * np.cos(np.arange(1200) / 150)
-    Image.fromarray(waves.astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
-    Image.fromarray(waves.astype(np.uint8)).save(tmp_path / "b.png")
-    found = load(str(tmp_path), size=16)
-    assert np.abs(found.train.astype(int) - found.test).max() <= 3 and found.train.std() > 30
+@pytest.mark.parametrize("size", [16, 32])
+def test_a_jpeg_is_scaled_to_the_same_picture_as_one_that_is_decoded_whole(tmp_path, size):
+    high, wide = np.arange(size * 4)[:, None], np.arange(size * 5)
+    waves = Image.fromarray((127 + 120 * np.sin(high / 3) * np.cos(wide / 4)).astype(np.uint8))
+    waves.save(tmp_path / "a.jpg", quality=95)
+    waves.save(tmp_path / "b.png")
+    found = load(str(tmp_path), size=size)
+    assert np.abs(found.train.astype(int) - found.test).max() <= 6 and found.train.std() > 30
 
 
 @pytest.mark.parametrize("size", [0, -1])
