@@ -53,12 +53,13 @@ def images_at(
     Pictures, one or a folder of them, are brought to `shape`, (H, W, C): the middle of each is scaled, grey and colour
     are converted. Arrays must have it, or rows of H·W·C. Raises DataError.
     """
-    own, (height, width, channels) = Path(source), shape
+    source, own, shape = str(source), Path(source), tuple(shape)
+    height, width, channels = shape
     with _told(source):
         if source not in DATASETS and not own.exists():
             raise DataError(f"{source}: expected pictures or arrays, found no such file or folder")
         if source in DATASETS or (own.is_dir() and _holds_idx(own)):
-            data = load(str(source), data_dir, download=download)
+            data = load(source, data_dir, download=download)
             arrays = {"test": data.test} if source in DATASETS else {"train": data.train, "test": data.test}
             arrays = {name: array.reshape(-1, *data.shape) for name, array in arrays.items()}
         elif own.is_dir() or own.name.lower().endswith(images.EXTENSIONS):
@@ -80,7 +81,7 @@ def _holds_idx(folder: Path) -> bool:
 
 
 @contextmanager
-def _told(source: str | Path) -> Iterator[None]:
+def _told(source: str) -> Iterator[None]:
     """Within, what the system refuses is a DataError."""
     try:
         yield
