@@ -125,7 +125,7 @@ def default_sweep(args: argparse.Namespace, data) -> dict[str, tuple[float, ...]
 def options_of(args: argparse.Namespace, data, name: str, seed: int, out: Path, **changes) -> argparse.Namespace:
     """The complete options of one run; a method gets those options of its own that it takes."""
     run, method = copy.copy(args), METHODS[name]
-    takes = {*method.options, *(MULTIPLIER_OPTIONS if method.constraint else ())}
+    takes = {*method.options, *(MULTIPLIER_OPTIONS if method.constrained else ())}
     for option in {*METHOD_OPTIONS, *MULTIPLIER_OPTIONS} - takes:
         setattr(run, option.replace("-", "_"), None)
     if method.samples == 1:
