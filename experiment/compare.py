@@ -72,7 +72,9 @@ def compare(args: argparse.Namespace, backend, data, command: list[str]) -> str:
     dynamic, shown = members[0].binarize == "dynamic", members[: len(METHODS)]  # the first seed
     read, read_test = reader(backend, data.train, dynamic), reader(backend, data.test, dynamic)
     model, _ = build(shown[0], backend, data, read)  # its constants are those of every method with this seed
-    variances = linear.principal_variances(backend, read, len(data.train), model.center, backend.noise(args.seed))
+    variances, rest = linear.principal_variances(
+        backend, read, len(data.train), model.center, backend.noise(args.seed)
+    )
     result["linear_bound"] = bound(variances)
     write_json(args.out / "comparison.json", result)
     thetas = {METHODS[run.method].title: backend.asarray(theta_of(run.out)) for run in shown}
