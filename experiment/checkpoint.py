@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import warnings
 import zipfile
 from pathlib import Path
@@ -12,7 +13,8 @@ from data.dataset import DataError
 from data.files import reason, write_whole
 from data.npz import read_array
 
-FORMAT = 1
+VERSION = "0.2.0"  # of the program
+FORMAT = 1  # of its checkpoints
 # A report of the training loop, as a row of `history`; NaN where a method has no multiplier.
 REPORT = ("epoch", "step", "loss", "rate", "distortion", "elbo", "constraint_ma", "lambda", "steps", "seconds")
 WHOLE = ("epoch", "step", "steps")
@@ -65,6 +67,17 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     except Exception as error:  # zipfile, the header's parser and json have many
         raise DataError(f"{path}: expected a checkpoint, found something else ({reason(error)})") from error
     return {name: array for name, array in arrays.items() if name not in ("format", "config", "sha256")}, config
+
+
+def shape_of(path: Path, arrays: dict[str, np.ndarray], config: dict) -> tuple[int, int, int]:
+    """(H, W, C) of the images that the run was trained on. Raises DataError for a config without it."""
+    shape, pixels = config.get("shape"), arrays["center"].size if "center" in arrays else 0
+    if shape is None:
+        raise DataError(f"{path} is older than 0.2.0 and lacks the shape of its images; --resume its run once adds it")
+    fits = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)
+    if not fits or math.prod(shape) != pixels:
+        raise DataError(f"{path}: its config has no shape (H, W, C) of {pixels} pixels")
+    return tuple(shape)
 
 
 def _arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:

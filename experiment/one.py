@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data import Dataset, binarize, load
+from experiment.checkpoint import VERSION
 from experiment.files import claim, existing_run, held, write_json
 from experiment.options import UsageError, stored
 from experiment.pictures import draw_curves, draw_pictures
@@ -36,7 +37,10 @@ def describe(args: argparse.Namespace, backend, data: Dataset, command: list[str
     checksum = hashlib.sha256(np.ascontiguousarray(data.train))
     checksum.update(np.ascontiguousarray(data.test))
     return {
+        "version": VERSION,
         "command": ["run.py", *command],
+        "data": data.name,
+        "shape": [*data.shape],
         "options": stored(args),
         "versions": {"python": platform.python_version(), **libraries, **backend.versions},
         "processes": backend.ranks.size,
@@ -48,7 +52,8 @@ def describe(args: argparse.Namespace, backend, data: Dataset, command: list[str
 def go_on(saved: dict, config: dict, step: int) -> dict:
     """The config of a resumed run: its own, and who went on with it from where."""
     here = {name: config[name] for name in ("command", "versions", "processes")} | {"step": step}
-    return saved | {"options": config["options"], "resumed": [*saved["resumed"], here]}
+    now = {name: config[name] for name in ("version", "options", "data", "shape")}
+    return saved | now | {"resumed": [*saved["resumed"], here]}
 
 
 def run_one(

@@ -43,7 +43,7 @@ OWN_KAPPA = 0.3  # of the images' variance stays unexplained by default, as on M
 RESTATED = ("resume", "epochs", "data", "data_dir", "checkpoint_every", "backend", "tf32")
 
 
-class UsageError(Exception):
+class UsageError(ValueError):
     """Options that make no sense, in one sentence."""
 
 
@@ -150,19 +150,25 @@ def stored(args: argparse.Namespace) -> dict:
     return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
 
 
-def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> argparse.Namespace:
+def restored(p: Parser, path: Path, options: dict) -> argparse.Namespace:
     """The `stored` options in the checkpoint at `path`, which go through the parser as if they had been typed.
 
-    Those of the command line may differ where a run may go on differently. Raises UsageError, and DataError for
-    options that are none.
+    An option that is younger than the checkpoint has its default. Raises DataError for options that are none.
     """
     try:
-        args = p.parse_args([])
-        if {*options} != {*stored(args)}:
-            raise UsageError("they are those of another version")
-        args = p.parse_args(command_line(options))
+        if unknown := {*options} - {*stored(p.parse_args([]))}:
+            raise UsageError(f"{min(unknown)!r} is an option of another version")
+        return p.parse_args(command_line(options))
     except UsageError as error:
         raise DataError(f"{path}: its options cannot be used: {error}") from error
+
+
+def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> argparse.Namespace:
+    """The options `restored`, and those of the command line where a run may go on differently.
+
+    Raises UsageError, and DataError for options that are none.
+    """
+    args = restored(p, path, options)
     epochs, backend, args.out, anew = args.epochs, args.backend, path.parent, given(p, argv)
     for name, value in anew.items():
         if name in RESTATED:

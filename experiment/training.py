@@ -76,21 +76,32 @@ def constants(model: vae.Model) -> dict:
     return {name: getattr(model, name) for name in ("center", "whiten", "color") if getattr(model, name) is not None}
 
 
+def trained_network(args: argparse.Namespace, backend, pixels: int, path: Path, arrays: dict):
+    """The network and θ in a checkpoint's arrays, and nothing else. Raises DataError for those of another network."""
+    m, dtype = args.latent, backend.dtype
+    shapes = [(pixels,), *([(pixels, m), (m, pixels)] if in_coordinates(args) else [])]
+    model = network(args, *(np.empty(shape, dtype) for shape in shapes))
+    parameters = sum(map(size, vae.param_shapes(model)))
+    if "theta" not in arrays or arrays["theta"].shape != (parameters,):  # before so many are made
+        raise DataError(f"{path}: expected a theta of {parameters} parameters")
+    expected = {**constants(model), "theta": np.empty(parameters, dtype)}
+    checkpoint.check(path, {name: arrays[name] for name in expected if name in arrays}, expected)
+    model = network(args, *(backend.asarray(arrays[name]) for name in constants(model)))
+    theta = backend.xp.empty(parameters, dtype)  # a copy: what was read cannot be written
+    theta[...] = backend.asarray(arrays["theta"])
+    return model, theta
+
+
 def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: Path, arrays: dict, moved: bool):
     """The network, the state and the history in a checkpoint's arrays. Raises DataError for those of another run.
 
     The noise of a checkpoint that has `moved` from another backend means nothing here: a new stream takes over.
     """
-    constraint, dtype, saved = METHODS[args.method].constraint, backend.dtype, dict(arrays)
-    history, m = saved.pop("history", np.empty(0)), args.latent
-    shapes = [(pixels,), *([(pixels, m), (m, pixels)] if in_coordinates(args) else [])]
-    model = network(args, *(np.empty(shape, dtype) for shape in shapes))
-    parameters = sum(map(size, vae.param_shapes(model)))
-    if "theta" not in saved or saved["theta"].shape != (parameters,):  # before so many are made
-        raise DataError(f"{path}: expected a theta of {parameters} parameters")
-    theta, noise = backend.xp.empty(parameters, dtype), backend.noise(args.seed)
-    state = initial_state(backend, theta, noise, images, 1.0 if constraint else None)
-    expected = constants(model) | {name: backend.to_host(array) for name, array in state.items()}
+    constraint, saved = METHODS[args.method].constraint, dict(arrays)
+    history = saved.pop("history", np.empty(0))
+    model, theta = trained_network(args, backend, pixels, path, saved)
+    state = initial_state(backend, theta, backend.noise(args.seed), images, 1.0 if constraint else None)
+    expected = {name: backend.to_host(array) for name, array in (constants(model) | state).items()}
     if moved:
         saved["noise"] = expected["noise"]
     checkpoint.check(path, saved, expected)
@@ -104,7 +115,7 @@ def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: P
         array[...] = backend.xp.asarray(saved[name])  # in its own precision: λ is in float64
     if moved:
         state["noise"][...] = backend.noise(args.seed + step)
-    return network(args, *(backend.asarray(saved[name]) for name in constants(model))), state, reports
+    return model, state, reports
 
 
 def epoch_row(reports: list[dict]) -> dict:
