@@ -21,6 +21,8 @@ class Dataset(NamedTuple):
     factors: dict[str, np.ndarray] | None = (
         None  # name -> (M,) integers: what the test images were drawn from, if known
     )
+    labels: tuple[np.ndarray, np.ndarray] | None = None  # integers of the training and of the test images
+    classes: tuple[str, ...] | None = None  # the names of the labels
 
 
 def safe_name(path: Path) -> str:

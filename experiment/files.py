@@ -19,6 +19,7 @@ FILES = (
     "samples.png",
     "interpolation.png",
     "traversals.png",
+    "latents.png",
     "curves.png",
 )
 COLUMNS = ("epoch", "step", "loss", "rate", "distortion", "constraint_ma", "lambda", "elbo", "seconds")

@@ -14,6 +14,7 @@ import numpy as np
 from data import Dataset, binarize, load
 from experiment.checkpoint import VERSION
 from experiment.files import claim, existing_run, held, write_json
+from experiment.model import TrainedModel
 from experiment.options import UsageError, stored
 from experiment.pictures import draw_curves, draw_pictures
 from experiment.results import summarize, warn
@@ -31,11 +32,16 @@ def open_data(args: argparse.Namespace) -> Dataset:
     return data
 
 
+def fingerprint(data: Dataset) -> str:
+    """The checksum of all the images."""
+    checksum = hashlib.sha256(np.ascontiguousarray(data.train))
+    checksum.update(np.ascontiguousarray(data.test))
+    return checksum.hexdigest()
+
+
 def describe(args: argparse.Namespace, backend, data: Dataset, command: list[str]) -> dict:
     """config.json: what was asked for, on which images and by what it is done."""
     libraries = {name: metadata.version(name) for name in ("numpy", "pillow", "matplotlib")}
-    checksum = hashlib.sha256(np.ascontiguousarray(data.train))
-    checksum.update(np.ascontiguousarray(data.test))
     return {
         "version": VERSION,
         "command": ["run.py", *command],
@@ -44,7 +50,7 @@ def describe(args: argparse.Namespace, backend, data: Dataset, command: list[str
         "options": stored(args),
         "versions": {"python": platform.python_version(), **libraries, **backend.versions},
         "processes": backend.ranks.size,
-        "images": checksum.hexdigest(),
+        "images": fingerprint(data),
         "resumed": [],
     }
 
@@ -97,7 +103,7 @@ def run_one(
         if ranks.rank == 0:
             if METHODS[args.method].constraint and (warning := warn(args, summary, rows)):
                 print(f"run.py: {warning}", file=sys.stderr)
-            draw_pictures(args.out, backend, model, state["theta"], read_test, len(data.test), data.shape)
-            draw_curves(args.out / "curves.png", history, summary["kappa"])
+            draw_pictures(args.out, TrainedModel(backend, model, state["theta"], data.shape, args), data)
+            draw_curves(args.out / "curves.png", history, rows, summary["kappa"])
             write_json(args.out / "summary.json", summary)  # last: a folder that holds it holds a whole run
     return summary

@@ -146,7 +146,7 @@ def given(p: Parser, argv: list[str] | None) -> dict:
 
 def stored(args: argparse.Namespace) -> dict:
     """The options of a run as JSON knows them."""
-    options = {name: value for name, value in vars(args).items() if name not in ("resume", "force", "jobs")}
+    options = {name: value for name, value in vars(args).items() if name not in ("resume", "force", "jobs", "compare")}
     return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
 
 
@@ -205,10 +205,12 @@ def add_objective(g) -> None:
     about = f"{methods}; all: compares them (geco)"
     g.add_argument("--method", choices=[*METHODS, "all"], default="geco", help=about)
     g.add_argument("--seeds", type=number(int, 0), metavar="N", help="with all: N seeds, from --seed on (1)")
-    about = "with all: also trains one method over each list of values, as in kappa=3,5,6 beta=0.25,1 (by data set)"
-    g.add_argument("--sweep", type=sweep, nargs="*", metavar="NAME=LIST", help=about)
+    about = "with all: also trains the first method with that option over each list of values, as in kappa=3,5 beta=1,2"
+    g.add_argument("--sweep", type=sweep, nargs="+", metavar="NAME=LIST", help=about)
     about = "with all: N runs at a time, each a process with its share of the cores (with NumPy one a core, else 1)"
     g.add_argument("--jobs", type=number(int, 0), metavar="N", help=about)
+    about = "trains nothing, and compares the finished runs in these folders, whoever made them, in a report"
+    g.add_argument("--compare", type=Path, nargs="+", metavar="DIR", help=about)
     for name, (default, about) in METHOD_OPTIONS.items():
         shown = "by data set" if default is None else default
         g.add_argument(f"--{name}", type=number(float, 0), help=f"{about} ({shown})")

@@ -32,7 +32,7 @@ def draw_pictures(out: Path, model, data) -> None:
     chosen = np.linspace(0, len(mean) - 1, len(draws)).astype(int)
     samples = {"prior p(z)": draws, "aggregate\nposterior q(z)": mean[chosen] + std[chosen] * draws}
     rows = [(name, row) for name, z in samples.items() for row in np.split(model.decode(z), 5)]
-    save(out / "samples.png", sheet([(name if i % 5 == 2 else "", row) for i, (name, row) in enumerate(rows)]))
+    save(out / "samples.png", sheet(rows))
 
     save(out / "interpolation.png", interpolations(model, images, mean, names))
     save(out / "traversals.png", traversals(model, mean))
@@ -163,7 +163,7 @@ def plot(width: float, height: float, panels: int = 1):
 
 def save_plot(path: Path, figure) -> None:
     """Writes a figure, whole or not at all."""
-    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110))
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=100))
 
 
 def principal_plane(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -186,8 +186,8 @@ def draw_latents(path: Path, means: np.ndarray, data) -> None:
     kinds = np.unique(labels)
     for i, kind in enumerate(kinds):
         name = data.classes[kind] if data.classes else kind
-        axes.plot(*plane[labels == kind].T, ".", color=f"C{i % 10}", marker=MARKERS[i // 10 % 10], markersize=4,
-                  label=name, alpha=0.6)  # fmt: skip
+        style = {"color": f"C{i % 10}", "marker": MARKERS[i // 10 % 10], "linestyle": "none", "alpha": 0.6}
+        axes.plot(*plane[labels == kind].T, **style, markersize=3, markeredgewidth=0, label=name)
     if 1 < len(kinds) <= 40:
         axes.legend(fontsize=9, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(kinds) // 21)
     order = ("leading", "second")
@@ -207,8 +207,8 @@ def draw_curves(path: Path, history: list[dict], epochs: list[dict], kappa: floa
     if kappa is None:
         panels.append(("elbo", "ELBO [nats]"))
     else:
-        panels += [("constraint_ma", "moving average of C [squared error per image]"), ("lambda", "λ")]
-    figure, axes = plot(4.2 * len(panels), 3.6, len(panels))
+        panels += [("constraint_ma", "moving average of the constraint C"), ("lambda", "λ")]
+    figure, axes = plot(3.2 * len(panels), 3.2, len(panels))
     ends = [row["step"] for row in epochs]
     middles = [(a + b) / 2 for a, b in zip([0, *ends], ends, strict=False)]
     for ax, (key, label) in zip(axes, panels, strict=True):
@@ -220,8 +220,8 @@ def draw_curves(path: Path, history: list[dict], epochs: list[dict], kappa: floa
         if None not in tests:
             ax.plot(ends, tests, "--", color="C1", marker="." if len(ends) < 10 else "", label="test")
         ax.set(xlabel="step")
-        ax.set_title(label, fontsize=10)
-        ax.locator_params(axis="x", nbins=5)
+        ax.set_title(label, fontsize=9)
+        ax.locator_params(axis="x", nbins=4)
         if kappa is not None and key in ("distortion", "constraint_ma"):
             level = kappa**2 if key == "distortion" else 0
             ax.axhline(level, color="black", linestyle=":", label=f"κ² = {level:.4g}" if level else None)
@@ -229,6 +229,54 @@ def draw_curves(path: Path, history: list[dict], epochs: list[dict], kappa: floa
             ax.set_ylim(min(low, level) - 0.1 * kappa**2, max(level + kappa**2, 2 * low))
         if key in ("rate", "distortion"):
             ax.legend(fontsize=8)
-        if key == "lambda":
+        if key == "lambda" and max(means) > 10 * min(means):
             ax.set_yscale("log")
     save_plot(path, figure)
+
+
+def draw_rate_distortion(path: Path, result: dict) -> None:
+    """rate_distortion.png: the rows of a comparison, the linear bound and the slides' points.
+
+    Rows of one method that differ in one option alone are joined by a line, and each point bears its value.
+    """
+    figure, (axes,) = plot(9, 5.6)
+    axes.plot(*zip(*result["linear_bound"], strict=True), "k-", linewidth=1, label="best linear VAE (Gaussian)")
+    methods, rates = list(dict.fromkeys(row["method"] for row in result["rows"])), []
+    for i, method in enumerate(methods):
+        style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)], "linestyle": "none"}
+        mine = sorted(
+            (row for row in result["rows"] if row["method"] == method), key=lambda row: row["figures"]["rate"]["mean"]
+        )
+        rates += draw_method(axes, mine, style)
+    if any(row["slides"] for row in result["rows"]):
+        style = {"color": "black", "linestyle": "none"}
+        axes.plot([], [], **style, marker="x", label="slides: (rate, error at the mean),\nnot a rate–distortion pair")
+        axes.plot([], [], **style, marker="o", fillstyle="none", label="ours by that definition")
+    axes.set(xlabel="rate [nats]", ylabel="distortion [squared error per image, z sampled]")
+    axes.set(xlim=(-0.03 * max(rates), 1.15 * max(rates)), ylim=(0, 1.12 * result["mean_image"]["distortion"]))
+    axes.set_title(f"{result['data']}: rate and distortion on the test set", fontsize=11)
+    axes.legend(fontsize=9)
+    save_plot(path, figure)
+
+
+def draw_method(axes, rows: list[dict], style: dict) -> list[float]:
+    """The rows of one method, by rate, and the slides' point of it. Returns the rates drawn."""
+    rate, distortion, at_mean = (
+        [row["figures"][name] for row in rows] for name in ("rate", "distortion", "distortion_at_mean")
+    )
+    x, y = ([figure["mean"] for figure in figures] for figures in (rate, distortion))
+    for i, (row, a, b) in enumerate(zip(rows, rate, distortion, strict=True)):
+        label = row["title"].partition("\n")[0] if i == 0 else None
+        axes.errorbar(a["mean"], b["mean"], b["std"], a["std"], **style, label=label, markersize=7, zorder=3)
+        if len(rows) > 1:
+            note = row["title"].partition("\n")[2].replace("\n", " ")
+            axes.annotate(
+                note, (a["mean"], b["mean"]), (6, -11 if i % 2 else 5), textcoords="offset points", fontsize=7
+            )
+    if len({name for row in rows for name in row["differs"]}) == 1:
+        axes.plot(x, y, "--", color=style["color"], linewidth=1)
+    if not rows[0]["slides"]:
+        return x
+    axes.plot(*rows[0]["slides"], **{**style, "marker": "x"}, markersize=9, markeredgewidth=2)
+    axes.plot(x, [figure["mean"] for figure in at_mean], **style, markersize=7, fillstyle="none")
+    return [*x, rows[0]["slides"][0]]
