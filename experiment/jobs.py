@@ -19,7 +19,6 @@ from backend import cores
 from experiment.signals import Stopped, noted
 
 RUN = Path(__file__).parents[1] / "run.py"
-Job = tuple[argparse.Namespace, list[str]]  # the options of a run, and the command line that makes it
 
 
 class RunFailed(Exception):
@@ -30,21 +29,28 @@ class RunFailed(Exception):
         self.status = status
 
 
-def run_side_by_side(runs: list[Job], jobs: int) -> None:
-    """Makes the runs, `jobs` at a time, those with most samples first because they take longest.
+def run_side_by_side(runs: list[tuple[argparse.Namespace, list[str]]], jobs: int) -> None:
+    """Makes the runs, each given by its options and its command line, `jobs` at a time, the longest first.
 
     Whatever ends this ends the runs under way, at a point from which they can go on. Raises RunFailed, and Stopped for
     a signal.
     """
     waiting, under_way = sorted(runs, key=lambda run: run[0].samples * run[0].epochs), {}
-    total = sum(args.epochs for args, _ in runs)
+    total, threads = sum(args.epochs for args, _ in runs), {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
     with tqdm(total=total, desc=f"{len(runs)} runs", unit="epoch", disable=None) as bar, noted() as signals:
         try:
             while waiting or under_way:
                 while waiting and len(under_way) < jobs:
                     args, command = waiting.pop()
                     errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe would break if we were killed
-                    under_way[start(command, errors, max(1, cores() // jobs))] = args.out, errors
+                    process = subprocess.Popen(
+                        [sys.executable, RUN, *command],
+                        env=threads | os.environ,
+                        stdout=subprocess.DEVNULL,
+                        stderr=errors,
+                        start_new_session=True,  # signals from the terminal reach it only through us
+                    )
+                    under_way[process] = args.out, errors
                 time.sleep(0.1)
                 if signals:  # only here, where no run is half started
                     raise Stopped(signals[0])
@@ -53,20 +59,6 @@ def run_side_by_side(runs: list[Job], jobs: int) -> None:
                     conclude(process.returncode, *under_way.pop(process))
         finally:
             end([*under_way])
-
-
-def start(command: list[str], errors, threads: int) -> subprocess.Popen:
-    """Starts a run, apart from the terminal, so that signals reach it only through us.
-
-    It has so many threads, unless the user has set OMP_NUM_THREADS.
-    """
-    return subprocess.Popen(
-        [sys.executable, RUN, *command],
-        env={"OMP_NUM_THREADS": str(threads)} | os.environ,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        start_new_session=True,
-    )
 
 
 def epochs_of(out: Path) -> int:

@@ -86,19 +86,6 @@ def layer_sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def sweep(text: str) -> tuple[str, tuple[float, ...]]:
-    """An argparse type: "kappa=3,5,6", an option of a method and the values that it takes in turn."""
-    name, _, values = text.partition("=")
-    if name not in METHOD_OPTIONS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} does not name one of {', '.join(METHOD_OPTIONS)}, as in kappa=3,5,6"
-        )
-    parsed = tuple(number(float, 0)(value) for value in values.split(","))
-    if len({*parsed}) < len(parsed):
-        raise argparse.ArgumentTypeError(f"{text!r} has a value twice")
-    return name, parsed
-
-
 def adam_constants(text: str) -> tuple[float, float, float]:
     """An argparse type: "0.9,0.999,1e-8" for β₁, β₂ in [0, 1) and ε > 0."""
     try:
@@ -205,8 +192,6 @@ def add_objective(g) -> None:
     about = f"{methods}; all: compares them (geco)"
     g.add_argument("--method", choices=[*METHODS, "all"], default="geco", help=about)
     g.add_argument("--seeds", type=number(int, 0), metavar="N", help="with all: N seeds, from --seed on (1)")
-    about = "with all: also trains the first method with that option over each list of values, as in kappa=3,5 beta=1,2"
-    g.add_argument("--sweep", type=sweep, nargs="+", metavar="NAME=LIST", help=about)
     about = "with all: N runs at a time, each a process with its share of the cores (with NumPy one a core, else 1)"
     g.add_argument("--jobs", type=number(int, 0), metavar="N", help=about)
     about = "trains nothing, and compares the finished runs in these folders, whoever made them, in a report"
@@ -253,7 +238,7 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     """The options with every default filled in. Raises UsageError for those that clash or are not used."""
     method = METHODS[args.method]
     refuse_unused(args, method)
-    for name in ("seeds", "sweep", "jobs"):
+    for name in ("seeds", "jobs"):
         if getattr(args, name) is not None:
             raise UsageError(f"--{name} is used only with --method all")
     preset = PRESETS.get(args.preset, {})

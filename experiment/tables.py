@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from experiment.options import typed
+
 FIGURES = {  # key in summary.json: heading and decimals
     "rate": ("rate", 2),
     "distortion": ("distortion, z sampled", 3),
@@ -44,13 +46,12 @@ Block = tuple[str, object]
 
 def report(result: dict) -> list[Block]:
     """The verdict, how the runs were made, the tables, and what their columns mean."""
-    settings = [f"{who}: {options}" for who, options in result["settings"].items()]
-    versions = ["; ".join(f"{name} {version}" for name, version in found.items()) for found in result["versions"]]
+    versions = "; ".join(f"{name} {version}" for name, version in result["versions"].items())
     blocks: list[Block] = [
         ("title", f"Objectives for a variational autoencoder on {result['data']}"),
         ("text", " ".join(verdict(result["rows"]))),
-        ("list", [*settings, *versions]),
         ("code", f"python {' '.join(result['command'])}"),
+        ("text", f"All of them: {result['settings']}. {versions}."),
         ("heading", "Rate, distortion and likelihood"),
         ("table", figures_table(result)),
     ]
@@ -69,9 +70,10 @@ def appendix(result: dict, out: Path) -> list[Block]:
     return blocks
 
 
-def named(row: dict) -> str:
-    """The name of a row on one line."""
-    return row["title"].replace("\n", ", ")
+def named(row: dict, between: str = ", ") -> str:
+    """The title of a row's method and the options that tell it from others."""
+    told = " ".join(typed(name, value).replace("=", " ", 1) for name, value in row["options"].items())
+    return f"{row['title']}{between}{told}" if told else row["title"]
 
 
 def mean(row: dict, name: str) -> float:
@@ -81,7 +83,7 @@ def mean(row: dict, name: str) -> float:
 def verdict(rows: list[dict]) -> list[str]:
     """What the figures decide, in a sentence each: likelihood, rate and distortion, the constraint."""
     sentences = []
-    density = [name for row in rows for name in row["differs"] if name in ("likelihood", "variance", "binarize")]
+    density = [name for row in rows for name in row["options"] if name in ("likelihood", "variance", "binarize")]
     if density:
         sentences.append(f"The likelihoods are not comparable: the runs differ in --{density[0]}.")
     elif len(rows) > 1:
