@@ -4,6 +4,7 @@ python run.py                                                GECO on the embedde
 python run.py --method geco --data mnist                     GECO on MNIST, downloaded once
 python run.py --method iwae --data mnist --likelihood bernoulli --binarize dynamic
 python run.py --method all --data mnist                      every method, compared in runs/mnist-all/report.html
+python run.py --compare runs/mnist-geco-0 runs/mnist-vae-0   finished runs on the same images, whoever made them
 python run.py --resume runs/mnist-geco-0                     go on with a run that was stopped
 mpiexec -n 4 python run.py --data mnist                      share the work among four processes
 """
@@ -21,11 +22,11 @@ from backend import BackendError, open_backend
 from backend.ranks import ALONE, Ranks, RanksError, open_ranks
 from data import DataError
 from experiment import checkpoint
-from experiment.compare import COMPARISON_FILES, compare
+from experiment.compare import COMPARISON_FILES, compare_folders, compare_methods
 from experiment.files import FILES, held
 from experiment.jobs import RunFailed
 from experiment.one import open_data, run_one
-from experiment.options import UsageError, complete, parser, resumed
+from experiment.options import UsageError, complete, given, parser, resumed
 from experiment.results import table
 from experiment.signals import handled_by, stop
 from ref.train import NonFiniteError
@@ -35,6 +36,11 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack) -> None:
     """One run, the rest of one, or a comparison; the folder of a resumed run is held until `folder` is closed."""
     options, command = parser(__doc__), sys.argv[1:] if argv is None else argv
     args, saved = options.parse_args(argv), None
+    if args.compare:
+        if ranks.rank == 0:
+            print(compare_folders(args, given(options, argv), command))
+            print(f"all in {args.out}/: {', '.join(COMPARISON_FILES)}")
+        return
     if args.resume:
         path = args.resume / "checkpoint.npz"
         if not path.is_file():
@@ -47,7 +53,7 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack) -> None:
     data = open_data(args)
     if args.method == "all":
         args.out = args.out or Path("runs") / f"{data.name}-all"
-        print(compare(args, backend, data, command))
+        print(compare_methods(args, backend, data, command, lambda argv: run(argv, ranks, folder)))
         print(f"all in {args.out}/: {', '.join(COMPARISON_FILES)}, and a folder for each run")
         return
     args = complete(args, data)
