@@ -13,6 +13,7 @@ from ref.objectives import METHODS, MULTIPLIERS
 
 METHOD_OPTIONS = {name: option for method in METHODS.values() for name, option in method.options.items()}
 MULTIPLIER_OPTIONS = ("multiplier", "multiplier_rate")
+NETWORK_OPTIONS = ("hidden", "latent", "activation", "output")
 
 # fmt: off
 # κ² is a squared error per image; None is chosen from the images.
@@ -60,7 +61,9 @@ EXTREME = 0.05  # of the way from black to white: a pixel this near to either en
 LOOKED_AT = 2000  # images, spread over all of them, that latents are chosen from
 STEPS, EPOCHS = 6000, 20  # of a run on the user's own images, whichever takes longer
 # Options that a run's name says when they are not at their default.
-IN_NAME = tuple(dict.fromkeys(["preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples"]))
+IN_NAME = tuple(
+    dict.fromkeys(["preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from"])
+)
 
 
 def row_of(data: str) -> dict:
@@ -152,6 +155,8 @@ def parts_of_name(args: argparse.Namespace, given: list[str]) -> list[str]:
     def text(value) -> str:
         if isinstance(value, tuple):
             return "x".join(map(text, value)) or "none"
+        if isinstance(value, Path):
+            return f"-{value.name}"
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     return [name.replace("_", "-") + text(getattr(args, name)) for name in given]
@@ -179,7 +184,7 @@ def refuse_unused(args: argparse.Namespace, method) -> None:
         if getattr(args, name) is not None:
             listed = ", ".join(map(flag, takes)) or "none of its own"
             raise UsageError(f"{flag(name)} is not used by --method {args.method} (it takes: {listed})")
-    for name in ("seeds", "sweep", "jobs"):
+    for name in ("seeds", "jobs"):
         if getattr(args, name) is not None:
             raise UsageError(f"{flag(name)} is used only with --method all")
 

@@ -15,6 +15,8 @@ import numpy as np
 from backend import open_backend
 from data import Dataset, binarize
 from data import load as load_data
+from data.dataset import held_out
+from data.npz import picture_shape
 from experiment import options
 from experiment.checkpoint import VERSION
 from experiment.defaults import UsageError, complete
@@ -72,6 +74,11 @@ def go_on(saved: dict, config: dict, step: int) -> dict:
     return saved | now | {"resumed": [*saved["resumed"], here]}
 
 
+def command_to_go_on(out: Path) -> str:
+    """The command that goes on with the run in `out`."""
+    return f"python run.py --resume {shlex.quote(str(out))}"
+
+
 def start(args: argparse.Namespace, backend, data: Dataset, read) -> tuple[TrainedModel, dict]:
     """The model and the state before the first step."""
     trained = load(args.init_from) if args.init_from else None
@@ -119,7 +126,7 @@ def run_one(
         if ranks.rank == 0:
             done = epoch_rows(model.history, len(data.train) // args.batch_size)
             claim(args.out, args.force or bool(saved), config, done, partial(save, model, state, config))
-            again[:] = [f"python run.py --resume {shlex.quote(str(args.out))}"]
+            again[:] = [command_to_go_on(args.out)]
         rows = proceed(model, state, read, watcher(model, watched(data)), config)
         summary = summarize(model, data, sum(row["seconds"] for row in rows), args.nll_samples)
         if ranks.rank == 0:
@@ -162,15 +169,11 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend: 
 def in_memory(images, test, shape) -> Dataset:
     """Images as a data set."""
     images = np.asarray(images)
-    if shape is None and images.ndim == 2:
-        side = int(images.shape[1] ** 0.5)
-        shape = (side, side, 1) if side * side == images.shape[1] else (1, images.shape[1], 1)
-    elif shape is None:
-        shape = (*images.shape[1:], *(1,) * (4 - images.ndim))
-    if len(shape) != 3 or len(images) < 2:
+    if images.ndim not in (2, 3, 4) or len(images) < 2 or 0 in images.shape:
         raise UsageError(f"images have shape {images.shape}, expected (N, H, W, C), (N, H, W) or (N, D), and N above 1")
-    train = rows_of(images, tuple(shape))
+    shape = tuple(shape or picture_shape(images.shape))
+    train = rows_of(images, shape)
     if test is not None:
-        return Dataset("fit", train, rows_of(test, tuple(shape)), tuple(shape))
-    held_out = np.arange(len(train)) % 10 == min(9, len(train) - 1)
-    return Dataset("fit", train[~held_out], train[held_out], tuple(shape))
+        return Dataset("fit", train, rows_of(test, shape), shape)
+    chosen = held_out(len(train))
+    return Dataset("fit", train[~chosen], train[chosen], shape)

@@ -7,7 +7,8 @@ from pathlib import Path
 from backend import BACKENDS
 from data import DATASETS
 from data.dataset import DataError
-from experiment.defaults import BY_DATA, COMMON, METHOD_OPTIONS, PRESETS, UsageError, flag, row_of
+from experiment import checkpoint
+from experiment.defaults import BY_DATA, COMMON, METHOD_OPTIONS, NETWORK_OPTIONS, PRESETS, UsageError, flag, row_of
 from ref.adam import SCHEDULES
 from ref.densities import LIKELIHOODS
 from ref.mlp import ACTIVATIONS
@@ -65,19 +66,6 @@ def layer_sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def sweep(text: str) -> tuple[str, tuple[float, ...]]:
-    """An argparse type: "kappa=3,5,6", an option of a method and the values that it takes in turn."""
-    typed_name, _, values = text.partition("=")
-    name = typed_name.replace("-", "_")
-    if name not in METHOD_OPTIONS:
-        known = ", ".join(flag(option)[2:] for option in METHOD_OPTIONS)
-        raise argparse.ArgumentTypeError(f"{text!r} does not name one of {known}, as in kappa=3,5,6")
-    parsed = tuple(number(float, 0)(value) for value in values.split(","))
-    if len({*parsed}) < len(parsed):
-        raise argparse.ArgumentTypeError(f"{text!r} has a value twice")
-    return name, parsed
-
-
 def adam_constants(text: str) -> tuple[float, float, float]:
     """An argparse type: "0.9,0.999,1e-8" for β₁, β₂ in [0, 1) and ε > 0."""
     try:
@@ -98,7 +86,7 @@ def parser(description: str) -> Parser:
     add_data(p.add_argument_group("data"))
     add_network_and_training(p.add_argument_group("network and training"))
     add_run(p.add_argument_group("run"))
-    add_comparison(p.add_argument_group("comparison"))
+    add_comparison(p.add_argument_group("several runs"))
     add_use(p.add_argument_group("a trained model"))
     return p
 
@@ -182,8 +170,6 @@ def add_run(g) -> None:
 
 def add_comparison(g) -> None:
     g.add_argument("--seeds", type=number(int, 0), metavar="N", help="with all: N seeds, from --seed on (1)")
-    about = "with all: also trains the first method with that option over each list of values, as in kappa=3,5 beta=1,2"
-    g.add_argument("--sweep", type=sweep, nargs="+", metavar="NAME=LIST", help=about)
     about = "with all: N runs at a time, each a process with its share of the cores (with NumPy one a core, else 1)"
     g.add_argument("--jobs", type=number(int, 0), metavar="N", help=about)
     about = "trains nothing, and compares the finished runs in these folders, whoever made them, in a report"
@@ -202,8 +188,9 @@ def add_use(g) -> None:
     g.add_argument("--reconstruct", type=Path, metavar="PATH", help=about)
 
 
-def given(p: Parser, argv: list[str] | None) -> dict:
+def given(argv: list[str] | None) -> dict:
     """The options on the command line, without the defaults of the others."""
+    p = parser("")
     p.set_defaults(**dict.fromkeys(vars(p.parse_args(argv))))
     return {name: value for name, value in vars(p.parse_args(argv)).items() if value is not None}
 
@@ -233,7 +220,7 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
     Raises UsageError, and DataError for options that are none.
     """
     args = restored(p, path, options)
-    epochs, backend, args.out, anew = args.epochs, args.backend, path.parent, given(p, argv)
+    epochs, backend, args.out, anew = args.epochs, args.backend, path.parent, given(argv)
     for name, value in anew.items():
         if name in RESTATED:
             setattr(args, name, value)
@@ -246,6 +233,23 @@ def resumed(p: Parser, argv: list[str] | None, path: Path, options: dict) -> arg
         raise UsageError(
             f"--epochs {args.epochs} is less than the {epochs} of --resume {path.parent}; it may only grow"
         )
+    return args
+
+
+def with_network_of(folder: Path, args: argparse.Namespace, given: dict) -> argparse.Namespace:
+    """The options, with the network of the run that --init-from names. Raises UsageError for another one."""
+    path = folder / "checkpoint.npz"
+    if not path.is_file():
+        raise UsageError(f"--init-from {folder} holds no checkpoint.npz; name the folder of a run")
+    trained = restored(parser(""), path, checkpoint.read(path)[1]["options"])
+    for name in NETWORK_OPTIONS:
+        found = getattr(trained, name)
+        if name in given and given[name] != found:
+            option = typed(name, given[name]).replace("=", " ", 1)
+            raise UsageError(f"{option} contradicts --init-from {folder}, whose network has {found}; leave it out")
+        setattr(args, name, found)
+    if args.likelihood is None:
+        args.likelihood, args.variance = trained.likelihood, args.variance or trained.variance
     return args
 
 

@@ -128,7 +128,7 @@ def warn(args: argparse.Namespace, summary: dict, at_limit: bool) -> str | None:
     limit = f"; λ, now {summary['lambda']:.3g}, went as far as it may" if at_limit else ""
     if train > 0.05 * tolerance:
         enough = f"{math.sqrt(tolerance + train) * 1.01:.3g}"
-        return f"the constraint is not met: {found}{limit}; allow --kappa {enough}, or more --epochs, --latent, --hidden"
+        return f"the constraint is not met: {found}{limit}; allow --kappa {enough}, or add --epochs"
     if test > 0.05 * tolerance:
         return f"the constraint is met on training images alone: {found}; more images or a smaller --hidden help"
     if train < -0.05 * tolerance:

@@ -24,7 +24,20 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 import data
-from data import DataError, binarize, cifar10, default_dir, download, files, idx, images, images_at, load, mnist, mnist10k, npz
+from data import (
+    DataError,
+    binarize,
+    cifar10,
+    default_dir,
+    download,
+    files,
+    idx,
+    images,
+    load,
+    mnist,
+    mnist10k,
+    npz,
+)
 from data.files import write_whole
 from tests.hostile import CASES, for_all, mutations
 
