@@ -36,7 +36,20 @@ from tests.kills import result_of
 from tests.tested import on_command_line
 
 ROOT = Path(run.__file__).parent
-QUICK = ["--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2", "--batch-size", "300"]  # 4 steps each
+QUICK = [
+    "--data",
+    "digits",
+    "--epochs",
+    "3",
+    "--hidden",
+    "8",
+    "--latent",
+    "2",
+    "--nll-samples",
+    "2",
+    "--batch-size",
+    "300",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +130,7 @@ def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise(monkeypatc
     path = Path("stopped/checkpoint.npz")
     arrays, config = checkpoint.read(path)
     history = arrays.pop("history")
-    reports = checkpoint.reports(path, history, 4, 4, True)
+    reports = checkpoint.reports(path, history)
     arrays["noise"] = np.zeros(2048, np.int8)  # as CuPy's
     checkpoint.write(path, arrays, reports, config | {"options": config["options"] | {"backend": "cupy"}})
     assert run.main(["--resume", "stopped", "--backend", "numpy"]) == 0
@@ -156,7 +169,7 @@ def test_a_signal_during_the_last_checkpoint_is_not_lost(monkeypatch):
 
     def signalled(*args):
         save(*args)
-        if args[4][-1]["epoch"] == 3:
+        if args[0].history[-1]["epoch"] == 3:
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(training, "save", signalled)
@@ -195,7 +208,7 @@ def test_a_signal_before_the_first_checkpoint_promises_nothing(monkeypatch, caps
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(every, monkeypatch):
     written, save = [], training.save
-    monkeypatch.setattr(training, "save", lambda *args: written.append(args[4][-1]["epoch"]) or save(*args))
+    monkeypatch.setattr(training, "save", lambda *args: written.append(args[0].history[-1]["epoch"]) or save(*args))
     whole("--checkpoint-every", str(every))
     assert written == {1: [1, 2, 3], 2: [2, 3], 5: [3]}[every]
 
@@ -222,13 +235,13 @@ def test_what_a_resumed_run_starts_from_is_kept_until_there_is_more(monkeypatch)
 
 def test_metrics_agree_with_the_checkpoint_also_when_they_were_ahead_of_it():
     before = whole()
-    Path("whole/metrics.csv").write_text(Path("whole/metrics.csv").read_text() + "4,16,1,1,1,1,1,1,1\n")
+    Path("whole/metrics.csv").write_text(Path("whole/metrics.csv").read_text() + "4,16" + 11 * ",1" + "\n")
     assert run.main(["--resume", "whole"]) == 0 and result_of(Path("whole")) == before
 
 
 def test_seconds_add_up_over_starts(monkeypatch):
     stopped(monkeypatch, after=6)
-    spent = np.load("stopped/checkpoint.npz")["history"][:, -1].sum()
+    spent = np.load("stopped/checkpoint.npz")["history"][:, [*checkpoint.COLUMNS].index("seconds")].sum()
     assert run.main(["--resume", "stopped"]) == 0
     seconds = json.loads(Path("stopped/summary.json").read_text())["seconds"]
     with open("stopped/metrics.csv") as file:
@@ -298,7 +311,7 @@ def test_pictures_that_vanish_or_cannot_be_read_while_they_are_loaded_are_named(
 
 
 ARRAYS = {"step": np.array(4), "theta": np.arange(500, dtype=np.float32)}
-HISTORY = [dict.fromkeys(checkpoint.REPORT, 1.0)]
+HISTORY = [dict.fromkeys(checkpoint.COLUMNS, 1.0)]
 CONFIG = {"command": ["run.py"], "options": {"seed": 0}, "resumed": []}
 
 
