@@ -27,6 +27,7 @@ import run
 from backend import open_backend
 from data import DataError, download, files, images, load
 from experiment import checkpoint, one, options, training
+from experiment.defaults import complete
 from experiment.files import FILES, held
 from experiment.signals import noted
 from ref.adam import SCHEDULES
@@ -305,8 +306,8 @@ def test_images_that_vanish_are_missed_by_name(monkeypatch, capsys):
 def test_pictures_that_vanish_or_cannot_be_read_while_they_are_loaded_are_named(folder, monkeypatch):
     Path("pictures").mkdir()
     (Path("pictures/b.png").mkdir if folder else Path("pictures/a.txt").touch)()
-    monkeypatch.setattr(images, "_pictures", lambda _: [Path("pictures/a.png"), Path("pictures/b.png")])
-    with pytest.raises(DataError, match=r"pictures/a\.png"):
+    monkeypatch.setattr(images, "find", lambda _: ["a.png", "b.png"])
+    with pytest.raises(DataError, match=r"pictures: 2 of 2.*a\.png"):
         images.load_folder(Path("pictures"))
 
 
@@ -412,7 +413,7 @@ def test_any_bytes_are_a_checkpoint_of_the_run_or_are_refused(cases):
         path.write_bytes(content)
         try:
             arrays, config = checkpoint.read(path)
-            args = options.complete(options.resumed(parser, [], path, config["options"]), digits)
+            args = complete(options.resumed(parser, [], path, config["options"]), digits)
             _, state, _ = training.restore(args, backend, *digits.train.shape, path, arrays, False)
             assert all(np.isfinite(array).all() for array in state.values())
         except (DataError, options.UsageError) as error:
