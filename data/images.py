@@ -102,26 +102,32 @@ def read(
     With `size` the middle of each is scaled to that width and height. `mode` is L for C = 1 or RGB for C = 3; without,
     it is RGB unless all are grey. Raises one DataError that names all that are broken, or else the sizes.
     """
-    pixels, sizes, greys, broken = np.empty((len(names), 0, 0, 1), np.uint8), {}, 0, []
+    pixels, sizes, broken, greys = None, {}, [], 0
     for i, name in enumerate(tqdm(names, desc="pictures", leave=False, disable=None)):
         try:
             picture = _decode(folder / name, size, mode)
         except DataError as error:
             broken.append(f"{name} ({error})")
             continue
-        if not sizes:
-            pixels = np.empty((len(names), *picture.shape), np.uint8)
         sizes.setdefault(picture.shape[:2], []).append(name)
         greys += picture.shape[2] == 1
         if broken or len(sizes) > 1:  # nothing will come of it: go on only to say all that is wrong
             continue
-        if picture.shape[2] > pixels.shape[3]:
+        if pixels is None:
+            pixels = np.empty((len(names), *picture.shape), np.uint8)
+        elif picture.shape[2] > pixels.shape[3]:
             pixels = pixels.repeat(3, axis=3)
         pixels[i] = picture
+    _refuse(folder, len(names), broken, sizes)
+    return pixels.reshape(len(names), -1), pixels.shape[1:], greys
+
+
+def _refuse(folder: Path, count: int, broken: list[str], sizes: dict[tuple, list[str]]) -> None:
+    """Raises DataError for broken pictures, or for pictures of several sizes."""
     if broken:
         listed = ", ".join(broken[:NAMED]) + f" and {len(broken) - NAMED} more" * (len(broken) > NAMED)
         raise DataError(
-            f"{folder}: {len(broken)} of {len(names)} pictures cannot be read: {listed}; "
+            f"{folder}: {len(broken)} of {count} pictures cannot be read: {listed}; "
             "delete them or move them elsewhere, and all others are read"
         )
     if len(sizes) > 1:
@@ -131,7 +137,6 @@ def read(
             f"{folder}: expected pictures of one size, found {len(sizes)} sizes (width x height: {found}); "
             "give --size, to which the middle square of each is scaled"
         )
-    return pixels.reshape(len(names), -1), pixels.shape[1:], greys
 
 
 def _decode(path: Path, size: tuple[int, int] | None, mode: str | None) -> np.ndarray:
