@@ -710,7 +710,7 @@ def test_any_bytes_are_a_cifar_file_or_a_data_error(tmp_path, small_cifar, cases
 )
 def test_an_npz_of_any_allowed_shape_is_a_data_set(tmp_path, save, one, shape):
     train, test = pixels(6, *one), np.asfortranarray(pixels(2, *one))
-    save(tmp_path / "my set.v2.npz", train=train, test=test, labels=np.arange(6))
+    save(tmp_path / "my set.v2.npz", train=train, test=test)
     found = load(str(tmp_path / "my set.v2.npz"))
     check(found)
     assert (found.name, found.shape, found.train.dtype) == ("my-set.v2", shape, np.uint8)
@@ -728,9 +728,19 @@ def test_floats_of_any_width_become_float32(tmp_path, dtype):
 
 OK = np.full((4, 9), 0.5)
 BAD_ARRAYS = {
-    "test is missing": ({"train": OK}, ["train and test", "found 'train.npy'"]),
-    "other names": ({"x_train": OK, "x_test": OK}, ["x_train.npy"]),
+    "other names": ({"first": OK, "second": OK}, ["one array", "x_train and x_test", "found 'first', 'second'"]),
+    "half a pair": ({"x_train": OK, "test": OK}, ["train and test", "found 'x_train', 'test'"]),
     "no arrays": ({}, ["found nothing"]),
+    "one image": ({"train": OK[:1]}, ["at least two", "found 1"]),
+    "too few labels": ({"train": OK, "test": OK, "labels": np.arange(7)}, ["label", r"\[8\] in labels", r"\[7\]"]),
+    "labels of the other part": (
+        {"x_train": OK, "x_test": OK[:1], "y_train": np.arange(1), "y_test": np.arange(4)},
+        [r"\[4, 1\] in y_train and y_test", r"\[1, 4\]"],
+    ),
+    "labels of one array in two": ({"x": OK, "y_train": np.arange(3), "y_test": np.arange(1)}, [r"\[4\]", r"\[3, 1\]"]),
+    "labels that are no integers": ({"x": OK, "labels": np.ones(4)}, ["labels is float64", "integer"]),
+    "labels that are no column": ({"x": OK, "labels": np.eye(4, dtype=int)}, ["labels", r"\(4, 4\)"]),
+    "pickled labels": ({"x": OK, "labels": np.array([print] * 4)}, ["labels is object"]),
     "integers": ({"train": OK.astype(int), "test": OK.astype(int)}, ["train is int", "uint8"]),
     "booleans": ({"train": OK > 0, "test": OK > 0}, ["train is bool"]),
     "complex": ({"train": OK * 1j, "test": OK}, ["train is complex128"]),
@@ -758,6 +768,66 @@ def test_an_npz_with_unfit_arrays_is_refused(tmp_path, kind):
         load(str(tmp_path / "mine.npz"))
 
 
+@pytest.mark.parametrize("names", [("train", "test"), ("x_train", "x_test"), ("train_images", "test_images")])
+def test_the_usual_pairs_of_names_are_a_split(tmp_path, names):
+    train, test = pixels(12, 9), pixels(3, 9)
+    np.savez(tmp_path / "a.npz", **dict(zip(names, (train, test), strict=True)), unread=np.arange(3))
+    found = load(str(tmp_path / "a.npz"))
+    check(found)
+    assert np.array_equal(found.train, train) and np.array_equal(found.test, test) and found.labels is None
+    assert found.split == f"12 images to train on and 3 to test: the arrays {names[0]} and {names[1]}"
+
+
+LABELLED = [("labels",), ("y_train", "y_test"), ("train_labels", "test_labels")]
+
+
+@pytest.mark.parametrize("column", [False, True], ids=["(N,)", "(N, 1)"])
+@pytest.mark.parametrize("names", LABELLED, ids="-".join)
+def test_labels_of_a_split_keep_to_their_images(tmp_path, names, column):
+    train, test = np.array([5, -1, 5], np.int16), np.array([700, 5], np.int16)
+    labels = [train, test] if len(names) == 2 else [np.concatenate([train, test])]
+    labels = [array[:, None] for array in labels] if column else labels
+    np.savez(tmp_path / "a.npz", x_train=pixels(3, 4), x_test=pixels(2, 4), **dict(zip(names, labels, strict=True)))
+    found = load(str(tmp_path / "a.npz"))
+    check(found)
+    assert found.classes == ("-1", "5", "700") and [part.tolist() for part in found.labels] == [[1, 0, 1], [2, 1]]
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "npz with labels"])
+def test_of_one_array_every_tenth_image_is_for_testing(tmp_path, kind):
+    images, path = pixels(25, 4, 6), tmp_path / f"mine.{kind[:3]}"
+    labels = {"labels": np.arange(25) // 2} if "labels" in kind else {}
+    if kind == "npy":
+        np.save(path, images)
+    else:
+        np.savez(path, faces=images, **labels)
+    found = load(str(path))
+    check(found)
+    assert (found.name, found.shape) == ("mine", (4, 6, 1))
+    assert np.array_equal(found.test.reshape(-1, 4, 6), images[[9, 19]])
+    assert np.array_equal(found.train.reshape(-1, 4, 6), np.delete(images, [9, 19], axis=0))
+    assert "every tenth" in found.split
+    if labels:
+        assert [found.classes[label] for label in found.labels[1]] == ["4", "9"]
+        assert [found.classes[label] for label in found.labels[0][8:10]] == ["4", "5"]
+
+
+def test_of_a_few_images_in_one_array_the_last_is_for_testing(tmp_path):
+    images = pixels(3, 4)
+    np.save(tmp_path / "mine.npy", images)
+    found = load(str(tmp_path / "mine.npy"))
+    assert np.array_equal(found.train, images[:2]) and np.array_equal(found.test, images[2:])
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_version_of_the_npy_format_is_read(tmp_path, version):
+    images = RNG.random((4, 9)).astype(np.float32)
+    with open(tmp_path / "mine.npy", "wb") as file:
+        np.lib.format.write_array(file, images, version)
+    found = load(str(tmp_path / "mine.npy"))
+    assert np.array_equal(found.train, images[:3]) and np.array_equal(found.test, images[3:])
+
+
 def npy_bytes(shape: tuple[int, ...], body: bytes, descr: str = "|u1") -> bytes:
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
@@ -770,6 +840,12 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content, method)
     return buffer.getvalue()
+
+
+def long_header(version: int, length: int = 40_000_000) -> bytes:
+    """An array whose header, valid but for its length, is nothing but spaces."""
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (2, 4)}".ljust(length - 1) + b"\n"
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<I", length) + header + bytes(8)
 
 
 GOOD_NPZ = zipped({"train.npy": npy_bytes((2, 4), bytes(range(8))), "test.npy": npy_bytes((1, 4), bytes(4))})
@@ -790,6 +866,9 @@ HOSTILE_NPZ = {
     "another packing": zipped({"train.npy": npy_bytes((2, 4), bytes(range(8))), **TEST}, zipfile.ZIP_LZMA),
     "a name of two lines": zipped({"a\nb.npy": b"", **TEST}),
     "no array": zipped({"train.npy": b"hello", **TEST}),
+    "a long header of version 2": zipped({"train.npy": long_header(2), **TEST}),
+    "a long header of version 3": zipped({"train.npy": long_header(3), **TEST}),
+    "a version to come": zipped({"train.npy": npy_bytes((2, 4), bytes(8)).replace(b"Y\1", b"Y\4"), **TEST}),
     "an array header of code": zipped({"train.npy": b"\x93NUMPY\1\0\x20\0{'descr': __import__('os')}     ", **TEST}),
 }
 
@@ -833,14 +912,22 @@ def test_loading_executes_nothing(tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "executed"),))
 
-    np.savez(tmp_path / "mine.npz", train=np.array([[Bomb()]], dtype=object), test=np.array([[Bomb()]], dtype=object))
-    with refused("pickled"):
-        load(str(tmp_path / "mine.npz"))
+    hostile = np.array([[Bomb()]], dtype=object)
+    np.savez(tmp_path / "mine.npz", train=hostile, test=hostile)
+    np.savez(tmp_path / "labels.npz", images=pixels(1, 4), labels=hostile)
+    np.save(tmp_path / "mine.npy", hostile)
+    for name, words in (("mine.npz", "pickled"), ("mine.npy", "pickled"), ("labels.npz", "labels is object")):
+        with refused(name, words):
+            load(str(tmp_path / name))
     assert not (tmp_path / "executed").exists()
 
 
 def small_npy(draw_bytes: bytes) -> bytes:
     return zipped({"train.npy": draw_bytes, **TEST}, zipfile.ZIP_STORED)
+
+
+def labelled_npz(draw_bytes: bytes) -> bytes:
+    return zipped({"train.npy": npy_bytes((2, 4), bytes(8)), **TEST, "labels.npy": draw_bytes}, zipfile.ZIP_STORED)
 
 
 @CASES
@@ -854,7 +941,9 @@ def test_any_bytes_are_an_npz_data_set_or_a_data_error(tmp_path, cases):
         except DataError as error:
             assert "mine.npz" in str(error)
 
-    for_all(cases, mutations(GOOD_NPZ) | mutations(npy_bytes((2, 4), bytes(range(8)))).map(small_npy), read)
+    alone = mutations(npy_bytes((2, 4), bytes(range(8))))
+    labels = mutations(npy_bytes((3,), bytes(3))).map(labelled_npz)
+    for_all(cases, mutations(GOOD_NPZ) | alone | alone.map(small_npy) | labels, read)
 
 
 def save_pictures(folder: Path, *pictures: np.ndarray, suffix: str = "png") -> Path:
