@@ -5,6 +5,7 @@ import math
 
 from tqdm import tqdm
 
+from experiment.training import reader
 from ref.information import mutual_information_gaps
 from ref.metrics import encodings, evaluate
 from ref.objectives import METHODS, TRAVEL
@@ -33,7 +34,8 @@ def summarize(args, data, backend, model, state: dict, read, rows: list[dict]) -
     gaps = {}
     if data.factors:
         noise, factors = backend.noise(EVALUATION_SEED), {k: backend.xp.asarray(v) for k, v in data.factors.items()}
-        encoded = encodings(backend, model, state["theta"], read, len(data.test), noise)
+        read_all = reader(backend, data.population, args.binarize == "dynamic")
+        encoded = encodings(backend, model, state["theta"], read_all, len(data.train) + len(data.test), noise)
         gaps = mutual_information_gaps(backend, *encoded, factors, noise)
     figures |= {"mig": sum(gaps.values()) / len(gaps) if gaps else None, **{f"mig_{k}": v for k, v in gaps.items()}}
     if not all(math.isfinite(value) for value in figures.values() if value is not None):

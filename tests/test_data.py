@@ -1180,6 +1180,14 @@ def test_pictures_of_two_sizes_need_the_option_size(tmp_path):
     assert (abs(found.train.astype(int) - 200) < 10).all()  # the filter sees a little beyond the square
 
 
+def test_a_large_jpeg_is_scaled_to_the_same_picture_as_one_that_is_decoded_whole(tmp_path):
+    waves = 127 + 120 * np.sin(np.arange(800)[:, None] / 90) * np.cos(np.arange(1200) / 150)
+    Image.fromarray(waves.astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(waves.astype(np.uint8)).save(tmp_path / "b.png")
+    found = load(str(tmp_path), size=16)
+    assert np.abs(found.train.astype(int) - found.test).max() <= 3 and found.train.std() > 30
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_size_below_one_is_refused(tmp_path, size):
     with refused("--size", str(size)):
