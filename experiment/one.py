@@ -82,6 +82,9 @@ def command_to_go_on(out: Path) -> str:
 def start(args: argparse.Namespace, backend, data: Dataset, read) -> tuple[TrainedModel, dict]:
     """The model and the state before the first step."""
     trained = load(args.init_from) if args.init_from else None
+    if trained and trained.shape != data.shape:
+        found = f"the images of --data {args.data} are {data.shape}"
+        raise UsageError(f"{found}, those of --init-from {args.init_from} {trained.shape}")
     network, state = build(args, backend, data, read, trained)
     return TrainedModel(backend, network, state["theta"], data.shape, args, []), state
 

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import data as data_module
 import run
 from data import DATASETS, load
-from experiment import checkpoint, defaults, files, options, results, training
+from experiment import checkpoint, defaults, files, one, options, results, training
+from experiment import load as load_model
 from experiment.defaults import complete
 from experiment.model import TrainedModel
 from ref import linear, objectives, vae
@@ -88,7 +90,7 @@ def test_a_run_of_every_method_leaves_everything_behind(method, capsys):
         and (rows[0]["lambda"] != "") == constrained
     )
     config = json.loads(Path("out/config.json").read_text())
-    assert config["command"][:3] == ["run.py", "--epochs", "2"] and config["versions"]["numpy"] == np.__version__
+    assert config["command"][:3] == ["run.py", "--data", "digits"] and config["versions"]["numpy"] == np.__version__
     assert config["options"]["method"] == method and config["options"]["samples"] == METHODS[method].samples
     with np.load("out/checkpoint.npz", allow_pickle=False) as arrays:
         assert int(arrays["step"]) == 22 and json.loads(arrays["config"].tobytes()) == config
@@ -127,12 +129,23 @@ def test_every_option_runs(options):
 
 
 def test_static_binarization_trains_on_black_and_white_and_dynamic_on_grey_as_probability():
-    static = summary_of("--method", "vae", "--likelihood", "bernoulli", "--binarize", "static", out="s")
-    dynamic = summary_of("--method", "vae", "--likelihood", "bernoulli", "--binarize", "dynamic", out="d")
-    assert static["nll"] != dynamic["nll"]
-    for out in "sd":
-        first = np.asarray(Image.open(f"{out}/reconstructions.png"))[:52]
-        assert set(np.unique(first)) == {0, 255}
+    chosen = ["--method", "vae", "--likelihood", "bernoulli", "--binarize"]
+    assert summary_of(*chosen, "static", out="s")["nll"] != summary_of(*chosen, "dynamic", out="d")["nll"]
+    args = options.parser("").parse_args(["--data", "digits", *chosen, "static"])
+    assert {*np.unique(one.open_data(args).train)} == {0, 255}
+    args.binarize = "dynamic"
+    assert len(np.unique(one.open_data(args).train)) == 17
+
+
+@pytest.mark.parametrize("binarize", ["static", "dynamic"])
+def test_methods_are_tested_on_the_same_black_and_white_images_whatever_k_is(binarize):
+    chosen = ["--method", "iwae", "--likelihood", "bernoulli", "--binarize", binarize]
+    white = data_module.binarize(load("digits").test, 1) / 255
+    for samples in ("1", "5"):
+        summary = summary_of(*chosen, "--samples", samples, out=samples)
+        model = load_model(samples, NAME)
+        at_mean = np.sum((model.reconstruct(white).reshape(white.shape) - white) ** 2, axis=1).mean()
+        assert summary["distortion_at_mean"] == pytest.approx(at_mean, rel=1e-5)
 
 
 def test_what_own_images_bring_is_chosen_from_them_and_said(capsys):
@@ -457,3 +470,35 @@ def test_the_command_itself_is_quiet_and_fails_without_a_traceback():
     assert bad.returncode == 2 and bad.stdout == "" and bad.stderr.count("\n") == 1
     help_text = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=120).stdout
     assert all(name in help_text for name in (*METHODS, *DATASETS, "--beta", "--kappa", "--multiplier"))
+
+
+def test_the_name_of_a_run_says_which_options_are_not_at_their_default():
+    def name(*chosen: str) -> str:
+        return str(complete(options.parser("").parse_args(["--data", "digits", *chosen]), load("digits")).out)
+
+    assert name() == name("--kappa", "1.2", "--hidden", "128,64") == "runs/digits-geco-0"
+    assert name("--kappa", "1") == "runs/digits-geco-kappa1-0"
+    assert name("--seed", "3", "--hidden", "64,32", "--lr", "0.002") == "runs/digits-geco-hidden64x32-lr0.002-3"
+    assert name("--init-from", "runs/mnist-geco-0") == "runs/digits-geco-init-from-mnist-geco-0-0"
+    assert name("--method", "iwae", "--preset", "burda", "--epochs", "3", "--binarize", "dynamic") == (
+        "runs/digits-iwae-presetburda-epochs3-0"
+    )
+
+
+def test_help_shows_every_default_by_data_set_where_it_differs():
+    text = " ".join(options.parser("").format_help().split())
+    assert "mnist-10k: 5; digits: 1.2; mnist: 4; cifar10: 3.394; sprites: 2; own images: chosen from them" in text
+    assert "sprites: bernoulli" in text and "(silu)" in text and "vae 1, beta-vae 1, geco 1, iwae 5" in text
+    assert "by data set" not in text
+
+
+def test_sprites_are_bernoulli_and_grey_unless_told_otherwise():
+    args = complete(options.parser("").parse_args(["--data", "sprites"]), load("sprites"))
+    assert (args.likelihood, args.binarize, args.output, args.variance) == ("bernoulli", "none", "sigmoid", None)
+    args = options.parser("").parse_args(["--data", "sprites", "--likelihood", "gaussian"])
+    assert complete(args, load("sprites")).variance == 0.5
+
+
+def test_matplotlib_is_imported_only_where_something_is_drawn():
+    program = "import sys, run, experiment; assert 'matplotlib' not in sys.modules, 'imported'"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
