@@ -49,7 +49,7 @@ def open_backend(name: str, precision: str = "float32", tf32: bool = False, rank
     backend = importlib.import_module(f"backend.{name}_backend").open_backend(precision, tf32)
     if ranks.size == 1:
         return backend
-    on_device = ranks._replace(sum=backend.on_host(ranks.sum), broadcast=backend.on_host(ranks.broadcast))
+    on_device = ranks._replace(all_reduce=backend.on_host(ranks.all_reduce), broadcast=backend.on_host(ranks.broadcast))
     return backend._replace(
         ranks=on_device, compile=lambda step: step, at_once=1
     )  # no recorded graph can wait for other ranks

@@ -27,7 +27,7 @@ class Ranks(NamedTuple):
 
     rank: int = 0
     size: int = 1
-    sum: Callable = lambda array, weight: None  # array ← Σ_ranks weight·array, in place
+    all_reduce: Callable = lambda array, weight: None  # array ← Σ_ranks weight·array, in place
     broadcast: Callable = lambda array: None  # array ← that of rank 0, in place
     largest: Callable = lambda number: number  # of one integer a rank
     wait: Callable = lambda: None  # until every rank has come here
@@ -65,7 +65,7 @@ def over_mpi(MPI) -> Ranks:
     """All processes of MPI's world."""
     comm, last_words = MPI.COMM_WORLD, MPI.COMM_WORLD.Dup()
 
-    def sum_over_ranks(array, weight) -> None:
+    def all_reduce(array, weight) -> None:
         array *= weight
         comm.Allreduce(MPI.IN_PLACE, array)
 
@@ -92,7 +92,7 @@ def over_mpi(MPI) -> Ranks:
     return Ranks(
         comm.rank,
         comm.size,
-        sum=sum_over_ranks,
+        all_reduce=all_reduce,
         broadcast=comm.Bcast,
         largest=largest,
         wait=comm.Barrier,

@@ -2,18 +2,20 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from . import cifar10, digits, idx, images, mnist, npz, sprites
+from . import cifar10, digits, idx, images, mnist, mnist10k, npz, sprites
 from .dataset import DataError, Dataset
 from .files import reason
 
-__all__ = ["DATASETS", "DataError", "Dataset", "binarize", "default_dir", "load"]
+__all__ = ["DATASETS", "DataError", "Dataset", "binarize", "default_dir", "images_at", "load"]
 
 DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {
+    "mnist-10k": mnist10k.load,
     "digits": digits.load,
     "mnist": mnist.load,
     "cifar10": cifar10.load,
@@ -24,11 +26,11 @@ DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {
 def load(source: str, data_dir: Path | None = None, size: int | None = None, download: bool = True) -> Dataset:
     """A named data set, found under `data_dir` or downloaded there; or the user's own images at a path.
 
-    A path is a folder of pictures (scaled to `size`), a folder of IDX files, or an .npz. Raises DataError.
+    A path is a folder of pictures (scaled to `size`), a folder of IDX files, an .npz or an .npy. Raises DataError.
     """
-    try:
-        own = Path(source)
-        pictures = source not in DATASETS and own.is_dir() and not idx.find(own, *idx.TRAIN, *idx.TEST)
+    own = Path(source)
+    with _told(source):
+        pictures = source not in DATASETS and own.is_dir() and not _holds_idx(own)
         if size is not None and not pictures:
             raise DataError(f"--size is used only with a folder of pictures, which {source} is not")
         if source in DATASETS:
@@ -39,12 +41,53 @@ def load(source: str, data_dir: Path | None = None, size: int | None = None, dow
             return idx.load_folder(own)
         if own.is_file():
             return npz.load(own)
+    choices = ", ".join(DATASETS)
+    raise DataError(f"unknown data {source!r}: choose {choices}, or the path of a folder of images or of an .npz")
+
+
+def images_at(
+    source: str | Path, shape: tuple[int, int, int], data_dir: Path | None = None, download: bool = True
+) -> tuple[np.ndarray, list[str]]:
+    """All images at a path, or the test images of a named data set, without a split: pixels (N, H·W·C), N names.
+
+    Pictures, one or a folder of them, are brought to `shape`, (H, W, C): the middle of each is scaled, grey and colour
+    are converted. Arrays must have it, or rows of H·W·C. Raises DataError.
+    """
+    own, (height, width, channels) = Path(source), shape
+    with _told(source):
+        if source not in DATASETS and not own.exists():
+            raise DataError(f"{source}: expected pictures or arrays, found no such file or folder")
+        if source in DATASETS or (own.is_dir() and _holds_idx(own)):
+            data = load(str(source), data_dir, download=download)
+            arrays = {"test": data.test} if source in DATASETS else {"train": data.train, "test": data.test}
+            arrays = {name: array.reshape(-1, *data.shape) for name, array in arrays.items()}
+        elif own.is_dir() or own.name.lower().endswith(images.EXTENSIONS):
+            folder, names = (own, images.find(own)) if own.is_dir() else (own.parent, [own.name])
+            if not names:
+                raise DataError(f"{source}: expected pictures ({', '.join(images.EXTENSIONS)}), found none")
+            return images.read(folder, names, (width, height), "L" if channels == 1 else "RGB")[0], names
+        else:
+            arrays, _ = npz.read(own)
+    found = next(iter(arrays.values())).shape[1:]
+    if found not in ((height * width * channels,), shape, (height, width) if channels == 1 else shape):
+        raise DataError(f"{source}: expected images of {shape}, height x width x channels, found {found}")
+    pixels = np.concatenate([array.reshape(len(array), -1) for array in arrays.values()])
+    return pixels, [f"{name}/{i}" for name, array in arrays.items() for i in range(len(array))]
+
+
+def _holds_idx(folder: Path) -> bool:
+    return idx.find(folder, *idx.TRAIN, *idx.TEST) is not None
+
+
+@contextmanager
+def _told(source: str | Path) -> Iterator[None]:
+    """Within, what the system refuses is a DataError."""
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{source} could not be loaded: {reason(error)}") from error
     except MemoryError as error:
         raise DataError(f"{source} does not fit into memory; use fewer or smaller images") from error
-    choices = ", ".join(DATASETS)
-    raise DataError(f"unknown data {source!r}: choose {choices}, or the path of a folder of images or of an .npz")
 
 
 def default_dir() -> Path:

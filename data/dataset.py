@@ -1,6 +1,7 @@
-"""What every loader returns, and the one error it may raise."""
+"""What every loader returns, the rule by which it splits, and the one error it may raise."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +19,34 @@ class Dataset(NamedTuple):
     train: np.ndarray  # (N, D)
     test: np.ndarray  # (M, D)
     shape: tuple[int, int, int]  # (H, W, C), H·W·C = D
-    factors: dict[str, np.ndarray] | None = (
-        None  # name -> (M,) integers: what the test images were drawn from, if known
-    )
-    labels: tuple[np.ndarray, np.ndarray] | None = None  # integers of the training and of the test images
-    classes: tuple[str, ...] | None = None  # the names of the labels
+    rule: str = "as given"  # by which images are for testing
+    labels: tuple[np.ndarray, np.ndarray] | None = None  # (N,) and (M,), integers: the places in `classes`
+    classes: tuple[str, ...] | None = None  # names of the labels
+    files: tuple[list[str], list[str]] | None = None  # names of the pictures, relative to their folder
+    factors: dict[str, np.ndarray] | None = None  # name -> (N + M,) integers: what `population` was drawn from
+
+    @property
+    def split(self) -> str:
+        """One sentence: how many images are there to train on and to test, and by which rule."""
+        return f"{len(self.train):,} images to train on and {len(self.test):,} to test: {self.rule}"
+
+    @property
+    def population(self) -> np.ndarray:
+        """All images, those to train on before those to test.   -> (N + M, D)"""
+        return np.concatenate([self.train, self.test])
+
+
+def held_out(count: int, every: int = 10) -> np.ndarray:
+    """Which of `count` images are for testing: every tenth, of fewer than ten the last.   -> (count,), booleans"""
+    chosen = np.arange(count) % every == every - 1
+    chosen[-1:] |= count < every
+    return chosen
+
+
+def classified(train: Sequence, test: Sequence) -> dict:
+    """The fields `labels` and `classes` of a Dataset from the class of each image, all integers or all names."""
+    values, places = np.unique(np.concatenate([train, test]), return_inverse=True)
+    return {"labels": (places[: len(train)], places[len(train) :]), "classes": tuple(map(str, values))}
 
 
 def safe_name(path: Path) -> str:

@@ -13,10 +13,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .dataset import DataError, Dataset, safe_name
+from .dataset import DataError, Dataset, classified, safe_name
 from .files import read_at_most, reason
 
 TRAIN, TEST = ("train-images",), ("t10k-images", "test-images")
+TRAIN_LABELS, TEST_LABELS = ("train-labels",), ("t10k-labels", "test-labels")
 
 
 def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
@@ -30,14 +31,17 @@ def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
             gzipped = file.read(2) == b"\x1f\x8b"  # the name may lie
             file.seek(0)
             if not gzipped:
-                return _read(file, path, sha256)
+                return read_stream(file, path, sha256)
             with gzip.GzipFile(fileobj=file) as stream:
-                return _read(stream, path, sha256)
+                return read_stream(stream, path, sha256)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: a whole gzip file was expected, found a damaged one ({reason(error)})") from error
 
 
-def _read(stream: BinaryIO, path: Path, sha256: str | None) -> np.ndarray:
+def read_stream(
+    stream: BinaryIO, path: Path, sha256: str | None, mend: str = "delete it, and it is downloaded again"
+) -> np.ndarray:
+    """As read_idx, of the decompressed bytes of `path`; `mend` says what to do about another checksum."""
     magic = stream.read(4)
     if magic not in (b"\0\0\x08\x01", b"\0\0\x08\x03"):
         raise DataError(
@@ -58,10 +62,7 @@ def _read(stream: BinaryIO, path: Path, sha256: str | None) -> np.ndarray:
         checksum = hashlib.sha256(magic + sizes)
         checksum.update(data)
         if checksum.hexdigest() != sha256:
-            raise DataError(
-                f"{path}: expected contents with SHA-256 {sha256}, found {checksum.hexdigest()}; "
-                "delete it, and it is downloaded again"
-            )
+            raise DataError(f"{path}: expected contents with SHA-256 {sha256}, found {checksum.hexdigest()}; {mend}")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -78,12 +79,14 @@ def find(folder: Path, *stems: str) -> Path | None:
 
 
 def load_folder(folder: Path) -> Dataset:
-    """A folder of IDX files under MNIST's names; the labels are not needed. Raises DataError."""
+    """A folder of IDX files under MNIST's names, with labels or without. Raises DataError."""
     train, test = _images(folder, TRAIN), _images(folder, TEST)
     if train.shape[1:] != test.shape[1:]:
         raise DataError(f"{folder}: train and test images differ in size, {train.shape[1:]} and {test.shape[1:]}")
     height, width = train.shape[1:]
-    return Dataset(safe_name(folder), *(x.reshape(len(x), -1) for x in (train, test)), (height, width, 1))
+    pixels = (images.reshape(len(images), -1) for images in (train, test))
+    known = _labels(folder, len(train), len(test))
+    return Dataset(safe_name(folder), *pixels, (height, width, 1), "as its files say", **known)
 
 
 def _images(folder: Path, stems: tuple[str, ...]) -> np.ndarray:
@@ -96,3 +99,15 @@ def _images(folder: Path, stems: tuple[str, ...]) -> np.ndarray:
     if images.ndim != 3:
         raise DataError(f"{path}: expected images (N, H, W), found sizes {images.shape}")
     return images
+
+
+def _labels(folder: Path, *counts: int) -> dict:
+    """The fields `labels` and `classes`, where both files of labels are there."""
+    paths = [find(folder, *stems) for stems in (TRAIN_LABELS, TEST_LABELS)]
+    if None in paths:
+        return {}
+    labels = [read_idx(path) for path in paths]
+    for path, found, count in zip(paths, labels, counts, strict=True):
+        if found.shape != (count,):
+            raise DataError(f"{path}: expected {count} labels, one for each image, found sizes {found.shape}")
+    return classified(*labels)

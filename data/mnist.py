@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from . import idx
-from .dataset import Dataset
+from .dataset import Dataset, classified
 from .download import absent, fetch
 
 MIRRORS = (
@@ -21,15 +21,18 @@ SHA256 = {  # of the decompressed files
 def load(data_dir: Path, download: bool) -> Dataset:
     """MNIST from data_dir/mnist, downloaded there if its images are missing; every file present is verified.
 
+    Without the files of labels there are none.
+
     Raises DataError for a file that is not the published one, or that cannot be had.
     """
     folder = data_dir / "mnist"
     found = {name: _find(folder, name) for name in SHA256}
     if not all(path for name, path in found.items() if "images" in name):
         found = {name: path or _download(folder, name, download) for name, path in found.items()}
-    arrays = {name: idx.read_idx(path, SHA256[name]) for name, path in found.items() if path}
-    train, test = (images.reshape(len(images), -1) for name, images in arrays.items() if "images" in name)
-    return Dataset("mnist", train, test, (28, 28, 1))
+    train, test, *labels = (path and idx.read_idx(path, SHA256[name]) for name, path in found.items())
+    known = {} if any(read is None for read in labels) else classified(*labels)
+    pixels = (images.reshape(len(images), -1) for images in (train, test))
+    return Dataset("mnist", *pixels, (28, 28, 1), "as published", **known)
 
 
 def _find(folder: Path, name: str) -> Path | None:

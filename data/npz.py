@@ -1,47 +1,95 @@
-"""The user's own arrays: an .npz with `train` and `test`. Nothing in it is unpickled or believed."""
+"""The user's own arrays: an .npz or an .npy. Nothing in it is unpickled or believed."""
 
+import io
 import math
 import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
-from .dataset import DataError, Dataset, safe_name
+from .dataset import DataError, Dataset, classified, held_out, safe_name
 from .files import read_at_most, reason
 
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+SPLITS = (("train", "test"), ("x_train", "x_test"), ("train_images", "test_images"))
+LABELS = (("y_train", "y_test"), ("train_labels", "test_labels"))  # or `labels`, of all the images in their order
+# How many bytes hold a header's length. Version 3 differs in names of fields only, which arrays here have none of.
+VERSIONS = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
+HEADER = 10_000  # bytes; NumPy's headers have some hundred, and its parser takes no more
 RATIO = 1000  # deflate reaches 1032 on nothing but zeros
 
 
 def load(path: Path) -> Dataset:
-    """`train` and `test`, uint8 or floats in [0, 1], of shape (N, H, W), (N, H, W, 1 or 3) or (N, D).
+    """Arrays to train on and to test under a pair of names in SPLITS, or one array, of which every tenth image is for
+    testing; uint8 or floats in [0, 1], of shape (N, H, W), (N, H, W, 1 or 3) or (N, D).
 
     Rows of a square number D are square pictures, others strips (1, D). Raises DataError.
     """
+    images, labels = read(path)
+    pixels = [array.reshape(len(array), -1) for array in images.values()]
+    count, shape = sum(map(len, pixels)), next(iter(images.values())).shape
+    if len(pixels) == 2:
+        rule, test = f"the arrays {' and '.join(images)}", np.arange(count) >= len(pixels[0])
+        train_pixels, test_pixels = pixels
+    elif count < 2:
+        raise DataError(f"{path}: expected at least two images, found {count}")
+    else:
+        rule, test = "every tenth is for testing, or the last of fewer than ten", held_out(count)
+        train_pixels, test_pixels = pixels[0][~test], pixels[0][test]
+    known = {} if labels is None else classified(labels[~test], labels[test])
+    return Dataset(safe_name(path), train_pixels, test_pixels, picture_shape(shape), rule, **known)
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """The images of an .npz by the names of their arrays, one of them or a pair in SPLITS, or of an .npy; and their
+    labels, integers (N,) in the same order, or None. Raises DataError.
+    """
     try:
-        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+        with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")  # a hostile header makes its parser talk on stderr
-            names = archive.namelist()
-            if not {"train.npy", "test.npy"} <= {*names}:
-                found = ", ".join(map(repr, names[:5])) or "nothing"  # a name may hold a line break
-                raise DataError(f"{path}: expected arrays named train and test, found {found}")
-            train, test = (_pixels(f"{path}: {name}", archive, name) for name in ("train", "test"))
+            if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+                file.seek(0)
+                return {"images": _pixels(str(path), read_npy(str(path), file, _check_images))}, None
+            with zipfile.ZipFile(file) as archive:
+                images, labels = _members(path, archive)
     except (DataError, MemoryError, OSError):
         raise
     except Exception as error:  # zipfile, zlib and the header's parser have many
-        raise DataError(f"{path}: expected an .npz archive, found something else ({reason(error)})") from error
-    if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+        raise DataError(f"{path}: expected an .npz or .npy, found something else ({reason(error)})") from error
+    if len({(array.shape[1:], array.dtype) for array in images.values()}) > 1:
+        found = " and ".join(f"{name} {array.shape} {array.dtype}" for name, array in images.items())
+        raise DataError(f"{path}: expected arrays of one size and type, found {found}")
+    return images, labels
+
+
+def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    of_labels = next((pair for pair in LABELS if {*pair} <= {*names}), ("labels",) if "labels" in names else ())
+    rest = tuple(name for name in names if name not in ("labels", *LABELS[0], *LABELS[1]))
+    of_images = next((pair for pair in SPLITS if {*pair} <= {*names}), rest)
+    if len(of_images) != 1 and of_images not in SPLITS:
+        pairs = ", ".join(" and ".join(pair) for pair in SPLITS)
+        found = ", ".join(map(repr, names[:5])) or "nothing"  # a name may hold a line break
+        raise DataError(f"{path}: expected one array of images, or two named {pairs}; found {found}")
+    what = {name: f"{path}: {name}" for name in of_images + of_labels}
+    images = {name: _pixels(what[name], read_array(what[name], archive, name, _check_images)) for name in of_images}
+    if not of_labels:
+        return images, None
+    labels = [read_array(what[name], archive, name, _check_labels).reshape(-1) for name in of_labels]
+    counts = [len(array) for array in images.values()]
+    counts = counts if len(labels) == len(counts) else [sum(counts)]
+    if [len(array) for array in labels] != counts:
         raise DataError(
-            f"{path}: expected train and test of one size and type, found "
-            f"{train.shape} {train.dtype} and {test.shape} {test.dtype}"
+            f"{path}: expected a label for each image, {counts} in {' and '.join(of_labels)}, "
+            f"found {[len(array) for array in labels]}"
         )
-    return Dataset(safe_name(path), *(x.reshape(len(x), -1) for x in (train, test)), _picture(train.shape))
+    return images, np.concatenate(labels).astype(np.int64)
 
 
-def _picture(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) == 2:
         side = math.isqrt(shape[1])
         return (side, side, 1) if side * side == shape[1] else (1, shape[1], 1)
@@ -57,10 +105,15 @@ def read_array(what: str, archive: zipfile.ZipFile, name: str, check_header: Cal
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.file_size > RATIO * packed:
         raise DataError(f"{what} claims {info.file_size} bytes in {packed}, which is not how arrays are stored")
     with archive.open(info) as member:
-        shape, fortran, dtype = HEADERS[npy.read_magic(member)](member)
-        check_header(what, shape, dtype)
-        expected = math.prod(shape) * dtype.itemsize
-        data = read_at_most(member, expected + 1)
+        return read_npy(what, member, check_header)
+
+
+def read_npy(what: str, stream: BinaryIO, check_header: Callable) -> np.ndarray:
+    """The array of an .npy, as read_array; memory grows with what is there, never with what its header claims."""
+    shape, fortran, dtype = _header(what, stream)
+    check_header(what, shape, dtype)
+    expected = math.prod(shape) * dtype.itemsize
+    data = read_at_most(stream, expected + 1)
     if len(data) != expected:
         found = f"only {len(data)}" if len(data) < expected else "more"
         raise DataError(f"{what} of shape {shape} needs {expected} bytes, found {found}")
@@ -68,16 +121,26 @@ def read_array(what: str, archive: zipfile.ZipFile, name: str, check_header: Cal
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
 
 
-def _pixels(what: str, archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    array = read_array(what, archive, name, _check_header)
+def _header(what: str, stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type from a header whose length is checked before it is read."""
+    version = npy.read_magic(stream)
+    length = stream.read(VERSIONS[version])
+    size = int.from_bytes(length, "little")
+    if size > HEADER:
+        raise DataError(f"{what} has a header of {size} bytes, expected {HEADER} at most")
+    parse = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    return parse(io.BytesIO(length + stream.read(size)))
+
+
+def _pixels(what: str, array: np.ndarray) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if not (array.min() >= 0 and array.max() <= 1):  # false for NaN too
-        raise DataError(f"{what} must lie in [0, 1], found {array.min():g} to {array.max():g}")
-    return array.astype(np.float32)
+        raise DataError(f"{what} must lie in [0, 1], found {array.min():g} to {array.max():g}; scale it")
+    return array.astype(np.float32, copy=False)
 
 
-def _check_header(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def _check_images(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if dtype.hasobject:
         raise DataError(f"{what} holds pickled Python objects, which are never loaded; store numbers")
     if dtype != np.uint8 and dtype.kind != "f":
@@ -85,4 +148,11 @@ def _check_header(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if not 2 <= len(shape) <= 4 or min(shape) < 1 or (len(shape) == 4 and shape[3] not in (1, 3)):
         raise DataError(
             f"{what} has shape {shape}, expected (N, H, W), (N, H, W, 1 or 3) or (N, D), and none of them 0"
+        )
+
+
+def _check_labels(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if dtype.kind not in "iub" or not (len(shape) == 1 or shape[1:] == (1,)):
+        raise DataError(
+            f"{what} is {dtype} of shape {shape}, expected an integer for each image; store these or leave it out"
         )

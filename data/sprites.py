@@ -25,15 +25,29 @@ FACTORS = ("shape", "scale", "rotation", "x", "y")
 
 
 def load(data_dir: Path, download: bool) -> Dataset:
-    """A fixed sixth of the images, 3,072, to test and the other 15,360 to train on. Both arguments are unused."""
-    chosen = list(product(range(len(SHAPES)), range(len(SIZES)), range(len(ANGLES)), PLACES, PLACES))
-    pixels = np.zeros((len(chosen), SIDE, SIDE), np.uint8)
-    sprites = {key: draw(*key) for key in product(range(len(SHAPES)), range(len(SIZES)), range(len(ANGLES)))}
-    for image, (*key, x, y) in zip(pixels, chosen, strict=True):
+    """A fixed sixth of the images, 3,072, to test and the other 15,360 to train on; labelled by their shape.
+
+    `factors` holds, for each image of `population`, the place of its shape, scale, rotation, x and y among SHAPES,
+    SIZES, ANGLES, PLACES and PLACES. Both arguments are unused.
+    """
+    kinds = [range(len(values)) for values in (SHAPES, SIZES, ANGLES)]
+    places = np.array(list(product(*kinds, PLACES, PLACES)))
+    pixels = np.zeros((len(places), SIDE, SIDE), np.uint8)
+    sprites = {key: draw(*key) for key in product(*kinds)}
+    for image, (*key, x, y) in zip(pixels, places.tolist(), strict=True):
         image[y : y + TILE, x : x + TILE] = sprites[tuple(key)]
-    held_out = np.random.default_rng(0).permutation(len(chosen)) < len(chosen) // 6
-    pixels, factors = pixels.reshape(len(chosen), -1), dict(zip(FACTORS, np.array(chosen)[held_out].T, strict=True))
-    return Dataset("sprites", pixels[~held_out], pixels[held_out], (SIDE, SIDE, 1), factors)
+    test = np.random.default_rng(0).permutation(len(places)) < len(places) // 6
+    pixels, factors = pixels.reshape(len(places), -1), np.concatenate([places[~test], places[test]]).T
+    return Dataset(
+        "sprites",
+        pixels[~test],
+        pixels[test],
+        (SIDE, SIDE, 1),
+        "a sixth, drawn by a fixed seed, is for testing",
+        labels=(places[~test, 0], places[test, 0]),
+        classes=("ellipse", "square", "triangle"),
+        factors=dict(zip(FACTORS, factors, strict=True)),
+    )
 
 
 def draw(shape: int, scale: int, rotation: int) -> np.ndarray:

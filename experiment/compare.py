@@ -17,11 +17,12 @@ from data import DataError, Dataset
 from data.dataset import white
 from data.files import reason, write_whole
 from experiment import checkpoint, options, pictures
+from experiment.defaults import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete, total_variance
 from experiment.files import existing_run, write_json
 from experiment.jobs import run_side_by_side
 from experiment.model import load
 from experiment.one import fingerprint, open_data
-from experiment.options import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, typed
+from experiment.options import typed
 from experiment.page import html, markdown
 from experiment.tables import FIGURES, OTHERS, SLIDES, appendix, named, report
 from experiment.training import reader
@@ -30,7 +31,7 @@ from ref.objectives import METHODS
 
 ELSEWHERE = ("out", "data_dir", "checkpoint_every", "force", "resume", "jobs", "seeds", "compare")  # changes no figure
 HIDDEN = (*ELSEWHERE, "method", "seed", "data", "size", "preset")  # told otherwise than as an option
-OF_METHODS = (*(name.replace("-", "_") for name in METHOD_OPTIONS), "samples")
+OF_METHODS = (*METHOD_OPTIONS, "samples")
 COMPARISON_FILES = (
     "report.html",
     "comparison.md",
@@ -98,13 +99,13 @@ def compare_methods(args: argparse.Namespace, backend, data: Dataset, command: l
 def options_of(args: argparse.Namespace, data: Dataset, name: str, seed: int) -> argparse.Namespace:
     """The complete options of one run; a method gets those options of its own that it takes."""
     run, method = copy.copy(args), METHODS[name]
-    takes = {*method.options, *(MULTIPLIER_OPTIONS if method.constraint else ())}
+    takes = {*method.options, *(MULTIPLIER_OPTIONS if method.constrained else ())}
     for option in {*METHOD_OPTIONS, *MULTIPLIER_OPTIONS} - takes:
-        setattr(run, option.replace("-", "_"), None)
+        setattr(run, option, None)
     if method.samples == 1:
         run.samples = None
     run.method, run.seed, run.out, run.seeds, run.jobs = name, seed, args.out / f"{name}-{seed}", None, None
-    return options.complete(run, data)
+    return complete(run, data)
 
 
 def command_of(run: argparse.Namespace) -> list[str] | None:
@@ -169,7 +170,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
         "test_images": len(data.test),
         "settings": shared,
         "versions": first.config["versions"],
-        "mean_image": {"rate": 0.0, "distortion": options.total_variance(data.test, about=data.train)},
+        "mean_image": {"rate": 0.0, "distortion": total_variance(data.test, about=data.train)},
         "rows": rows,
         # In a thread, so that a signal is heard also while one call into LAPACK takes long.
         "linear_bound": ThreadPool(1).apply(linear_bound, (opened, data, first.args.binarize == "dynamic")),

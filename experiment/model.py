@@ -8,11 +8,11 @@ import numpy as np
 from backend import open_backend
 from data import binarize
 from experiment import checkpoint, options, training
-from experiment.options import UsageError
+from experiment.defaults import UsageError
 from experiment.results import EVALUATION_SEED
 from ref import metrics, vae
 
-TEST_SEED = 1  # of the one draw that makes grey images black and white, the run's own test images too
+TEST_SEED = 1  # of the one draw that makes grey images black and white, a run's own test images too
 
 
 class TrainedModel:
@@ -23,25 +23,31 @@ class TrainedModel:
             with the grey as probability, by the seed that its own test images were drawn with.
     mean, std, z  (N, Z), Z latents
 
-    Every method raises UsageError, a ValueError, for other images or latents. Memory grows with the result alone.
+    Other images or latents raise UsageError, a ValueError. Images are worked on a few at a time, so memory holds what
+    goes in, what comes out and little else. `history` is what training reported.
     """
 
-    def __init__(self, backend, network: vae.Model, theta, shape: tuple[int, int, int], args):
-        self.backend, self.network, self.theta, self.shape, self.args = backend, network, theta, shape, args
-        self.params = vae.params_of(network, theta)
+    def __init__(self, backend, network: vae.Model, theta, shape: tuple[int, int, int], args, history: list[dict]):
+        self.backend, self.network, self.theta, self.shape = backend, network, theta, shape
+        self.args, self.history, self.params = args, history, vae.params_of(network, theta)
 
     def encode(self, images) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x).   images -> (N, Z), (N, Z)"""
-        xp, to_host = self.backend.xp, self.backend.to_host
-        parts = [vae.encode(xp, self.network, self.params, x)[:2] for x in self._batches(images)]
-        mean, log_std = (np.concatenate([*map(to_host, column)]) for column in zip(*parts, strict=True))
+        pixels = self.pixels(images)
+        read = training.reader(self.backend, pixels, False)
+        found = metrics.encodings(self.backend, self.network, self.theta, read, len(pixels), None)
+        mean, log_std = map(self.backend.to_host, found)
         return mean, np.exp(log_std)
 
     def decode(self, z) -> np.ndarray:
         """Pictures at z, clipped to [0, 1].   (N, Z) -> (N, H, W, C) floats"""
-        z, size = self._latents(z), metrics.IMAGES
-        parts = [self._decoded(self.backend.asarray(z[i : i + size])) for i in range(0, len(z), size)]
+        z, size = self._latents(z), metrics.DECODED
+        parts = [self._decoded(z[start : start + size]) for start in range(0, len(z), size)]
         return np.concatenate(parts).clip(0, 1).reshape(-1, *self.shape)
+
+    def _decoded(self, z: np.ndarray) -> np.ndarray:
+        x_hat, *_ = vae.decode(self.backend.xp, self.network, self.params, self.backend.asarray(z))
+        return self.backend.to_host(x_hat)
 
     def reconstruct(self, images) -> np.ndarray:
         """Images decoded at the mean of q(z|x).   images -> (N, H, W, C) floats"""
@@ -53,49 +59,58 @@ class TrainedModel:
         return self.decode(self.backend.to_host(self.backend.normal(noise, (count, self.network.latents))))
 
     def log_likelihood(self, images, samples: int = 5000) -> np.ndarray:
-        """log p(x) of each image, importance-weighted with so many samples of q(z|x): a lower bound in expectation.
+        """log p(x) of each image, importance-weighted: log (1/K) Σ_k w_k with K = `samples` draws from q(z|x).
 
-        images -> (N,) nats, float64
+        In expectation at most log p(x), the closer the larger K. Of grey pixels it is the log of a density.
+        images -> (N,) nats
         """
-        xp, noise, z = self.backend.xp, self.backend.noise(EVALUATION_SEED), self.network.latents
-        found = []
-        for x in self._batches(images):
-            mean, log_std, _ = vae.encode(xp, self.network, self.params, x)
+        return self.scores(images, samples)["log_likelihood"]
 
-            def draw(k: int, x=x):
-                return self.backend.normal(noise, (k, len(x), z))
+    def scores(self, images, samples: int = 5000) -> dict[str, np.ndarray]:
+        """All that is known of each image, by name: what ref.metrics.scores finds, by the draws of summary.json.
 
-            at_once = max(1, metrics.DECODED // len(x))
-            weights = metrics.log_weights(
-                self.backend, self.network, self.params, x, mean, log_std, draw, samples, at_once
-            )
-            found.append(self.backend.to_host(metrics.streamed_log_mean_exp(xp, weights)))
-        return np.concatenate(found)
+        images -> rate, log_px, log_likelihood (N,), nats; distortion, distortion_at_mean (N,), squared error; mean and
+        log_std (N, Z)
+        """
+        if not isinstance(samples, int) or samples < 1:
+            raise UsageError(f"samples must be an integer above 0, found {samples!r}")
+        backend, pixels = self.backend, self.pixels(images)
+        read, noise = training.reader(backend, pixels, False), backend.noise(EVALUATION_SEED)
+        found = metrics.scores(
+            *(backend, self.network, self.theta, read, len(pixels), noise, samples),
+            samples=self.args.samples,
+            progress=training.progress("scores"),
+        )
+        return {name: backend.to_host(values) for name, values in found.items()}
 
-    def _decoded(self, z) -> np.ndarray:
-        return self.backend.to_host(vae.decode(self.backend.xp, self.network, self.params, z)[0])
+    def transform(self, images) -> np.ndarray:
+        """scikit-learn's name for the mean of q(z|x).   images -> (N, Z)"""
+        return self.encode(images)[0]
 
-    def _batches(self, images):
-        """The images as the network reads them, a few at a time.   -> arrays (B, D)"""
-        pixels, size = self.pixels(images), metrics.IMAGES
-        for i in range(0, len(pixels), size):
-            read = training.reader(self.backend, pixels[i : i + size], False)
-            yield read(self.backend.xp.arange(len(pixels[i : i + size])), None)
+    def inverse_transform(self, z) -> np.ndarray:
+        """scikit-learn's name for `decode`, in rows.   (N, Z) -> (N, D)"""
+        z = np.asarray(z)
+        return self.decode(z).reshape(len(z), -1)
+
+    def score_samples(self, images) -> np.ndarray:
+        """scikit-learn's name for `log_likelihood`, by as many draws as in the run's own NLL.   images -> (N,) nats"""
+        return self.log_likelihood(images, self.args.nll_samples)
+
+    def fit(self, images, y=None) -> "TrainedModel":
+        """For a Pipeline, whose steps are fitted: this one is trained already, so that the images are only checked."""
+        self.pixels(images)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_clone__(self) -> "TrainedModel":
+        return self  # nothing changes it
 
     def pixels(self, images) -> np.ndarray:
-        """Images in rows, checked.   images -> (N, D), uint8 or floats in [0, 1]"""
-        images = np.asarray(images)
-        h, w, c = self.shape
-        accepted = [self.shape, (h * w * c,)] + ([(h, w)] if c == 1 else [])
-        if images.ndim < 2 or images.shape[1:] not in accepted or not len(images):
-            wanted = " or ".join(f"(N, {', '.join(map(str, shape))})" for shape in accepted)
-            raise UsageError(f"images have shape {images.shape}, expected {wanted}")
-        pixels = images.reshape(len(images), -1)
-        if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
-            raise UsageError(f"images are {pixels.dtype}, expected uint8 in 0..255 or floats in [0, 1]")
-        if pixels.dtype != np.uint8 and not (pixels.min() >= 0 and pixels.max() <= 1):  # false for NaN too
-            raise UsageError(f"images must lie in [0, 1], found {pixels.min():g} to {pixels.max():g}")
-        return pixels if self.args.binarize == "none" else binarize(pixels, TEST_SEED)
+        """Images in rows, checked, black and white if the model's are.   images -> (N, D), uint8 or floats in [0, 1]"""
+        pixels = rows_of(images, self.shape)
+        return pixels if self.args.binarize in (None, "none") else binarize(pixels, TEST_SEED)
 
     def _latents(self, z) -> np.ndarray:
         z = np.asarray(z)
@@ -106,7 +121,21 @@ class TrainedModel:
         return z.astype(self.backend.dtype)
 
 
-def load(folder: str | Path, backend: str = "numpy") -> TrainedModel:
+def rows_of(images, shape: tuple[int, int, int]) -> np.ndarray:
+    """Images of that shape in rows.   -> (N, D), uint8 or floats in [0, 1]. Raises UsageError for others."""
+    images, (h, w, c) = np.asarray(images), shape
+    accepted = [shape, (h * w * c,), *([(h, w)] if c == 1 else [])]
+    if images.shape[1:] not in accepted or not len(images):
+        wanted = " or ".join(f"(N, {', '.join(map(str, form))})" for form in accepted)
+        raise UsageError(f"images have shape {images.shape}, expected {wanted}")
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise UsageError(f"images are {images.dtype}, expected uint8 in 0..255 or floats in [0, 1]")
+    if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):  # false for NaN too
+        raise UsageError(f"images must lie in [0, 1], found {images.min():g} to {images.max():g}")
+    return images.reshape(len(images), -1)
+
+
+def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> TrainedModel:
     """The trained model in a run's folder, in its own precision; its checkpoint.npz is all that is read.
 
     Raises UsageError for a folder without one, DataError for a file that is none, BackendError.
@@ -117,6 +146,6 @@ def load(folder: str | Path, backend: str = "numpy") -> TrainedModel:
     arrays, config = checkpoint.read(path)
     shape = checkpoint.shape_of(path, arrays, config)
     args = options.restored(options.parser(""), path, config["options"])
-    backend = open_backend(backend, args.precision)
+    backend = open_backend(backend, args.precision, tf32)
     network, theta = training.trained_network(args, backend, math.prod(shape), path, arrays)
-    return TrainedModel(backend, network, theta, shape, args)
+    return TrainedModel(backend, network, theta, shape, args, checkpoint.reports(path, arrays["history"]))

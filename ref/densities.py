@@ -5,6 +5,7 @@ returns those of its inputs, each named `d_` + the name of the input.
 """
 
 import math
+from typing import Any, NamedTuple
 
 from ref.elementwise import elementwise
 
@@ -54,6 +55,14 @@ def posterior_log_density_backward(xp, d_log_qz, log_std):
     return -xp.sum(d_log_qz, axis=0)[:, None] * xp.ones_like(log_std)
 
 
+def log_density_of_sample_backward(xp, d_log_qz, eps, log_std):
+    """d_z = −(z − mean)/std²·d_log_qz = −eps/std·d_log_qz: log q(z|x) as a function of z, its mean and std held fixed.
+
+    (K, B) -> (K, B, Z)
+    """
+    return -d_log_qz[..., None] * eps * xp.exp(-log_std)
+
+
 def squared_error(xp, x, x_hat):
     """err = ‖x − x̂‖², summed over the pixels of an image.   (B, D), (K, B, D) -> (K, B)"""
     return xp.sum(squared_difference(xp, x, x_hat), axis=-1)
@@ -77,22 +86,27 @@ def squared_error_backward(xp, d_err, x, x_hat):
     return scaled_difference(xp, (2 * d_err)[..., None], x_hat, x)
 
 
-def gaussian_log_likelihood(err, pixels: int, variance: float):
-    """log p(x|z) = −err/(2σ²) − (D/2) log(2πσ²), for p(x|z) = N(x̂, σ² I).   (K, B) -> (K, B), nats"""
-    return -err / (2 * variance) - 0.5 * pixels * (LOG_2PI + math.log(variance))
+class Decoded(NamedTuple):
+    """What a likelihood may be a function of."""
+
+    logits: Any  # (K, B, D) the decoder's output l
+    x_hat: Any  # (K, B, D) x̂ = sigmoid(l), or x̂ = l
+    err: Any  # (K, B)    ‖x − x̂‖²
 
 
-def gaussian_log_likelihood_backward(d_log_px, variance: float):
-    """d_err = −d_log_px/(2σ²).   (K, B) -> (K, B)"""
-    return -d_log_px / (2 * variance)
+def gaussian_log_likelihood(xp, x, decoded: Decoded, variance: float):
+    """log p(x|z) = −err/(2σ²) − (D/2) log(2πσ²), for p(x|z) = N(x̂, σ² I).   -> (K, B), nats"""
+    return -decoded.err / (2 * variance) - 0.5 * x.shape[-1] * (LOG_2PI + math.log(variance))
 
 
-def bernoulli_log_likelihood(xp, x, logits):
-    """log p(x|z) = Σ_D x·l − softplus(l), for pixels drawn with probability sigmoid(l).
+def gaussian_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, variance: float):
+    """d_err = −d_log_px/(2σ²), and from there d_x̂ = (x − x̂)·d_log_px/σ².   (K, B) -> (K, B, D)"""
+    return squared_error_backward(xp, -d_log_px / (2 * variance), x, decoded.x_hat)
 
-    (B, D), (K, B, D) -> (K, B), nats.
-    """
-    return xp.sum(bernoulli_log_density(xp, x, logits), axis=-1)
+
+def bernoulli_log_likelihood(xp, x, decoded: Decoded, variance: float):
+    """log p(x|z) = Σ_D x·l − softplus(l), for pixels drawn with probability sigmoid(l).   -> (K, B), nats"""
+    return xp.sum(bernoulli_log_density(xp, x, decoded.logits), axis=-1)
 
 
 @elementwise
@@ -105,9 +119,17 @@ def bernoulli_log_density(xp, x, logits):
     return x * logits - (xp.maximum(logits, 0) + xp.log(1 + xp.exp(-xp.abs(logits))))
 
 
-def bernoulli_log_likelihood_backward(xp, d_log_px, x, x_hat):
+def bernoulli_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, variance: float):
     """d_l = (x − sigmoid(l))·d_log_px, with x̂ = sigmoid(l).   (K, B) -> (K, B, D)"""
-    return scaled_difference(xp, d_log_px[..., None], x, x_hat)
+    return scaled_difference(xp, d_log_px[..., None], x, decoded.x_hat)
+
+
+# Name: log p(x|z), its backward pass, and the field of Decoded that this returns the gradient of. A third likelihood is
+# one more pair, and one more row.
+LIKELIHOODS = {
+    "gaussian": (gaussian_log_likelihood, gaussian_log_likelihood_backward, "x_hat"),
+    "bernoulli": (bernoulli_log_likelihood, bernoulli_log_likelihood_backward, "logits"),
+}
 
 
 def log_mean_exp(xp, a):

@@ -5,12 +5,14 @@ E[KL(q(z|x)‖p(z))] = I(x;z) + KL(q(z)‖p(z)): Hoffman & Johnson 2016.
 """
 
 import math
+from collections.abc import Callable
 
 from ref.densities import LOG_2PI, log_mean_exp, posterior_log_density
 from ref.vae import reparameterize
 
 BLOCK = 500  # draws of z at once, each against all N encodings
 DRAWS = 10_000  # of z for the mutual information, spread evenly over the encodings, however many there are
+FACTOR_DRAWS = 4_000  # of each z_j for its information about the factors: each is compared with all N encodings
 
 
 def log_aggregate_posterior(xp, z, mean, log_std):
@@ -45,30 +47,46 @@ def mutual_information(backend, mean, log_std, noise) -> tuple[float, float]:
     return float(xp.mean(gain)), float(xp.std(gain)) / math.sqrt(DRAWS)
 
 
-def factor_information(backend, mean, log_std, factor, noise):
-    """I(z_j; v) of every latent j with a factor v, in nats, and the factor's entropy H(v).
+def factor_information(backend, mean, log_std, factors: dict, noise, progress: Callable = iter) -> tuple:
+    """I(z_j; v) of every factor v with every latent j, in nats, and the factors' entropies H(v).
 
-    q(z_j|v) averages q(z_j|x_n) over the images with that value.   (N, Z), (N, Z), (N,) integers -> (Z,), a number
+    I(z_j; v) = E[log q(z_j|v) − log q(z_j)], where q(z_j|v) averages q(z_j|x_n) over the images with that value of v.
+    z_j is drawn from FACTOR_DRAWS images at most; both averages run over all N.
+    (N, Z), (N, Z), V factors of (N,) integers -> (V, Z), (V,)
     """
-    xp, images = backend.xp, mean.shape[0]
-    mean, log_std, eps = (a.astype(xp.float64) for a in (mean, log_std, backend.normal(noise, mean.shape)))
-    z = reparameterize(xp, mean, log_std, eps)
-    members = (factor[:, None] == xp.arange(int(xp.max(factor)) + 1)).astype(xp.float64)  # (N, V)
-    share = xp.sum(members, axis=0) / images
-    members = members / xp.maximum(xp.sum(members, axis=0), 1)
-    information = xp.zeros(mean.shape[1])
-    for start in range(0, images, BLOCK):
-        own = factor[start : start + BLOCK]
-        for j in range(mean.shape[1]):
-            distance = (z[start : start + BLOCK, j, None] - mean[:, j]) / xp.exp(log_std[:, j])  # (S, N)
-            density = xp.exp(-0.5 * distance * distance - log_std[:, j])  # but for √2π, which cancels
-            given = xp.take_along_axis(xp.matmul(density, members), own[:, None], axis=1)[:, 0]
-            information[j] += xp.sum(xp.log(given / xp.mean(density, axis=1))) / images
-    return information, -float(xp.sum(share * xp.log(xp.maximum(share, 1 / images))))
+    xp, (images, latents) = backend.xp, mean.shape
+    members = [
+        (v[:, None] == xp.arange(int(xp.max(v)) + 1)).astype(xp.float64) for v in factors.values()
+    ]  # (N, values)
+    counts = [xp.sum(m, axis=0) for m in members]
+    entropies = [-xp.sum(c * xp.log(xp.maximum(c, 1) / images)) / images for c in counts]
+    averages = [m / xp.maximum(c, 1) for m, c in zip(members, counts, strict=True)]
+    drawn = xp.arange(min(images, FACTOR_DRAWS)) * images // min(images, FACTOR_DRAWS)  # from which images
+    mean, log_std, eps = (a.astype(xp.float64) for a in (mean, log_std, backend.normal(noise, (len(drawn), latents))))
+    z, std = reparameterize(xp, mean[drawn], log_std[drawn], eps), xp.exp(log_std)
+    information = xp.zeros((len(members), latents), xp.float64)
+    for start in progress(range(0, len(drawn), BLOCK)):
+        own = drawn[start : start + BLOCK]
+        for j in range(latents):
+            distance = (z[start : start + BLOCK, j, None] - mean[:, j]) / std[:, j]  # (S, N)
+            density = xp.exp(-0.5 * distance * distance) / std[:, j]  # but for √2π, which cancels
+            log_q = xp.log(xp.mean(density, axis=1))
+            for i, (v, average) in enumerate(zip(factors.values(), averages, strict=True)):
+                given = xp.take_along_axis(xp.matmul(density, average), v[own][:, None], axis=1)[:, 0]
+                information[i, j] += xp.sum(xp.log(given) - log_q) / len(drawn)
+    return information, xp.stack(entropies)
 
 
-def mutual_information_gap(backend, mean, log_std, factor, noise) -> float:
-    """(I(z_j*; v) − the second largest)/H(v): is the factor v in one latent alone? Chen et al. 2018, equation 6."""
-    information, entropy = factor_information(backend, mean, log_std, factor, noise)
-    second, first = backend.xp.sort(information)[-2:] if information.shape[0] > 1 else (0, information[0])
-    return float(first - second) / entropy
+def mutual_information_gaps(backend, mean, log_std, factors: dict, noise, progress: Callable = iter) -> dict:
+    """(I(z_j*; v) − the second largest)/H(v) by the name of v: is the factor v in one latent alone?
+
+    A factor that takes a single value has no gap, and is left out. Chen et al. 2018, equation 6.
+    """
+    xp = backend.xp
+    varying = {name: v for name, v in factors.items() if bool(xp.any(v != v[0]))}
+    if not varying:
+        return {}
+    information, entropies = factor_information(backend, mean, log_std, varying, noise, progress)
+    ranked = xp.sort(information, axis=1)
+    second = ranked[:, -2] if ranked.shape[1] > 1 else 0.0
+    return dict(zip(varying, backend.to_host((ranked[:, -1] - second) / entropies).tolist(), strict=True))

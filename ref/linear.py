@@ -6,6 +6,7 @@ err = Σ_i min(e_i, ℓ). Tipping & Bishop 1999; Lucas et al. 2019.
 
 import math
 
+from ref.networks import principal
 from ref.vae import params_of
 
 FLOOR = 1e-6  # of the largest variance: below it a direction is rounding error, and is not used
@@ -107,7 +108,9 @@ def in_principal_coordinates(xp, model, directions, variances):
     """The model with the principal directions as its coordinates, each scaled to unit variance."""
     root = xp.sqrt(variances)
     inverse = xp.where(variances > FLOOR * variances[0], 1 / root, 0).astype(variances.dtype)
-    return model._replace(whiten=directions * inverse, color=xp.ascontiguousarray((directions * root).T))
+    return model._replace(
+        network=principal, whiten=directions * inverse, color=xp.ascontiguousarray((directions * root).T)
+    )
 
 
 def start_linear(xp, model, theta, variances, level: float) -> None:

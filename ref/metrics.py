@@ -1,11 +1,11 @@
 """What a trained model is worth on images it has not seen: nats or squared error per image, averaged over images."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 from ref import densities as de
 from ref import vae
-from ref.information import mutual_information, mutual_information_gap
+from ref.information import mutual_information
 from ref.objectives import log_weight
 
 IMAGES = 250  # per batch
@@ -14,24 +14,94 @@ REPEATS = 10  # independent draws of the K samples, so that a small test set doe
 ACTIVE = 0.01  # variance of the posterior mean; Burda et al. 2015, section 5
 
 
-def streamed_log_mean_exp(xp, chunks: Iterable):
-    """log (1/K) Σ_k exp a_k, the K rows arriving in chunks (k, B): a running maximum and a running sum.   -> (B,)"""
-    top, total, count = None, 0.0, 0
-    for a in chunks:
-        chunk_top = xp.max(a, axis=0)
-        new_top = chunk_top if top is None else xp.maximum(top, chunk_top)
-        if top is not None:
-            total = total * xp.exp(top - new_top)
-        top, total, count = new_top, total + xp.sum(xp.exp(a - new_top), axis=0), count + a.shape[0]
-    return top + xp.log(total) - math.log(count)
+def encodings(backend, model: vae.Model, theta, read: Callable, images: int, noise):
+    """mean and log std of q(z|x) for all `images` that `read(rows, noise)` knows.   -> (N, Z), (N, Z)"""
+    xp, params = backend.xp, vae.params_of(model, theta)
+    starts = range(0, images, DECODED)
+    batches = (read(xp.arange(start, min(start + DECODED, images)), noise) for start in starts)
+    found = [vae.encode(xp, model, params, x)[:2] for x in batches]
+    return tuple(xp.concatenate(a, axis=0) for a in zip(*found, strict=True))
 
 
-def log_weights(backend, model: vae.Model, params, x, mean, log_std, draw, samples: int, at_once: int) -> Iterator:
-    """log w of `samples` draws from q(z|x), a few at a time.   -> arrays (k, B) in float64, k summing to `samples`"""
+def drawn_terms(backend, model: vae.Model, params, x, mean, log_std, draw: Callable, samples: int) -> vae.Terms:
+    """The terms of `samples` draws from q(z|x) in float64, decoded a few at a time; draw(k) gives noise (k, B, Z)."""
+    xp, at_once = backend.xp, max(1, DECODED // x.shape[0])
+    chunks = []
     for begin in range(0, samples, at_once):
         eps = draw(min(at_once, samples - begin))
-        terms, _ = vae.sample_terms(backend.xp, model, params, x, mean, log_std, eps)
-        yield log_weight(terms.log_px, terms).astype(backend.xp.float64)
+        terms, _ = vae.sample_terms(xp, model, params, x, mean, log_std, eps)
+        chunks.append([term.astype(xp.float64) for term in terms])
+    kl, *_ = chunks[0]
+    return vae.Terms(kl, *(xp.concatenate(term, axis=0) for term in zip(*(chunk[1:] for chunk in chunks), strict=True)))
+
+
+def image_scores(backend, model: vae.Model, params, x, mean, log_std, draw, nll_samples, samples, constrained) -> dict:
+    """The scores of a batch, by name: (B,) each."""
+    xp = backend.xp
+    found = {"rate": de.gaussian_kl(xp, mean, log_std), "distortion": 0.0, "log_px": 0.0}
+    for _ in range(REPEATS):
+        terms = drawn_terms(backend, model, params, x, mean, log_std, draw, samples)
+        drawn = {"distortion": xp.mean(terms.err, axis=0), "log_px": xp.mean(terms.log_px, axis=0)}
+        drawn |= {"constrained": constrained(xp, terms)} if constrained else {}
+        found |= {name: found.get(name, 0.0) + value / REPEATS for name, value in drawn.items()}
+    at_mean, _ = vae.sample_terms(xp, model, params, x, mean, log_std, xp.zeros_like(mean)[None])
+    terms = drawn_terms(backend, model, params, x, mean, log_std, draw, nll_samples)
+    log_likelihood = de.log_mean_exp(xp, log_weight(terms.log_px, terms))
+    return found | {"distortion_at_mean": at_mean.err[0], "log_likelihood": log_likelihood}
+
+
+def scores(
+    backend,
+    model: vae.Model,
+    theta,
+    read: Callable,
+    images: int,
+    noise,
+    nll_samples: int,
+    samples: int = 1,
+    constrained: Callable | None = None,
+    progress: Callable = iter,
+) -> dict:
+    """One number for each of the `images` that `read(rows, noise)` knows; changes nothing but `noise`, its own.
+
+    Each rank goes through its part of every batch, with the noise that is drawn for the whole of it.
+
+    rate                 KL(q(z|x)‖p(z)), nats
+    distortion           ‖x − x̂(z)‖², averaged over z from q(z|x)
+    distortion_at_mean   the same at z = the posterior mean (the slides' "Reconstruction")
+    log_px               log p(x|z), averaged over z from q(z|x), nats: with −rate the ELBO
+    log_likelihood       log (1/K) Σ_k w_k, K = nll_samples: in expectation at most log p(x), the closer the larger K
+    constrained          with `constrained`, the method's constrained error with `samples` draws
+    mean, log_std        of q(z|x): (N, Z)
+    """
+    xp, params = backend.xp, vae.params_of(model, theta)
+    names = (
+        "rate",
+        "distortion",
+        "distortion_at_mean",
+        "log_px",
+        "log_likelihood",
+        *(["constrained"] * bool(constrained)),
+    )
+    found = {name: xp.zeros(images, xp.float64) for name in names}
+    found |= {name: xp.zeros((images, model.latents), xp.float64) for name in ("mean", "log_std")}
+    at_once = max(1, min(IMAGES, DECODED // samples))
+    for start in progress(range(0, images, at_once)):
+        rows = xp.arange(start, min(start + at_once, images))
+        batch, (part, weight) = rows.shape[0], backend.ranks.share(rows.shape[0])
+        x = read(rows, noise)[part]
+        mean, log_std, _ = vae.encode(xp, model, params, x)
+
+        def draw(k: int, batch=batch, part=part):
+            return backend.normal(noise, (k, batch, model.latents))[:, part]
+
+        batch_scores = image_scores(backend, model, params, x, mean, log_std, draw, nll_samples, samples, constrained)
+        if weight:
+            for name, values in (batch_scores | {"mean": mean, "log_std": log_std}).items():
+                found[name][start + part.start : start + part.stop] = values
+    for values in found.values():
+        backend.ranks.all_reduce(values, 1.0)
+    return found
 
 
 def evaluate(
@@ -42,83 +112,36 @@ def evaluate(
     images: int,
     noise,
     nll_samples: int,
-    constraint: Callable | None = None,
     samples: int = 1,
-    factors: dict | None = None,
+    constrained: Callable | None = None,
     progress: Callable = iter,
 ) -> dict:
-    """The figures of a model over all `images` that `read(rows, noise)` knows; changes nothing but `noise`, its own.
+    """The figures of a model: the means of its `scores` over all images, and what they know together.
 
-    Each rank goes through its share of every batch, with the noise that is drawn for the whole of it.
-
-    rate                 E[KL(q(z|x)‖p(z))], nats
-    distortion           E[‖x − x̂(z)‖²], z sampled from q(z|x)
-    distortion_at_mean   the same at z = the posterior mean (the slides' "Reconstruction")
+    rate, distortion, distortion_at_mean, constrained   the means of these scores
     elbo                 E[log p(x|z)] − rate, nats: β = 1 whatever the objective was
-    nll                  −E[L_K], K = nll_samples: an upper bound on −log p(x), the tighter the larger K
+    nll                  −E[log_likelihood]: an upper bound on E[−log p(x)]
     nll_standard_error   of that mean, over images
     active_units         latents whose posterior mean varies by more than 0.01 over the images
     marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: an upper bound on that over all
                          images, and near the rate minus log N where the rate is well above log N
     mutual_information   I(x;z) = rate − marginal KL, never above mutual_information_ceiling = log N
     information_standard_error  of both
-    mig                  mutual-information gap, averaged over the `factors` (integers by name), or None without them;
-                         mig_x for the factor x alone
-    constraint           the method's constraint Ĉ with `samples` samples an image, or None
     """
-    xp, params = backend.xp, vae.params_of(model, theta)
-    sums, means, log_stds = {}, xp.zeros((images, model.latents)), xp.zeros((images, model.latents))
-    at_once = max(1, min(IMAGES, DECODED // samples))
-    for start in progress(range(0, images, at_once)):
-        rows = xp.arange(start, min(start + at_once, images))
-        batch, (mine, weight) = rows.shape[0], backend.ranks.share(rows.shape[0])
-        x = read(rows, noise)[mine]
-        mean, log_std, _ = vae.encode(xp, model, params, x)
-
-        def draw(k: int, batch=batch, mine=mine):
-            return backend.normal(noise, (k, batch, model.latents))[:, mine]
-
-        for name, value in batch_figures(
-            backend, model, params, x, mean, log_std, draw, nll_samples, max(1, DECODED // batch), constraint, samples
-        ).items():
-            sums[name] = sums.get(name, 0.0) + float(value) * weight * batch / images
-        if weight:
-            own = slice(start + mine.start, start + mine.stop)
-            means[own], log_stds[own] = mean, log_std
-    total = xp.asarray([*sums.values()], xp.float64)
-    for array in (total, means, log_stds):
-        backend.ranks.sum(array, 1.0)
-    sums = dict(zip(sums, map(float, total), strict=True))
-    information, error = mutual_information(backend, means, log_stds, noise)
-    gaps = {
-        f"mig_{name}": mutual_information_gap(backend, means, log_stds, xp.asarray(factor), noise)
-        for name, factor in (factors or {}).items()
-    }
+    xp = backend.xp
+    found = scores(backend, model, theta, read, images, noise, nll_samples, samples, constrained, progress)
+    mean, log_std = found.pop("mean"), found.pop("log_std")
+    means = {name: float(xp.mean(values)) for name, values in found.items()}
+    information, error = mutual_information(backend, mean, log_std, noise)
     return {
-        **{name: sums[name] for name in ("rate", "distortion", "distortion_at_mean")},
-        "elbo": sums["log_px"] - sums["rate"],
-        "nll": sums["nll"],
-        "nll_standard_error": math.sqrt(max(0.0, sums["nll²"] - sums["nll"] ** 2) / images),
-        "active_units": int(xp.sum(xp.var(means, axis=0) > ACTIVE)),
-        "marginal_kl": sums["rate"] - information,
+        **{name: means[name] for name in ("rate", "distortion", "distortion_at_mean")},
+        "constrained": means.get("constrained"),
+        "elbo": means["log_px"] - means["rate"],
+        "nll": -means["log_likelihood"],
+        "nll_standard_error": float(xp.std(found["log_likelihood"])) / math.sqrt(images),
+        "active_units": int(xp.sum(xp.var(mean, axis=0) > ACTIVE)),
+        "marginal_kl": means["rate"] - information,
         "mutual_information": information,
         "mutual_information_ceiling": math.log(images),
         "information_standard_error": error,
-        "mig": math.fsum(gaps.values()) / len(gaps) if gaps else None,
-        **gaps,
-        "constraint": sums.get("constraint"),
     }
-
-
-def batch_figures(backend, model, params, x, mean, log_std, draw, nll_samples, at_once, constraint, samples) -> dict:
-    """The means over a batch that `evaluate` averages; draw(k) gives noise (k, B, Z)."""
-    xp = backend.xp
-    figures = {"rate": xp.mean(de.gaussian_kl(xp, mean, log_std))}
-    for _ in range(REPEATS):
-        terms, _ = vae.sample_terms(xp, model, params, x, mean, log_std, draw(samples))
-        drawn = {"distortion": xp.mean(terms.err), "log_px": xp.mean(terms.log_px)}
-        drawn |= {"constraint": constraint(xp, terms)} if constraint else {}
-        figures |= {name: figures.get(name, 0) + value / REPEATS for name, value in drawn.items()}
-    at_mean, _ = vae.sample_terms(xp, model, params, x, mean, log_std, xp.zeros_like(mean)[None])
-    nll = -streamed_log_mean_exp(xp, log_weights(backend, model, params, x, mean, log_std, draw, nll_samples, at_once))
-    return figures | {"distortion_at_mean": xp.mean(at_mean.err), "nll": xp.mean(nll), "nll²": xp.mean(nll * nll)}

@@ -99,33 +99,3 @@ def mlp_backward(xp, d_out, params: dict, cache, d_params: dict, input_gradient:
         if i > 0 or input_gradient:
             d_h = xp.matmul(d_a, params[f"W{i}"].T)  # (N, fan_out) @ (fan_out, fan_in)
     return d_h if input_gradient else None
-
-
-def gated_linear(xp, x, weights, shift, gate_logit):
-    """shift + gate·(x·weights), gate = 2·sigmoid(gate_logit): a linear path that an MLP beside it shifts and scales.
-
-    The gate is 1 where the MLP is silent, and bounded, so a rare input cannot blow it up.
-    (N, in), (in, out), (N, out), (N, out) -> (N, out) and the cache: x·weights and the gate.
-    """
-    linear, gate = xp.matmul(x, weights), 2 * sigmoid(xp, gate_logit)
-    return shifted(xp, shift, gate, linear), (linear, gate)
-
-
-@elementwise
-def shifted(xp, shift, gate, linear):
-    """shift + gate·linear"""
-    return shift + gate * linear
-
-
-def gated_linear_backward(xp, d_out, x, weights, cache, d_weights):
-    """d_x, d_shift, d_gate_logit; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
-    linear, gate = cache
-    d_linear = d_out * gate
-    xp.matmul(x.T, d_linear, out=d_weights)  # (in, N) @ (N, out)
-    return xp.matmul(d_linear, weights.T), d_out, gate_backward(xp, d_linear, linear, gate)
-
-
-@elementwise
-def gate_backward(xp, d_linear, linear, gate):
-    """d_gate_logit, from d_linear = d_out·gate: d gate/d logit = gate·(1 − gate/2)"""
-    return d_linear * linear * (1 - 0.5 * gate)

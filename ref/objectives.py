@@ -1,15 +1,15 @@
-"""The five objectives: pairs of short pure functions of the per-sample terms, and GECO's multiplier.
+"""The objectives: pairs of short pure functions of the per-sample terms, and GECO's multiplier.
 
-Every loss is minimised; E_B is the mean over the images of a batch, mean_k the mean over an image's K samples. Each
-`_backward` returns the gradient of the loss with respect to the terms. A sixth objective is one more pair, and one more
-row of METHODS.
+Every loss is minimised; E_B is the mean over the B images of a batch, mean_k the mean over an image's K samples. Each
+`_backward` returns the gradient of the loss with respect to the terms. One more objective is one more pair, and one
+more row of METHODS.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ref.densities import log_mean_exp, log_mean_exp_backward, softmax
-from ref.vae import Terms
+from ref.vae import Gradient
 
 
 def vae(xp, terms):
@@ -29,25 +29,25 @@ def beta_vae(xp, terms, beta):
 
 def beta_vae_backward(xp, terms, beta):
     """d_kl = β/B,  d_log_px = −1/(K·B)"""
-    return Terms(
+    return Gradient(
         kl=beta * mean_backward(xp, terms.kl),
         log_px=-mean_backward(xp, terms.log_px),
     )
 
 
-def geco_constraint(xp, terms, kappa):
-    """C = E_B[ mean_k err_k ] − κ²: squared error per image above what κ tolerates. Rezende & Viola 2018, table 1."""
-    return xp.mean(terms.err) - kappa**2
+def mean_error(xp, terms):
+    """mean_k err_k, the squared error of each image that GECO bounds.   -> (B,)"""
+    return xp.mean(terms.err, axis=0)
 
 
 def geco(xp, terms, lam, kappa):
-    """E_B[ KL ] + λ·C. Rezende & Viola 2018, equation 3; the slides' GECO."""
-    return xp.mean(terms.kl) + lam * geco_constraint(xp, terms, kappa)
+    """E_B[ KL ] + λ·C,  C = E_B[ mean_k err_k ] − κ². Rezende & Viola 2018, equation 3; the slides' GECO."""
+    return xp.mean(terms.kl) + lam * (xp.mean(mean_error(xp, terms)) - kappa**2)
 
 
 def geco_backward(xp, terms, lam, kappa):
     """d_kl = 1/B,  d_err = λ/(K·B): θ sees Ĉ's gradient alone, whatever moves λ"""
-    return Terms(
+    return Gradient(
         kl=mean_backward(xp, terms.kl),
         err=lam * mean_backward(xp, terms.err),
     )
@@ -64,36 +64,49 @@ def iwae(xp, terms):
 
 
 def iwae_backward(xp, terms):
-    """−w̃_k/B for every log w_k. Burda et al. 2015, equation 14."""
-    log_w = log_weight(terms.log_px, terms)
-    d_log_w = log_mean_exp_backward(xp, -mean_backward(xp, terms.kl), log_w)
-    return Terms(log_px=d_log_w, log_pz=d_log_w, log_qz=-d_log_w)
+    """d_log_w = −w̃/B,  w̃ = softmax_k(log w). Burda et al. 2015, equation 14."""
+    d_log_w = log_mean_exp_backward(xp, -1 / images_of(terms), log_weight(terms.log_px, terms))
+    return Gradient(log_px=d_log_w, log_pz=d_log_w, log_qz=-d_log_w)
 
 
-def geco_iwae_constraint(xp, terms, kappa):
-    """C = E_B[ Σ_k w̃_k err_k ] − κ²: the expectation under q_IW, with log p(x|z) = −err. Cremer et al. 2017."""
-    w = softmax(xp, log_weight(-terms.err, terms))
-    return xp.mean(xp.sum(w * terms.err, axis=0)) - kappa**2
+def dreg_backward(xp, terms):
+    """IWAE's gradient in expectation, of less variance: the decoder's weighs w̃_k, the encoder's w̃_k².
+
+    d_log_w = −w̃/B, where log q(z_k|x) depends on z_k alone; what arrives at z_k meets w̃_k once more on its way into
+    the encoder. Tucker et al. 2019, the estimator IWAE-DReG.
+    """
+    w = softmax(xp, log_weight(terms.log_px, terms))
+    d_log_w = -1 / images_of(terms) * w
+    return Gradient(log_px=d_log_w, log_pz=d_log_w, log_qz_of_z=-d_log_w, to_encoder=w)
+
+
+def weighted_error(xp, terms):
+    """Σ_k w̃_k err_k, the squared error of each image under q_IW, with log p(x|z) = −err.   -> (B,)
+
+    A draw from q_IW is z_k with probability w̃_k: Cremer et al. 2017.
+    """
+    return xp.sum(softmax(xp, log_weight(-terms.err, terms)) * terms.err, axis=0)
 
 
 def geco_iwae(xp, terms, lam, kappa):
     """−L_K + (λ − 1)·E_B[ Σ_k w̃_k err_k ] − λκ², with log p(x|z) = −err. The slides' GECO + IWAE.
 
-    It is KL(q_IW‖p) + λ·C, since L_K = E_{q_IW}[−err] − KL(q_IW‖p).
+    It is KL(q_IW‖p) + λ·C with C = E_B[ Σ_k w̃_k err_k ] − κ², since L_K = E_{q_IW}[−err] − KL(q_IW‖p).
     """
-    log_w = log_weight(-terms.err, terms)
-    bound = xp.mean(log_mean_exp(xp, log_w))
-    return -bound + (lam - 1) * geco_iwae_constraint(xp, terms, kappa) - kappa**2
+    bound = xp.mean(log_mean_exp(xp, log_weight(-terms.err, terms)))
+    return -bound + (lam - 1) * (xp.mean(weighted_error(xp, terms)) - kappa**2) - kappa**2
 
 
 def geco_iwae_backward(xp, terms, lam, kappa):
-    """The gradient goes through w̃ too: d(Σ_j w̃_j err_j)/d log w_k = w̃_k (err_k − Σ_j w̃_j err_j)."""
-    w = softmax(xp, log_weight(-terms.err, terms))
-    batch_mean = mean_backward(xp, terms.kl)
-    err = xp.sum(w * terms.err, axis=0)
-    d_log_w = w * batch_mean * ((lam - 1) * (terms.err - err) - 1)
-    d_err = (lam - 1) * w * batch_mean - d_log_w  # directly, and through log w = −err + …
-    return Terms(err=d_err, log_pz=d_log_w, log_qz=-d_log_w)
+    """With E = Σ_j w̃_j err_j:  ∂E/∂err_k = w̃_k,  ∂E/∂log w_k = w̃_k (err_k − E),  ∂L_K/∂log w_k = w̃_k.
+
+    err_k is reached directly, as what E weighs, and by way of log w_k = −err_k + …
+    """
+    w, share = softmax(xp, log_weight(-terms.err, terms)), 1 / images_of(terms)
+    error = xp.sum(w * terms.err, axis=0)
+    d_log_w = w * share * ((lam - 1) * (terms.err - error) - 1)
+    directly, through_log_w = (lam - 1) * w * share, -d_log_w
+    return Gradient(err=directly + through_log_w, log_pz=d_log_w, log_qz=-d_log_w)
 
 
 def mean_backward(xp, term):
@@ -101,20 +114,28 @@ def mean_backward(xp, term):
     return xp.full_like(term, 1 / term.size)
 
 
-class Method(NamedTuple):
-    """An objective: its loss and gradient, the constraint that drives λ (None without one), and what a user may set.
+def images_of(terms) -> int:
+    """B"""
+    return terms.kl.shape[0]
 
-    `options` maps a name to its default (None: by data set) and meaning; loss, backward and constraint take them as
-    keywords, and the first two `lam` too where there is a constraint. `samples` is the default K.
+
+class Method(NamedTuple):
+    """An objective: its loss and its gradient, and what a user may set.
+
+    `constrained(xp, terms)` is the error (B,) whose mean κ² bounds; None without a constraint, and so without λ.
+    `options` maps a name to its default (None: by data set) and meaning. `takes` names what training itself tells:
+    "lam", the multiplier λ, and "progress", the share t/steps of the run that is done. Loss and backward get options
+    and what they take as keywords. `samples` is the default K.
     """
 
     loss: Callable
     backward: Callable
-    constraint: Callable | None
+    constrained: Callable | None
     options: dict[str, tuple[float | None, str]]
     samples: int
     about: str
     title: str
+    takes: tuple[str, ...] = ()
 
 
 BETA = {"beta": (0.5, "β, the weight of the KL")}
@@ -123,28 +144,31 @@ KAPPA = {"kappa": (None, "κ, the tolerance on ‖x − x̂‖ per image: κ² o
 METHODS = {
     "vae": Method(vae, vae_backward, None, {}, 1, "the ELBO", "VAE"),
     "beta-vae": Method(beta_vae, beta_vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β", "β-VAE"),
-    "geco": Method(geco, geco_backward, geco_constraint, KAPPA, 1, "the least KL within a squared error of κ²", "GECO"),
+    "geco": Method(geco, geco_backward, mean_error, KAPPA, 1, "the least KL within an error of κ²", "GECO", ("lam",)),
     "iwae": Method(iwae, iwae_backward, None, {}, 5, "the importance-weighted bound of K samples", "IWAE"),
+    "dreg": Method(iwae, dreg_backward, None, {}, 5, "IWAE's bound by a gradient of less variance", "DReG"),
     "geco-iwae": Method(
-        geco_iwae, geco_iwae_backward, geco_iwae_constraint, KAPPA, 5, "GECO under q_IW, of K samples", "GECO + IWAE"
+        geco_iwae, geco_iwae_backward, weighted_error, KAPPA, 5, "GECO under q_IW", "GECO + IWAE", ("lam",)
     ),
 }
 
 
-MOVING_AVERAGE = 0.99  # α
+def memory(steps: int) -> float:
+    """α of the moving average: it remembers a tenth of the run, 100 steps at most, as in the slides' code."""
+    return 1 - 1 / min(100, max(1, steps / 10))
 
 
-def moving_average(xp, c_ma, c_hat, first):
+def moving_average(xp, c_ma, c_hat, first, alpha: float):
     """C_ma starts at the first Ĉ, then C_ma ← α·C_ma + (1 − α)·Ĉ: the slides' algorithm 1. `first`: bool ()."""
-    return xp.where(first, c_hat, MOVING_AVERAGE * c_ma + (1 - MOVING_AVERAGE) * c_hat)
+    return xp.where(first, c_hat, alpha * c_ma + (1 - alpha) * c_hat)
 
 
-def plain_multiplier(xp, log_lam, c_ma, kappa, rate, steps):
+def plain_multiplier(xp, log_lam, start, c_ma, kappa, rate, steps):
     """log λ ← log λ + η·C_ma, in squared error per image: the slides' algorithm 1 to the letter."""
     return log_lam + rate * c_ma
 
 
-TRAVEL = 4  # how far log λ may go in a whole run: the guard of λ, e^±4 around where it started
+TRAVEL = 4  # how far log λ may go from where it started: the guard of λ, e^±4
 
 
 def initial_multiplier(kappa: float) -> float:
@@ -152,13 +176,15 @@ def initial_multiplier(kappa: float) -> float:
     return 8 / kappa**2
 
 
-def relative_multiplier(xp, log_lam, c_ma, kappa, rate, steps):
-    """log λ ← log λ + clip(η·C_ma/κ², −4/steps, 4/steps), the same direction as the plain rule.
+def relative_multiplier(xp, log_lam, start, c_ma, kappa, rate, steps):
+    """log λ ← log λ + clip(η·C_ma/κ², −4/steps, 4/steps), within log λ₀ ± 4: the same direction as the plain rule.
 
     Relative, so it does not see the units of the pixels; bounded, so λ cannot run away while the network is young;
-    and quick inside these bounds, so λ has settled when the run ends.
+    and quick inside these bounds, so λ has settled when the run ends. `start` is log λ₀. A run whose `steps` grew
+    takes smaller steps, and its guard stays.
     """
-    return log_lam + xp.clip(rate * c_ma / kappa**2, -TRAVEL / steps, TRAVEL / steps)
+    moved = log_lam + xp.clip(rate * c_ma / kappa**2, -TRAVEL / steps, TRAVEL / steps)
+    return xp.clip(moved, start - TRAVEL, start + TRAVEL)
 
 
 # Name: the rule, and its rate η by the steps of the run.

@@ -1,8 +1,8 @@
 """The training loop. A step is one function of the arrays in `state`; everything else is a constant of the run.
 
 `state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums since the last
-report · for a method with a constraint, log_lambda () and constraint_ma (). Each of `backend.ranks` processes holds the
-same state, draws the same noise, and goes through its own share of every batch, in `backend.parts` parts at once.
+report · for a method with a constraint, log_lambda (), log_lambda_start () and constraint_ma (). Each of
+`backend.ranks` processes holds the same state, draws the same noise, and goes through its own part of every batch.
 """
 
 import math
@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ref import vae
-from ref.adam import SCHEDULES, adam, step_sizes
+from ref.adam import SCHEDULES, step_sizes
 from ref.mlp import size
-from ref.objectives import MULTIPLIERS, Method, moving_average
+from ref.objectives import MULTIPLIERS, Method, memory, moving_average
+from ref.parts import network_of
 
 REPORTED = ("loss", "rate", "distortion", "elbo")
 
@@ -40,7 +41,7 @@ class NonFiniteError(ArithmeticError):
 
 def initial_theta(backend, model: vae.Model, noise, output_bias):
     """Uniform weights (Glorot & Bengio 2010, equation 16) and zero biases, but for the output's."""
-    encoder, decoder = vae.param_shapes(model)
+    encoder, decoder = model.network.shapes(model)
     theta = backend.xp.zeros(size(encoder) + size(decoder), backend.dtype)
     for part in vae.params_of(model, theta).values():
         for name, weights in part.items():
@@ -57,83 +58,76 @@ def initial_state(backend, theta, noise, images: int, lam: float | None) -> dict
     state = {"theta": theta, "m": xp.zeros_like(theta), "v": xp.zeros_like(theta), "noise": noise}
     state |= {"step": xp.zeros((), xp.int64), "order": xp.arange(images), "totals": xp.zeros(len(REPORTED), xp.float64)}
     if lam is not None:
-        state |= {"log_lambda": xp.full((), math.log(lam), xp.float64), "constraint_ma": xp.zeros((), xp.float64)}
+        state |= {name: xp.full((), math.log(lam), xp.float64) for name in ("log_lambda", "log_lambda_start")}
+        state |= {"constraint_ma": xp.zeros((), xp.float64)}
     return state
 
 
 def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Callable, state: dict) -> Callable[[], None]:
     """The function that advances `state` by one minibatch; `read(rows, noise)` gives those images as floats (B, D)."""
-    xp = backend.xp
-    mine, weight = backend.ranks.share(plan.batch_size)
-    theta, images = state["theta"], mine.stop - mine.start
-    count = min(images, backend.parts(images * plan.samples))
-    parts, pieces = cut(images, count), cut(theta.size, count)
+    xp, dtype, theta = backend.xp, backend.dtype, state["theta"]
+    part, weight = backend.ranks.share(plan.batch_size)
     # The gradient, the reported means and the constraint: one vector, which is summed over the ranks once a step.
-    shared = xp.zeros(theta.size + len(REPORTED) + 1, backend.dtype)
+    shared = xp.zeros(theta.size + len(REPORTED) + 1, dtype)
     grad, means = shared[: theta.size], shared[theta.size :]
-    grads = [grad, *xp.zeros((count - 1, theta.size), backend.dtype)]  # of each part of the batch
-    params, d_params = vae.params_of(model, theta), [vae.params_of(model, g) for g in grads]
-    offsets = xp.arange(plan.batch_size)
-    advance, _ = MULTIPLIERS[plan.multiplier]
-    steps = plan.epochs * plan.steps_per_epoch
-    beta1, beta2, _ = plan.adam
+    net = network_of(backend, model, state, grad, part.stop - part.start, plan.samples, plan.adam[:2])
+    offsets, steps = xp.arange(plan.batch_size), plan.epochs * plan.steps_per_epoch
+    told = {
+        "lam": lambda: xp.exp(state["log_lambda"]).astype(dtype),
+        "progress": lambda: (state["step"] / steps).astype(dtype),
+    }
 
-    @backend.fuse
-    def update(theta, m, v, grad, scale, floor, shrink) -> None:
-        adam(xp, theta, m, v, grad, scale, floor, shrink, beta1, beta2)
-
-    def add_up(piece: slice) -> None:
-        """grad ← Σ grads"""
-        for other in grads[1:]:
-            grad[piece] += other[piece]
-
-    def update_piece(piece: slice, sizes):
-        """Adam on a piece of θ; returns the squared norm of its gradient."""
-        update(*(a[piece] for a in (theta, state["m"], state["v"], grad)), *sizes)
-        return xp.matmul(grad[piece], grad[piece])
+    def minibatch(t):
+        """This rank's images of minibatch t and their noise; all ranks draw the same for the whole batch."""
+        x = read(xp.take(state["order"], t % plan.steps_per_epoch * plan.batch_size + offsets), state["noise"])
+        eps = backend.normal(state["noise"], (plan.samples, plan.batch_size, model.latents))
+        return x[part], eps[:, part]
 
     def step() -> None:
-        t = state["step"]
-        rows = xp.take(state["order"], t % plan.steps_per_epoch * plan.batch_size + offsets)
-        x = read(rows, state["noise"])[mine]
-        eps = backend.normal(state["noise"], (plan.samples, plan.batch_size, model.latents))[:, mine]
-        passes = backend.each(lambda part: vae.forward(xp, model, params, x[part], eps[:, part]), parts)
-        terms = vae.joined(xp, [terms for terms, _ in passes])  # an objective sees them all
+        """Algorithm 1 of the slides; a method without a constraint leaves out λ."""
+        t, options = state["step"], plan.options | {name: told[name]() for name in method.takes}
+        x, eps = minibatch(t)  # (B, D), (K, B, Z)
 
-        options = dict(plan.options)
-        if method.constraint:
-            options["lam"] = xp.exp(state["log_lambda"]).astype(backend.dtype)
+        terms, cache = net.forward(x, eps)  # z ~ q(z|x), and what the loss is made of
         loss = method.loss(xp, terms, **options)
-        d_terms = method.backward(xp, terms, **options)
-
-        def backward(i: int) -> None:
-            vae.backward(xp, model, params, passes[i][1], vae.part_of(d_terms, parts[i]), d_params[i])
-
-        backend.each(backward, range(count))
-        rate_, log_px = xp.mean(terms.kl), xp.mean(terms.log_px)
-        c_hat = method.constraint(xp, terms, **plan.options) if method.constraint else xp.zeros_like(loss)
-        means[...] = xp.stack([loss, rate_, xp.mean(terms.err), log_px - rate_, c_hat])
-        backend.each(add_up, pieces)
-        backend.ranks.sum(shared, weight)
+        net.backward(method.backward(xp, terms, **options), cache)  # -> grad, which does not see C_ma
+        means[...] = xp.stack([*reported(xp, loss, terms), constraint_of(xp, method, terms, plan)])  # the last is Ĉ
+        backend.ranks.all_reduce(shared, weight)  # grad and means, now those of the whole batch
 
         rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
-        sizes = [s.astype(backend.dtype) for s in step_sizes(xp, t, rate, plan.weight_decay, *plan.adam)]
-        squares = backend.each(lambda piece: update_piece(piece, sizes), pieces)
-        finite = xp.isfinite(means[0]) & xp.isfinite(sum(squares[1:], squares[0]))
-        if method.constraint:
-            c_ma = moving_average(xp, state["constraint_ma"], means[-1], t == 0)
-            log_lam = advance(xp, state["log_lambda"], c_ma, plan.options["kappa"], plan.multiplier_rate, steps)
-            state["constraint_ma"][...] = xp.where(finite, c_ma, state["constraint_ma"])
-            state["log_lambda"][...] = xp.where(finite, log_lam, state["log_lambda"])
+        sizes = [s.astype(dtype) for s in step_sizes(xp, t, rate, plan.weight_decay, *plan.adam)]
+        total = net.update(sizes)  # θ ← Adam(θ, grad)
         state["totals"][...] += means[:-1]
-        state["step"][...] += finite  # a step that is not finite is not counted: the count says where it went wrong
+        finite = xp.isfinite(state["totals"][0]) & xp.isfinite(total)
+        if method.constrained:
+            follow_constraint(xp, state, means[-1], finite, plan, steps)  # C_ma, and log λ in proportion to it
+        state["step"][...] += finite  # t ← t + 1, and never again once a step was not finite
 
     return backend.compile(step)
 
 
-def cut(count: int, parts: int) -> list[slice]:
-    """The first `count` numbers in so many slices, as even as can be."""
-    return [slice(i * count // parts, (i + 1) * count // parts) for i in range(parts)]
+def reported(xp, loss, terms: vae.Terms) -> tuple:
+    """The batch's means under the names in REPORTED."""
+    rate = xp.mean(terms.kl)
+    return loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate
+
+
+def constraint_of(xp, method: Method, terms: vae.Terms, plan: Plan):
+    """Ĉ, the batch's mean of the constrained error minus κ²; 0 without a constraint."""
+    if not method.constrained:
+        return xp.zeros_like(terms.kl[0])
+    return xp.mean(method.constrained(xp, terms)) - plan.options["kappa"] ** 2
+
+
+def follow_constraint(xp, state: dict, c_hat, finite, plan: Plan, steps: int) -> None:
+    """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by the plan's rule; neither moves unless the step was finite."""
+    advance, _ = MULTIPLIERS[plan.multiplier]
+    log_lam, c_ma = state["log_lambda"], state["constraint_ma"]
+    average = moving_average(xp, c_ma, c_hat, state["step"] == 0, memory(steps))
+    start, kappa = state["log_lambda_start"], plan.options["kappa"]
+    moved = advance(xp, log_lam, start, average, kappa, plan.multiplier_rate, steps)
+    log_lam[...] = xp.where(finite, moved, log_lam)
+    c_ma[...] = xp.where(finite, average, c_ma)
 
 
 def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: int = 10) -> Iterator[dict]:
@@ -159,14 +153,12 @@ def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: i
 
 
 def report(backend, state: dict, epoch: int, expected: int, count: int, started: float) -> dict:
-    """The means of the last `count` steps; raises NonFiniteError unless `expected` steps are done and θ is finite."""
+    """The means of the last `count` steps; raises NonFiniteError unless `expected` steps are done."""
     done = int(state["step"])
     multiplier = float(backend.xp.exp(state["log_lambda"])) if "log_lambda" in state else None
-    if done != expected or not bool(backend.xp.isfinite(backend.xp.sum(backend.xp.abs(state["theta"])))):
+    if done != expected:
         lam = "" if multiplier is None else f", λ = {multiplier:.4g}"
-        raise NonFiniteError(
-            f"the loss, its gradient or the weights are not finite at step {min(done + 1, expected)}{lam}"
-        )
+        raise NonFiniteError(f"the loss, its gradient or the weights are not finite at step {done + 1}{lam}")
     means = [float(total) / count for total in state["totals"]]
     state["totals"][...] = 0
     return {

@@ -26,6 +26,7 @@ import numpy as np
 
 from backend import BACKENDS, open_backend
 from ref import vae
+from ref.networks import plain
 from ref.objectives import METHODS
 from ref.train import Plan, initial_state, initial_theta, make_step
 from tests import peers
@@ -39,9 +40,9 @@ def setup(backend, case: peers.Case):
     """The network of `case` and a first state on random images."""
     hidden, latents, activation, likelihood = case[1:5]
     center = backend.asarray(np.full(784, 0.5))
-    model = vae.Model(hidden, latents, activation, likelihood == "gaussian", likelihood, peers.SIGMA2, center)
+    model = vae.Model(plain, hidden, latents, activation, likelihood == "gaussian", likelihood, peers.SIGMA2, center)
     model = model._replace(sigmoid_output=True)
-    noise, constrained = backend.noise(0), METHODS[case.method].constraint
+    noise, constrained = backend.noise(0), METHODS[case.method].constrained
     theta = initial_theta(backend, model, noise, 0.0)
     return model, initial_state(backend, theta, noise, len(IMAGES), 1.0 if constrained else None)
 
@@ -98,7 +99,7 @@ def same_loss(backend, case: peers.Case, loss) -> None:
     params = vae.params_of(model, state["theta"])
     terms, _ = vae.forward(backend.xp, model, params, backend.asarray(x), backend.asarray(eps))
     method = METHODS[case.method]
-    options = {name: CONSTANTS[name] for name in method.options} | ({"lam": 1.3} if method.constraint else {})
+    options = {name: CONSTANTS[name] for name in method.options} | ({"lam": 1.3} if method.constrained else {})
     ours, theirs = float(method.loss(backend.xp, terms, **options)), loss(x, eps, 1.3)
     assert abs(theirs - ours) <= 1e-4 * abs(ours), f"{case}: the losses differ: ours {ours}, theirs {theirs}"
 

@@ -26,7 +26,7 @@ def trained(ranks: Ranks, method: str) -> dict:
     backend, row = open_backend("numpy", "float64", ranks=ranks), METHODS[method]
     model, noise = model_of(), backend.noise(0)
     theta = initial_theta(backend, model, noise, 0.0)
-    state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constraint else None)
+    state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constrained else None)
     plan = Plan(13, 5, len(IMAGES) // 5, 3, 1e-2, "cosine", "relative", 1e-2, options_of(method), 0.01)
     # Of black and white pixels drawn anew, as with --binarize dynamic.
     images = reader(IMAGES)
@@ -34,10 +34,9 @@ def trained(ranks: Ranks, method: str) -> dict:
     for report in train(backend, make_step(backend, model, row, plan, read, state), state, plan):
         if report["step"] == 50:
             break
-    constraint = row.constraint and (lambda xp, terms: row.constraint(xp, terms, **plan.options))
     figures = {}
     for samples in (1, 1200):  # in batches of all images, and of two: fewer than the ranks
-        found = evaluate(backend, model, state["theta"], read, 23, backend.noise(4), 7, constraint, samples)
+        found = evaluate(backend, model, state["theta"], read, 23, backend.noise(4), 7, samples, row.constrained)
         figures |= {f"{name} {samples}": np.array(value, np.float64) for name, value in found.items() if value}
     return state | figures
 

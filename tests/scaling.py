@@ -44,18 +44,18 @@ def main() -> None:
 
         def timed(array, weight, sums=sums, spent=spent) -> None:
             started = time.process_time()
-            ranks.sum(array, weight)
+            ranks.all_reduce(array, weight)
             sums[:] = [array]
             spent[0] += time.process_time() - started
 
-        backend = open_backend("numpy")._replace(ranks=ranks._replace(sum=timed))
+        backend = open_backend("numpy")._replace(ranks=ranks._replace(all_reduce=timed))
         step = step_of(backend, NETWORK._replace(batch_size=batch_size))
         started = time.perf_counter(), time.process_time()
         for _ in range(args.repeats):
             step()
         as_run = 1e3 * (time.perf_counter() - started[0]) / args.repeats
         own = 1e3 * (time.process_time() - started[1] - spent[0]) / args.repeats
-        shared = 1e3 * times(lambda array=sums[0]: ranks.sum(array, 1.0), 200)[0]
+        shared = 1e3 * times(lambda array=sums[0]: ranks.all_reduce(array, 1.0), 200)[0]
         if first:
             print(
                 f"{ranks.size} ranks, batch {batch_size}: {own + shared:.2f} ms a step, of it all-reduce {shared:.2f} "
@@ -65,7 +65,7 @@ def main() -> None:
     vector, square = np.ones(LARGE // 10, np.float32), np.ones((1024, 1024), np.float32)
     theta, m, v, grad = (np.ones(LARGE // 10, np.float32) for _ in range(4))
     update = open_backend("numpy").fuse(lambda *arrays: adam(np, *arrays, *np.float32([1e-3, 1e-8, 1]), 0.9, 0.999))
-    reduced = times(lambda: ranks.sum(vector, 1.0), 50)[0] / vector.size
+    reduced = times(lambda: ranks.all_reduce(vector, 1.0), 50)[0] / vector.size
     updated = times(lambda: update(theta, m, v, grad), 5)[1] / vector.size
     rate = 2 * 1024**3 / times(lambda: np.matmul(square, square), 20)[1]
     if first:

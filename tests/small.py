@@ -5,6 +5,7 @@ import numpy as np
 from backend import open_backend
 from ref import vae
 from ref.mlp import size
+from ref.networks import plain, principal
 from ref.objectives import METHODS
 
 NUMPY = open_backend("numpy", "float64")
@@ -34,6 +35,7 @@ def model_of(
     basis = np.linalg.qr(rng.normal(size=(pixels, pixels)))[0][:, :coordinates]
     scale = rng.uniform(0.5, 2, coordinates)
     model = vae.Model(
+        network=principal if coordinates else plain,
         hidden=hidden,
         latents=latents,
         activation=activation,
@@ -49,7 +51,7 @@ def model_of(
 
 def theta_of(model: vae.Model, seed=2) -> np.ndarray:
     """Random parameters, biases and skip paths included."""
-    return 0.5 * np.random.default_rng(seed).normal(size=sum(size(shapes) for shapes in vae.param_shapes(model)))
+    return 0.5 * np.random.default_rng(seed).normal(size=sum(size(shapes) for shapes in model.network.shapes(model)))
 
 
 def batch_of(model: vae.Model, images=4, samples=3, seed=3) -> tuple[np.ndarray, np.ndarray]:

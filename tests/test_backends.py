@@ -47,7 +47,7 @@ def training(backend, name: str, network: dict, epochs: int = 30):
     """A step of `name` on `network` and the state that it advances, the same weights on every backend."""
     model, method = model_of(**network), METHODS[name]
     theta = backend.asarray(theta_of(model))
-    state = initial_state(backend, theta, backend.noise(0), len(IMAGES), 2.0 if method.constraint else None)
+    state = initial_state(backend, theta, backend.noise(0), len(IMAGES), 2.0 if method.constrained else None)
     plan = Plan(epochs, 8, len(IMAGES) // 8, 3, 1e-2, "cosine", "relative", 1e-2, options_of(name), weight_decay=0.1)
     return make_step(backend, on(backend, model), method, plan, reader(backend), state), state
 
@@ -111,13 +111,8 @@ def test_the_figures_of_the_evaluation_are_numpys_on_the_same_noise(network):
     figures = []
     for backend in (open_tested("float64"), open_backend("numpy", "float64")):
         backend, model = playing(backend), model_of(**NETWORKS[network])
-        method, options = METHODS["geco"], options_of("geco")
-        constraint = lambda xp, terms: method.constraint(xp, terms, **options)  # noqa: B023, E731
-        theta = backend.asarray(theta_of(model))
-        factors = {"parity": np.arange(40) % 2}
-        figures.append(
-            evaluate(backend, on(backend, model), theta, reader(backend), 40, None, 7, constraint, 2, factors)
-        )
+        theta, constrained = backend.asarray(theta_of(model)), METHODS["geco"].constrained
+        figures.append(evaluate(backend, on(backend, model), theta, reader(backend), 40, None, 7, 2, constrained))
     ours, theirs = ({name: value for name, value in f.items() if value is not None} for f in figures)
     assert ours == pytest.approx(theirs, rel=1e-9)
 

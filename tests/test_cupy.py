@@ -13,7 +13,7 @@ from backend.cupy_backend import recordable_matmul, recorded
 from ref.linear import in_principal_coordinates, principal_components, start_linear
 from ref.metrics import evaluate
 from ref.objectives import METHODS
-from tests.small import NETWORKS, NUMPY, model_of, options_of, theta_of
+from tests.small import NETWORKS, NUMPY, model_of, theta_of
 from tests.test_backends import reader, training
 
 SKIP = "CuPy is not installed; pip install cupy-cuda13x does it, without a GPU too"
@@ -51,9 +51,8 @@ def calls_of_everything() -> list:
     for name, method in METHODS.items():
         for network in (NETWORKS[n] for n in ("two layers", "tanh", "relu", "bernoulli", "principal coordinates")):
             training(backend, name, network)[0]()
-            constraint = method.constraint and (lambda xp, terms: method.constraint(xp, terms, **options_of(name)))  # noqa: B023
             model, theta = model_of(**network), theta_of(model_of(**network))
-            evaluate(backend, model, theta, reader(backend), 40, backend.noise(0), 3, constraint, 2)
+            evaluate(backend, model, theta, reader(backend), 40, backend.noise(0), 3, 2, method.constrained)
     model = model_of(coordinates=5)
     components = principal_components(backend, reader(backend), 40, model.center, 5, backend.noise(0))
     model = in_principal_coordinates(backend.xp, model, *components[:2])

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import lzma
 import os
 import shutil
 import stat
@@ -23,7 +24,20 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 import data
-from data import DataError, binarize, cifar10, default_dir, download, files, idx, images, load, mnist, npz
+from data import (
+    DataError,
+    binarize,
+    cifar10,
+    default_dir,
+    download,
+    files,
+    idx,
+    images,
+    load,
+    mnist,
+    mnist10k,
+    npz,
+)
 from data.files import write_whole
 from tests.hostile import CASES, for_all, mutations
 
@@ -49,6 +63,13 @@ def check(dataset: data.Dataset) -> None:
     for x in (dataset.train, dataset.test):
         assert x.ndim == 2 and x.shape[0] >= 1 and x.shape[1] == height * width * channels
         assert x.dtype == np.uint8 or (x.dtype == np.float32 and x.min() >= 0 and x.max() <= 1)
+    counts = len(dataset.train), len(dataset.test)
+    assert dataset.split.startswith("{:,} images to train on and {:,} to test: ".format(*counts))
+    assert (dataset.labels is None) == (dataset.classes is None)
+    for labels, count in zip(dataset.labels or (), counts, strict=dataset.labels is not None):
+        assert labels.shape == (count,) and set(labels) <= set(range(len(dataset.classes)))
+    for names, count in zip(dataset.files or (), counts, strict=dataset.files is not None):
+        assert len(names) == count
 
 
 def test_digits_are_the_uci_set_scaled_to_255_and_every_sixth_is_for_testing():
@@ -63,6 +84,50 @@ def test_digits_are_the_uci_set_scaled_to_255_and_every_sixth_is_for_testing():
     assert digits.train[0, :8].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]  # 0 0 5 13 9 1 0 0 of 16
     assert digits.train[-1, -8:].tolist() == [0, 16, 128, 191, 223, 191, 16, 0]  # 0 1 8 12 14 12 1 0
     assert digits.train.max() == 255
+    assert digits.classes == tuple("0123456789") and digits.labels[0][:6].tolist() == [0, 1, 2, 3, 4, 6]
+    assert digits.labels[1][:3].tolist() == [5, 1, 7]  # the sixth, the twelfth and the eighteenth
+
+
+def test_mnist_10k_is_the_published_test_file_whose_every_sixth_image_is_for_testing():
+    found = load("mnist-10k", Path("nowhere"), download=False)
+    check(found)
+    assert (found.name, found.shape, found.train.shape, found.test.shape) == (
+        "mnist-10k",
+        (28, 28, 1),
+        (8334, 784),
+        (1666, 784),
+    )
+    order = np.empty((10_000, 784), np.uint8), np.empty(10_000, np.uint8)
+    for array, train, test in zip(order, (found.train, found.labels[0]), (found.test, found.labels[1]), strict=True):
+        array[5::6] = test
+        array[np.arange(10_000) % 6 != 5] = train
+    published = struct.pack(">4I", 0x803, 10_000, 28, 28) + order[0].tobytes()
+    assert hashlib.sha256(published).hexdigest() == mnist.SHA256["t10k-images-idx3-ubyte"]
+    published = struct.pack(">2I", 0x801, 10_000) + order[1].tobytes()
+    assert hashlib.sha256(published).hexdigest() == mnist.SHA256["t10k-labels-idx1-ubyte"]
+    assert found.classes == tuple("0123456789")
+
+
+def test_mnist_10k_is_small_and_refused_when_altered(monkeypatch, tmp_path):
+    paths = list(Path(data.__file__).parent.glob("t10k-*.xz"))
+    assert len(paths) == 2 and sum(path.stat().st_size for path in paths) < 1_400_000
+    for path in paths:
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(mnist10k, "__file__", str(tmp_path / "mnist10k.py"))
+    altered = tmp_path / "t10k-labels-idx1-ubyte.xz"
+    whole = altered.read_bytes()
+    labels = lzma.decompress(whole)
+    for content in (whole[:-20], whole[:2000] + b"x" + whole[2001:], lzma.compress(labels[:-1] + b"\0"), b"", labels):
+        altered.write_bytes(content)
+        with refused("t10k-labels-idx1-ubyte.xz", "restore it from the repository"):
+            load("mnist-10k")
+
+
+def test_without_xz_in_python_mnist_10k_is_refused_and_nothing_else_is(monkeypatch):
+    monkeypatch.setattr(mnist10k, "lzma", None)
+    with refused("mnist-10k", "xz", "digits"):
+        load("mnist-10k")
+    check(load("digits"))
 
 
 def test_the_embedded_file_is_small_and_needs_no_pickle_and_keeps_the_labels():
@@ -73,7 +138,7 @@ def test_the_embedded_file_is_small_and_needs_no_pickle_and_keeps_the_labels():
 
 
 def test_an_unknown_name_is_refused_with_the_choices():
-    with refused("nonesuch", "digits, mnist, cifar10", "npz"):
+    with refused("nonesuch", "mnist-10k, digits, mnist, cifar10", "npz"):
         load("nonesuch")
 
 
@@ -268,6 +333,21 @@ def test_a_folder_of_idx_files_is_a_data_set(tmp_path, test_name):
     assert np.array_equal(found.train, train.reshape(5, 12)) and np.array_equal(found.test, test.reshape(2, 12))
 
 
+def test_labels_beside_idx_files_are_the_images_classes_in_both_parts_or_not_at_all(tmp_path):
+    for name, array in (("train-images", pixels(5, 3, 4)), ("t10k-images", pixels(2, 3, 4))):
+        (tmp_path / f"{name}-idx3-ubyte").write_bytes(idx_bytes(array))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.array([7, 3, 3, 9, 7], np.uint8)))
+    assert load(str(tmp_path)).labels is None
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.array([9, 1], np.uint8)))
+    found = load(str(tmp_path))
+    check(found)
+    assert found.classes == ("1", "3", "7", "9")
+    assert [labels.tolist() for labels in found.labels] == [[2, 1, 1, 3, 2], [3, 0]]
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.array([9], np.uint8)))
+    with refused("t10k-labels", "2 labels", r"\(1,\)"):
+        load(str(tmp_path))
+
+
 def test_a_folder_of_idx_files_that_do_not_fit_is_refused(tmp_path):
     train, test = tmp_path / "train-images-idx3-ubyte", tmp_path / "t10k-images-idx3-ubyte"
     train.write_bytes(idx_bytes(pixels(5, 3, 4)))
@@ -284,7 +364,11 @@ def test_a_folder_of_idx_files_that_do_not_fit_is_refused(tmp_path):
 @pytest.fixture
 def small_mnist(monkeypatch):
     """A published MNIST of a few images: file name → decompressed contents."""
-    contents = {n: idx_bytes(pixels(5 + len(n), 28, 28) if "idx3" in n else pixels(9)) for n in mnist.SHA256}
+    counts = {"train-images": (28, 28), "t10k-images": (28, 28), "train-labels": (), "t10k-labels": ()}
+    contents = {
+        name: idx_bytes(pixels(6 if "train" in name else 4, *counts[name[: name.index("-idx")]]) % 10)
+        for name in mnist.SHA256
+    }
     monkeypatch.setattr(mnist, "SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()})
     monkeypatch.setattr(mnist, "MIRRORS", ())  # a test never asks the real ones
     return contents
@@ -303,11 +387,15 @@ def test_mnist_files_found_are_taken_gzipped_or_not(tmp_path, small_mnist):
     assert (found.name, found.shape) == ("mnist", (28, 28, 1))
     assert found.train.tobytes() == small_mnist["train-images-idx3-ubyte"][16:]
     assert found.test.tobytes() == small_mnist["t10k-images-idx3-ubyte"][16:]
+    for labels, name in zip(found.labels, ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"), strict=True):
+        assert [int(found.classes[label]) for label in labels] == list(small_mnist[name][8:])
 
 
 def test_mnist_needs_no_labels(tmp_path, small_mnist):
     lay_out({name: content for name, content in small_mnist.items() if "images" in name}, tmp_path / "mnist")
-    check(load("mnist", tmp_path, download=False))
+    found = load("mnist", tmp_path, download=False)
+    check(found)
+    assert found.labels is None
 
 
 @pytest.mark.parametrize("name", mnist.SHA256)
@@ -454,6 +542,9 @@ def small_cifar(monkeypatch):
     contents = {name: pixels(3, cifar10.RECORD) for name in NAMES}
     for records in contents.values():
         records[:, 0] %= 10
+    for names in (cifar10.TRAIN, cifar10.TEST):
+        rows = sorted(hashlib.sha256(row.tobytes()).hexdigest() for name in names for row in contents[name])
+        monkeypatch.setitem(cifar10.SHA256, names, hashlib.sha256(bytes.fromhex("".join(rows))).hexdigest())
     return {name: records.tobytes() for name, records in contents.items()}
 
 
@@ -496,20 +587,40 @@ def test_cifar_planes_become_pixels_channel_last(tmp_path, small_cifar):
             image = (found.train[3 * i + j] if i < 5 else found.test[j]).reshape(32, 32, 3)
             assert [image[5, 7, c] for c in range(3)] == [record[c * 1024 + 5 * 32 + 7] for c in range(3)]
             assert np.array_equal(image[..., 2].ravel(), np.frombuffer(record[2048:], np.uint8))
+            assert (found.labels[0][3 * i + j] if i < 5 else found.labels[1][j]) == small_cifar[name][j * 3073]
+    assert found.classes[6] == "frog" and len(found.classes) == 10
 
 
 @pytest.mark.parametrize("name", [NAMES[0], NAMES[4], NAMES[5]])
-def test_a_cifar_file_of_a_wrong_size_or_with_a_wrong_label_is_refused(tmp_path, small_cifar, name):
+def test_a_cifar_file_of_a_wrong_size_or_with_other_contents_is_refused(tmp_path, small_cifar, name):
     folder = tmp_path / cifar10.FOLDER
     folder.mkdir()
     for other, content in small_cifar.items():
         (folder / other).write_bytes(content)
-    for content in (b"", small_cifar[name][:-1], small_cifar[name] + b"x"):
+    good = small_cifar[name]
+    for content in (b"", good[:-1], good + b"x"):
         (folder / name).write_bytes(content)
         with refused(name, "expected 9219", f"found {len(content)}"):
             load("cifar10", tmp_path)
-    (folder / name).write_bytes(small_cifar[name][:3073] + b"\x0a" + small_cifar[name][3074:])
-    with refused(name, "labels 0..9", "found 10"):
+    another_label = bytes([(good[0] + 1) % 10])
+    another_pixel = bytes([good[-1] ^ 1])
+    for content in (bytes(len(good)), another_label + good[1:], good[:-1] + another_pixel, good[:6146] + good[:3073]):
+        (folder / name).write_bytes(content)
+        with refused(name, "published", "SHA-256", "delete"):
+            load("cifar10", tmp_path)
+
+
+def test_the_records_of_cifar_may_stand_in_another_order_but_not_in_the_other_part(tmp_path, small_cifar):
+    folder = tmp_path / cifar10.FOLDER
+    folder.mkdir()
+    whole = b"".join(small_cifar[name] for name in cifar10.TRAIN)
+    turned = [whole[i : i + 3073] for i in range(0, len(whole), 3073)][::-1]
+    for i, name in enumerate(cifar10.TRAIN):
+        (folder / name).write_bytes(b"".join(turned[3 * i : 3 * i + 3]))
+    (folder / cifar10.TEST[0]).write_bytes(small_cifar[cifar10.TEST[0]])
+    assert load("cifar10", tmp_path).labels[0].tolist() == [record[0] for record in turned]
+    (folder / cifar10.TEST[0]).write_bytes(small_cifar[cifar10.TRAIN[0]])
+    with refused("test_batch.bin", "published"):
         load("cifar10", tmp_path)
 
 

@@ -12,7 +12,8 @@ from backend import numpy_backend, open_backend
 from backend.numpy_backend import ROWS, blas_threads
 from backend.ranks import Ranks
 from ref.objectives import METHODS
-from ref.train import cut, make_step
+from ref.parts import cut
+from ref.train import make_step
 from tests.small import NUMPY
 from tests.test_train import READ, setup
 from tests.tested import EAGER, host, needs_backend
@@ -66,7 +67,7 @@ def test_the_same_seed_in_the_same_parts_gives_the_same_bits():
 def test_the_parts_of_the_ranks_add_up_to_the_batch(method):
     def sent(rank: int, size: int, count: int):
         vectors = []
-        ranks = Ranks(rank, size, sum=lambda array, weight: vectors.append(host(array * weight)))
+        ranks = Ranks(rank, size, all_reduce=lambda array, weight: vectors.append(host(array * weight)))
 
         def parts(rows: int) -> int:
             assert rows == 2 * (ranks.share(5)[0].stop - ranks.share(5)[0].start)  # K = 2, this rank's images

@@ -70,7 +70,7 @@ def test_a_run_of_every_method_leaves_everything_behind(method, capsys):
     assert set(summary) >= KEYS and summary["method"] == method and summary["data"] == "digits"
     assert summary["backend"] == NAME
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
-    constrained = METHODS[method].constraint is not None
+    constrained = METHODS[method].constrained is not None
     assert all((summary[key] is not None) == constrained for key in ("lambda", "constraint_ma", "kappa", "constraint"))
     assert sorted(p.name for p in Path("out").iterdir()) == sorted(files.FILES)
     with open("out/metrics.csv") as file:

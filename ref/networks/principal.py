@@ -1,0 +1,77 @@
+"""A network in M principal coordinates of the images: an MLP shifts and gates a linear path.
+
+The coordinates u = (x − center)·whiten have unit variance, so squared errors are well conditioned in them. Beside the
+linear path lie MLPs of sizes M, …, 3Z and Z, …, 2M. `ref.linear` starts the path at the best linear VAE. The variance
+outside these coordinates stays unexplained.
+"""
+
+from ref import mlp as nn
+from ref.elementwise import elementwise
+
+
+def shapes(model) -> tuple[dict, dict]:
+    """Names and shapes of the encoder's and of the decoder's parameters, in the order in which they lie in θ."""
+    z, m, inner = model.latents, model.whiten.shape[1], tuple(reversed(model.hidden))
+    encoder, decoder = nn.layer_shapes((m, *model.hidden, 3 * z)), nn.layer_shapes((z, *inner, 2 * m))
+    return {**encoder, "linear": (m, z)}, {**decoder, "linear": (z, m)}
+
+
+def encode(xp, model, p, x):
+    """(shift, log std, gate logit) = MLP(u), mean = shift + gate·(u·linear).   (B, D) -> (B, Z), (B, Z), cache"""
+    z, u = model.latents, xp.matmul(x - model.center, model.whiten)  # (B, D) @ (D, M)
+    out, cache = nn.mlp(xp, p, model.activation, u)  # (B, M) -> (B, 3Z)
+    mean, path = gated_linear(xp, u, p["linear"], out[:, :z], out[:, 2 * z :])
+    return mean, out[:, z : 2 * z], (cache, u, path)
+
+
+def encode_backward(xp, model, p, cache, d_mean, d_log_std, d_p) -> None:
+    """(B, Z), (B, Z) -> d_p"""
+    cache, u, path = cache
+    _, d_shift, d_gate_logit = gated_linear_backward(xp, d_mean, u, p["linear"], path, d_p["linear"])
+    d_out = xp.concatenate([d_shift, d_log_std, d_gate_logit], axis=1)
+    nn.mlp_backward(xp, d_out, p, cache, d_p, input_gradient=False)
+
+
+def decode(xp, model, p, z):
+    """(shift, gate logit) = MLP(z), l = center + (shift + gate·(z·linear))·color.   (N, Z) -> (N, D), cache"""
+    m = model.whiten.shape[1]
+    out, cache = nn.mlp(xp, p, model.activation, z)  # (N, Z) -> (N, 2M)
+    coordinates, path = gated_linear(xp, z, p["linear"], out[:, :m], out[:, m:])
+    return model.center + xp.matmul(coordinates, model.color), (cache, z, path)  # (N, M) @ (M, D)
+
+
+def decode_backward(xp, model, p, cache, d_logits, d_p):
+    """(N, D) -> d_z (N, Z), and d_p"""
+    cache, z, path = cache
+    d_coordinates = xp.matmul(d_logits, model.color.T)  # (N, D) @ (D, M)
+    d_z, *d_out = gated_linear_backward(xp, d_coordinates, z, p["linear"], path, d_p["linear"])
+    return nn.mlp_backward(xp, xp.concatenate(d_out, axis=1), p, cache, d_p) + d_z
+
+
+def gated_linear(xp, x, weights, shift, gate_logit):
+    """shift + gate·(x·weights), gate = 2·sigmoid(gate_logit): 1 where the MLP is silent, and bounded.
+
+    (N, in), (in, out), (N, out), (N, out) -> (N, out) and the cache: x·weights and the gate.
+    """
+    linear, gate = xp.matmul(x, weights), 2 * nn.sigmoid(xp, gate_logit)
+    return shifted(xp, shift, gate, linear), (linear, gate)
+
+
+@elementwise
+def shifted(xp, shift, gate, linear):
+    """shift + gate·linear"""
+    return shift + gate * linear
+
+
+def gated_linear_backward(xp, d_out, x, weights, cache, d_weights):
+    """d_x, d_shift, d_gate_logit; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
+    linear, gate = cache
+    d_linear = d_out * gate
+    xp.matmul(x.T, d_linear, out=d_weights)  # (in, N) @ (N, out)
+    return xp.matmul(d_linear, weights.T), d_out, gate_backward(xp, d_linear, linear, gate)
+
+
+@elementwise
+def gate_backward(xp, d_linear, linear, gate):
+    """d_gate_logit, from d_linear = d_out·gate: d gate/d logit = gate·(1 − gate/2)"""
+    return d_linear * linear * (1 - 0.5 * gate)

@@ -1,0 +1,72 @@
+"""A batch in parts, each on a thread of its own: forward, backward and update, the same as on the whole batch.
+
+An objective sees the joined terms of all images, so parts of different sizes need no weights. A backend says into how
+many parts it wants a batch cut; most say one.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ref import vae
+from ref.adam import adam
+
+
+class Net(NamedTuple):
+    """A network at θ, whose gradient and update lie in the arrays that it was made with."""
+
+    forward: Callable  # x (B, D), eps (K, B, Z) -> Terms of all B images, cache
+    backward: Callable  # Gradient with respect to these terms, cache -> None; writes the flat gradient
+    update: Callable  # what adam.step_sizes returns -> Σθ; θ, m, v ← Adam(θ, m, v, grad)
+
+
+def cut(count: int, parts: int) -> list[slice]:
+    """The first `count` numbers in so many parts, as even as can be."""
+    return [slice(i * count // parts, (i + 1) * count // parts) for i in range(parts)]
+
+
+def joined(xp, parts: list[vae.Terms]) -> vae.Terms:
+    """The terms of a batch from those of its parts."""
+    return parts[0] if len(parts) == 1 else vae.Terms(*(xp.concatenate(t, axis=-1) for t in zip(*parts, strict=True)))
+
+
+def part_of(d: vae.Gradient, part: slice) -> vae.Gradient:
+    """The gradient with respect to the terms of some of the images."""
+    return vae.Gradient(*(None if a is None else a[..., part] for a in d))
+
+
+def network_of(backend, model: vae.Model, state: dict, grad, images: int, samples: int, betas) -> Net:
+    """The network at state["theta"] for batches of `images` with `samples` each; `betas` are Adam's β₁ and β₂."""
+    xp, theta = backend.xp, state["theta"]
+    count = min(images, backend.parts(images * samples))
+    batch_parts, theta_parts = cut(images, count), cut(theta.size, count)
+    grads = [grad, *xp.zeros((count - 1, theta.size), grad.dtype)]  # one for each part of the batch
+    params, d_params = vae.params_of(model, theta), [vae.params_of(model, g) for g in grads]
+
+    @backend.fuse
+    def adam_of(theta, m, v, grad, scale, floor, shrink) -> None:
+        adam(xp, theta, m, v, grad, scale, floor, shrink, *betas)
+
+    def forward(x, eps):
+        passes = backend.each(lambda part: vae.forward(xp, model, params, x[part], eps[:, part]), batch_parts)
+        return joined(xp, [terms for terms, _ in passes]), [cache for _, cache in passes]
+
+    def backward(d: vae.Gradient, caches) -> None:
+        def backward_part(i: int) -> None:
+            vae.backward(xp, model, params, caches[i], part_of(d, batch_parts[i]), d_params[i])
+
+        def add_up(part: slice) -> None:
+            for other in grads[1:]:
+                grad[part] += other[part]
+
+        backend.each(backward_part, range(count))
+        backend.each(add_up, theta_parts)
+
+    def update(sizes):
+        def update_part(part: slice):
+            adam_of(*(a[part] for a in (theta, state["m"], state["v"], grad)), *sizes)
+            return xp.sum(theta[part])
+
+        first, *others = backend.each(update_part, theta_parts)
+        return sum(others, first)
+
+    return Net(forward, backward, update)
