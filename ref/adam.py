@@ -5,16 +5,6 @@ import math
 STAGES = 8  # of 3^i epochs each, i = 0, …, 7: Burda et al. 2015, section 5
 
 
-def constant(xp, step, steps: int):
-    """1"""
-    return 1.0 + 0.0 * step
-
-
-def cosine(xp, step, steps: int):
-    """½(1 + cos(π·step/steps))"""
-    return 0.5 * (1 + xp.cos(math.pi * step / steps))
-
-
 def stages(xp, step, steps: int):
     """10^(−i/7) in stage i = 0, …, 7 of the run, each three times as long as the one before.
 
@@ -25,7 +15,11 @@ def stages(xp, step, steps: int):
 
 
 # Name: the learning rate of update number `step` = 0, 1, … of `steps`, as a share of the first.
-SCHEDULES = {"cosine": cosine, "constant": constant, "stages": stages}
+SCHEDULES = {
+    "cosine": lambda xp, step, steps: 0.5 * (1 + xp.cos(math.pi * step / steps)),
+    "constant": lambda xp, step, steps: 1.0 + 0.0 * step,  # an array like `step`
+    "stages": stages,
+}
 
 
 def step_sizes(xp, step, rate, decay: float, beta1: float, beta2: float, epsilon: float):

@@ -1,28 +1,22 @@
-"""Densities, and what is made of them: each forward is followed at once by its backward.
+"""Densities, and what is made of them: each forward is followed at once by its backward. Nats throughout.
 
-B images, K samples an image, D pixels, Z latents; nats throughout. `x_backward` takes the gradient of x's output and
-returns those of its inputs, each named `d_` + the name of the input.
+`x_backward` takes the gradient of x's output and returns those of its inputs, each named `d_` + the input's name.
 """
 
 import math
 from typing import Any, NamedTuple
 
-from ref.elementwise import elementwise
+from ref.elementwise import elementwise, summed
 
 LOG_2PI = math.log(2 * math.pi)
 
 
+@summed
 def gaussian_kl(xp, mean, log_std):
     """KL(q(z|x)‖p(z)) = Σ_Z ½(mean² + std² − 1) − log std, for q = N(mean, diag std²) and p = N(0, I).
 
     (B, Z), (B, Z) -> (B,), nats. Kingma & Welling 2014, appendix B.
     """
-    return xp.sum(gaussian_kl_terms(xp, mean, log_std), axis=-1)
-
-
-@elementwise
-def gaussian_kl_terms(xp, mean, log_std):
-    """½(mean² + std² − 1) − log std, for one latent"""
     return 0.5 * (mean * mean + xp.exp(2 * log_std) - 1) - log_std
 
 
@@ -43,10 +37,7 @@ def normal_log_density_backward(d_log_p, z):
 
 
 def posterior_log_density(xp, eps, log_std):
-    """log q(z|x) at z = mean + std·eps: the change of variables log N(eps; 0, I) − Σ_Z log std.
-
-    (K, B, Z), (B, Z) -> (K, B), nats.
-    """
+    """log q(z|x) = log N(eps; 0, I) − Σ_Z log std at z = mean + std·eps.   (K, B, Z), (B, Z) -> (K, B), nats"""
     return normal_log_density(xp, eps) - xp.sum(log_std, axis=-1)
 
 
@@ -56,22 +47,14 @@ def posterior_log_density_backward(xp, d_log_qz, log_std):
 
 
 def log_density_of_sample_backward(xp, d_log_qz, eps, log_std):
-    """d_z = −(z − mean)/std²·d_log_qz = −eps/std·d_log_qz: log q(z|x) as a function of z, its mean and std held fixed.
-
-    (K, B) -> (K, B, Z)
-    """
+    """d_z = −(z − mean)/std²·d_log_qz = −eps/std·d_log_qz, the mean and std of q held fixed.   (K, B) -> (K, B, Z)"""
     return -d_log_qz[..., None] * eps * xp.exp(-log_std)
 
 
+@summed
 def squared_error(xp, x, x_hat):
     """err = ‖x − x̂‖², summed over the pixels of an image.   (B, D), (K, B, D) -> (K, B)"""
-    return xp.sum(squared_difference(xp, x, x_hat), axis=-1)
-
-
-@elementwise
-def squared_difference(xp, a, b):
-    """(a − b)²"""
-    difference = a - b
+    difference = x - x_hat
     return difference * difference
 
 
@@ -87,11 +70,11 @@ def squared_error_backward(xp, d_err, x, x_hat):
 
 
 class Decoded(NamedTuple):
-    """What a likelihood may be a function of."""
+    """What a likelihood may be a function of: the decoder's output l, x̂ = sigmoid(l) or x̂ = l, and err = ‖x − x̂‖²."""
 
-    logits: Any  # (K, B, D) the decoder's output l
-    x_hat: Any  # (K, B, D) x̂ = sigmoid(l), or x̂ = l
-    err: Any  # (K, B)    ‖x − x̂‖²
+    logits: Any  # (K, B, D)
+    x_hat: Any  # (K, B, D)
+    err: Any  # (K, B)
 
 
 def gaussian_log_likelihood(xp, x, decoded: Decoded, variance: float):
@@ -106,16 +89,12 @@ def gaussian_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, variance
 
 def bernoulli_log_likelihood(xp, x, decoded: Decoded, variance: float):
     """log p(x|z) = Σ_D x·l − softplus(l), for pixels drawn with probability sigmoid(l).   -> (K, B), nats"""
-    return xp.sum(bernoulli_log_density(xp, x, decoded.logits), axis=-1)
+    return bernoulli_log_density(xp, x, decoded.logits)
 
 
-@elementwise
+@summed
 def bernoulli_log_density(xp, x, logits):
-    """x·l − softplus(l), for one pixel.
-
-    softplus(l) = max(l, 0) + log(1 + e^−|l|) never overflows; its absolute error is one rounding, and `log` is
-    vectorised where `log1p` is not.
-    """
+    """Σ_D x·l − softplus(l), where softplus(l) = max(l, 0) + log(1 + e^−|l|) never overflows."""
     return x * logits - (xp.maximum(logits, 0) + xp.log(1 + xp.exp(-xp.abs(logits))))
 
 
@@ -124,8 +103,7 @@ def bernoulli_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, varianc
     return scaled_difference(xp, d_log_px[..., None], x, decoded.x_hat)
 
 
-# Name: log p(x|z), its backward pass, and the field of Decoded that this returns the gradient of. A third likelihood is
-# one more pair, and one more row.
+# Name: log p(x|z), its backward pass, and the field of Decoded whose gradient this returns. A third one is a row more.
 LIKELIHOODS = {
     "gaussian": (gaussian_log_likelihood, gaussian_log_likelihood_backward, "x_hat"),
     "bernoulli": (bernoulli_log_likelihood, bernoulli_log_likelihood_backward, "logits"),

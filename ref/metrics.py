@@ -11,6 +11,7 @@ from ref.objectives import log_weight
 IMAGES = 250  # per batch
 DECODED = 2_500  # images decoded at once at most, whatever K is
 REPEATS = 10  # independent draws of the K samples, so that a small test set does not leave the figures to chance
+SCORES = ("rate", "distortion", "distortion_at_mean", "log_px", "log_likelihood")
 ACTIVE = 0.01  # variance of the posterior mean; Burda et al. 2015, section 5
 
 
@@ -37,30 +38,29 @@ def drawn_terms(backend, model: vae.Model, params, x, mean, log_std, draw: Calla
 
 def image_scores(backend, model: vae.Model, params, x, mean, log_std, draw, nll_samples, samples, constrained) -> dict:
     """The scores of a batch, by name: (B,) each."""
-    xp = backend.xp
-    found = {"rate": de.gaussian_kl(xp, mean, log_std), "distortion": 0.0, "log_px": 0.0}
-    for _ in range(REPEATS):
-        terms = drawn_terms(backend, model, params, x, mean, log_std, draw, samples)
-        drawn = {"distortion": xp.mean(terms.err, axis=0), "log_px": xp.mean(terms.log_px, axis=0)}
-        drawn |= {"constrained": constrained(xp, terms)} if constrained else {}
-        found |= {name: found.get(name, 0.0) + value / REPEATS for name, value in drawn.items()}
-    at_mean, _ = vae.sample_terms(xp, model, params, x, mean, log_std, xp.zeros_like(mean)[None])
-    terms = drawn_terms(backend, model, params, x, mean, log_std, draw, nll_samples)
-    log_likelihood = de.log_mean_exp(xp, log_weight(terms.log_px, terms))
-    return found | {"distortion_at_mean": at_mean.err[0], "log_likelihood": log_likelihood}
+    xp, encoded = backend.xp, (params, x, mean, log_std)
+    repeats = [drawn_terms(backend, model, *encoded, draw, samples) for _ in range(REPEATS)]
+    found = {"rate": repeats[0].kl}
+    found["distortion"] = sum(xp.mean(terms.err, axis=0) for terms in repeats) / REPEATS
+    found["log_px"] = sum(xp.mean(terms.log_px, axis=0) for terms in repeats) / REPEATS
+    if constrained:
+        found["constrained"] = sum(constrained(xp, terms) for terms in repeats) / REPEATS
+    found["distortion_at_mean"] = vae.sample_terms(xp, model, *encoded, xp.zeros_like(mean)[None])[0].err[0]
+    terms = drawn_terms(backend, model, *encoded, draw, nll_samples)
+    return found | {"log_likelihood": de.log_mean_exp(xp, log_weight(terms.log_px, terms))}
 
 
 def scores(
     backend,
     model: vae.Model,
     theta,
-    read: Callable,
+    read,
     images: int,
     noise,
     nll_samples: int,
-    samples: int = 1,
-    constrained: Callable | None = None,
-    progress: Callable = iter,
+    samples=1,
+    constrained=None,
+    progress=iter,
 ) -> dict:
     """One number for each of the `images` that `read(rows, noise)` knows; changes nothing but `noise`, its own.
 
@@ -75,15 +75,7 @@ def scores(
     mean, log_std        of q(z|x): (N, Z)
     """
     xp, params = backend.xp, vae.params_of(model, theta)
-    names = (
-        "rate",
-        "distortion",
-        "distortion_at_mean",
-        "log_px",
-        "log_likelihood",
-        *(["constrained"] * bool(constrained)),
-    )
-    found = {name: xp.zeros(images, xp.float64) for name in names}
+    found = {name: xp.zeros(images, xp.float64) for name in SCORES + ("constrained",) * bool(constrained)}
     found |= {name: xp.zeros((images, model.latents), xp.float64) for name in ("mean", "log_std")}
     at_once = max(1, min(IMAGES, DECODED // samples))
     for start in progress(range(0, images, at_once)):
@@ -104,19 +96,8 @@ def scores(
     return found
 
 
-def evaluate(
-    backend,
-    model: vae.Model,
-    theta,
-    read: Callable,
-    images: int,
-    noise,
-    nll_samples: int,
-    samples: int = 1,
-    constrained: Callable | None = None,
-    progress: Callable = iter,
-) -> dict:
-    """The figures of a model: the means of its `scores` over all images, and what they know together.
+def evaluate(backend, model: vae.Model, theta, read: Callable, images: int, noise, *options, **named) -> dict:
+    """The figures of a model: the means of its `scores`, whose arguments these are, and what the images know together.
 
     rate, distortion, distortion_at_mean, constrained   the means of these scores
     elbo                 E[log p(x|z)] − rate, nats: β = 1 whatever the objective was
@@ -129,13 +110,12 @@ def evaluate(
     information_standard_error  of both
     """
     xp = backend.xp
-    found = scores(backend, model, theta, read, images, noise, nll_samples, samples, constrained, progress)
+    found = scores(backend, model, theta, read, images, noise, *options, **named)
     mean, log_std = found.pop("mean"), found.pop("log_std")
     means = {name: float(xp.mean(values)) for name, values in found.items()}
     information, error = mutual_information(backend, mean, log_std, noise)
     return {
-        **{name: means[name] for name in ("rate", "distortion", "distortion_at_mean")},
-        "constrained": means.get("constrained"),
+        **{name: means.get(name) for name in ("rate", "distortion", "distortion_at_mean", "constrained")},
         "elbo": means["log_px"] - means["rate"],
         "nll": -means["log_likelihood"],
         "nll_standard_error": float(xp.std(found["log_likelihood"])) / math.sqrt(images),

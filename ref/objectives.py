@@ -29,10 +29,7 @@ def beta_vae(xp, terms, beta):
 
 def beta_vae_backward(xp, terms, beta):
     """d_kl = β/B,  d_log_px = −1/(K·B)"""
-    return Gradient(
-        kl=beta * mean_backward(xp, terms.kl),
-        log_px=-mean_backward(xp, terms.log_px),
-    )
+    return Gradient(kl=beta * mean_backward(xp, terms.kl), log_px=-mean_backward(xp, terms.log_px))
 
 
 def mean_error(xp, terms):
@@ -47,10 +44,7 @@ def geco(xp, terms, lam, kappa):
 
 def geco_backward(xp, terms, lam, kappa):
     """d_kl = 1/B,  d_err = λ/(K·B): θ sees Ĉ's gradient alone, whatever moves λ"""
-    return Gradient(
-        kl=mean_backward(xp, terms.kl),
-        err=lam * mean_backward(xp, terms.err),
-    )
+    return Gradient(kl=mean_backward(xp, terms.kl), err=lam * mean_backward(xp, terms.err))
 
 
 def log_weight(log_px, terms):
@@ -65,7 +59,7 @@ def iwae(xp, terms):
 
 def iwae_backward(xp, terms):
     """d_log_w = −w̃/B,  w̃ = softmax_k(log w). Burda et al. 2015, equation 14."""
-    d_log_w = log_mean_exp_backward(xp, -1 / images_of(terms), log_weight(terms.log_px, terms))
+    d_log_w = log_mean_exp_backward(xp, -1 / terms.kl.size, log_weight(terms.log_px, terms))
     return Gradient(log_px=d_log_w, log_pz=d_log_w, log_qz=-d_log_w)
 
 
@@ -76,7 +70,7 @@ def dreg_backward(xp, terms):
     the encoder. Tucker et al. 2019, the estimator IWAE-DReG.
     """
     w = softmax(xp, log_weight(terms.log_px, terms))
-    d_log_w = -1 / images_of(terms) * w
+    d_log_w = -1 / terms.kl.size * w
     return Gradient(log_px=d_log_w, log_pz=d_log_w, log_qz_of_z=-d_log_w, to_encoder=w)
 
 
@@ -102,7 +96,7 @@ def geco_iwae_backward(xp, terms, lam, kappa):
 
     err_k is reached directly, as what E weighs, and by way of log w_k = −err_k + …
     """
-    w, share = softmax(xp, log_weight(-terms.err, terms)), 1 / images_of(terms)
+    w, share = softmax(xp, log_weight(-terms.err, terms)), 1 / terms.kl.size
     error = xp.sum(w * terms.err, axis=0)
     d_log_w = w * share * ((lam - 1) * (terms.err - error) - 1)
     directly, through_log_w = (lam - 1) * w * share, -d_log_w
@@ -112,11 +106,6 @@ def geco_iwae_backward(xp, terms, lam, kappa):
 def mean_backward(xp, term):
     """The gradient of a mean over all entries of `term`: 1/size everywhere."""
     return xp.full_like(term, 1 / term.size)
-
-
-def images_of(terms) -> int:
-    """B"""
-    return terms.kl.shape[0]
 
 
 class Method(NamedTuple):
@@ -153,6 +142,9 @@ METHODS = {
 }
 
 
+TRAVEL = 4  # how far log λ may go from where it started: the guard of λ, e^±4
+
+
 def memory(steps: int) -> float:
     """α of the moving average: it remembers a tenth of the run, 100 steps at most, as in the slides' code."""
     return 1 - 1 / min(100, max(1, steps / 10))
@@ -163,25 +155,21 @@ def moving_average(xp, c_ma, c_hat, first, alpha: float):
     return xp.where(first, c_hat, alpha * c_ma + (1 - alpha) * c_hat)
 
 
-def plain_multiplier(xp, log_lam, start, c_ma, kappa, rate, steps):
-    """log λ ← log λ + η·C_ma, in squared error per image: the slides' algorithm 1 to the letter."""
-    return log_lam + rate * c_ma
-
-
-TRAVEL = 4  # how far log λ may go from where it started: the guard of λ, e^±4
-
-
 def initial_multiplier(kappa: float) -> float:
     """λ₀ = d/(2κ²) with d = 16: what d Gaussian latents that share an error of κ² need."""
     return 8 / kappa**2
 
 
+def plain_multiplier(xp, log_lam, start, c_ma, kappa, rate, steps):
+    """log λ ← log λ + η·C_ma, in squared error per image: the slides' algorithm 1 to the letter."""
+    return log_lam + rate * c_ma
+
+
 def relative_multiplier(xp, log_lam, start, c_ma, kappa, rate, steps):
     """log λ ← log λ + clip(η·C_ma/κ², −4/steps, 4/steps), within log λ₀ ± 4: the same direction as the plain rule.
 
-    Relative, so it does not see the units of the pixels; bounded, so λ cannot run away while the network is young;
-    and quick inside these bounds, so λ has settled when the run ends. `start` is log λ₀. A run whose `steps` grew
-    takes smaller steps, and its guard stays.
+    Relative, so it does not see the units of the pixels. Bounded, so λ cannot run away while the network is young.
+    Quick inside these bounds, so λ has settled when the run ends. `start` is log λ₀.
     """
     moved = log_lam + xp.clip(rate * c_ma / kappa**2, -TRAVEL / steps, TRAVEL / steps)
     return xp.clip(moved, start - TRAVEL, start + TRAVEL)

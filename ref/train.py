@@ -89,9 +89,8 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         x, eps = minibatch(t)  # (B, D), (K, B, Z)
 
         terms, cache = net.forward(x, eps)  # z ~ q(z|x), and what the loss is made of
-        loss = method.loss(xp, terms, **options)
+        means[...] = batch_means(xp, method, plan, terms, method.loss(xp, terms, **options))  # the last is Ĉ
         net.backward(method.backward(xp, terms, **options), cache)  # -> grad, which does not see C_ma
-        means[...] = xp.stack([*reported(xp, loss, terms), constraint_of(xp, method, terms, plan)])  # the last is Ĉ
         backend.ranks.all_reduce(shared, weight)  # grad and means, now those of the whole batch
 
         rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
@@ -106,25 +105,19 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     return backend.compile(step)
 
 
-def reported(xp, loss, terms: vae.Terms) -> tuple:
-    """The batch's means under the names in REPORTED."""
-    rate = xp.mean(terms.kl)
-    return loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate
-
-
-def constraint_of(xp, method: Method, terms: vae.Terms, plan: Plan):
-    """Ĉ, the batch's mean of the constrained error minus κ²; 0 without a constraint."""
-    if not method.constrained:
-        return xp.zeros_like(terms.kl[0])
-    return xp.mean(method.constrained(xp, terms)) - plan.options["kappa"] ** 2
+def batch_means(xp, method: Method, plan: Plan, terms: vae.Terms, loss):
+    """The means under the names in REPORTED, and Ĉ, that of the constrained error minus κ²."""
+    rate, c_hat = xp.mean(terms.kl), xp.zeros_like(loss)
+    if method.constrained:
+        c_hat = xp.mean(method.constrained(xp, terms)) - plan.options["kappa"] ** 2
+    return xp.stack([loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate, c_hat])
 
 
 def follow_constraint(xp, state: dict, c_hat, finite, plan: Plan, steps: int) -> None:
     """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by the plan's rule; neither moves unless the step was finite."""
-    advance, _ = MULTIPLIERS[plan.multiplier]
-    log_lam, c_ma = state["log_lambda"], state["constraint_ma"]
+    (advance, _), kappa = MULTIPLIERS[plan.multiplier], plan.options["kappa"]
+    log_lam, start, c_ma = (state[name] for name in ("log_lambda", "log_lambda_start", "constraint_ma"))
     average = moving_average(xp, c_ma, c_hat, state["step"] == 0, memory(steps))
-    start, kappa = state["log_lambda_start"], plan.options["kappa"]
     moved = advance(xp, log_lam, start, average, kappa, plan.multiplier_rate, steps)
     log_lam[...] = xp.where(finite, moved, log_lam)
     c_ma[...] = xp.where(finite, average, c_ma)

@@ -33,19 +33,15 @@ class Terms(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """The gradient of a loss with respect to the terms; None where the loss does not depend on one.
-
-    `log_qz_of_z` reaches q(z_k|x) through z_k alone, the mean and std of q held fixed. `to_encoder` (K, B) weighs what
-    z_k sends back into the encoder once more, after the decoder has had its share.
-    """
+    """The gradient of a loss with respect to the terms; None where the loss does not depend on one."""
 
     kl: Any = None
     err: Any = None
     log_px: Any = None
     log_pz: Any = None
     log_qz: Any = None
-    log_qz_of_z: Any = None
-    to_encoder: Any = None
+    log_qz_of_z: Any = None  # with respect to log q(z_k|x) as a function of z_k alone, the mean and std of q held fixed
+    to_encoder: Any = None  # (K, B) what reaches z_k is weighed by this on its way on into the encoder
 
 
 def params_of(model: Model, theta) -> dict[str, dict]:

@@ -12,7 +12,7 @@ from experiment import load
 from experiment.options import UsageError
 from tests.tested import NAME, on_command_line
 
-QUICK = ["--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
+QUICK = ["--data", "digits", "--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
 DIGITS = load_data("digits").test
 
 

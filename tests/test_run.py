@@ -22,7 +22,7 @@ from ref.objectives import METHODS
 from tests.tested import NAME, compute, device, host, on_command_line, open_tested
 
 ROOT = Path(run.__file__).parent
-QUICK = ["--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
+QUICK = ["--data", "digits", "--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
 KEYS = {
     *(
         "method",

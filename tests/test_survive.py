@@ -27,6 +27,7 @@ import run
 from backend import open_backend
 from data import DataError, download, files, images, load
 from experiment import checkpoint, one, options, training
+from experiment.defaults import complete
 from experiment.files import FILES, held
 from experiment.signals import noted
 from ref.adam import SCHEDULES
@@ -36,7 +37,20 @@ from tests.kills import result_of
 from tests.tested import on_command_line
 
 ROOT = Path(run.__file__).parent
-QUICK = ["--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2", "--batch-size", "300"]  # 4 steps each
+QUICK = [
+    "--data",
+    "digits",
+    "--epochs",
+    "3",
+    "--hidden",
+    "8",
+    "--latent",
+    "2",
+    "--nll-samples",
+    "2",
+    "--batch-size",
+    "300",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +131,7 @@ def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise(monkeypatc
     path = Path("stopped/checkpoint.npz")
     arrays, config = checkpoint.read(path)
     history = arrays.pop("history")
-    reports = checkpoint.reports(path, history, 4, 4, True)
+    reports = checkpoint.reports(path, history)
     arrays["noise"] = np.zeros(2048, np.int8)  # as CuPy's
     checkpoint.write(path, arrays, reports, config | {"options": config["options"] | {"backend": "cupy"}})
     assert run.main(["--resume", "stopped", "--backend", "numpy"]) == 0
@@ -156,7 +170,7 @@ def test_a_signal_during_the_last_checkpoint_is_not_lost(monkeypatch):
 
     def signalled(*args):
         save(*args)
-        if args[4][-1]["epoch"] == 3:
+        if args[0].history[-1]["epoch"] == 3:
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(training, "save", signalled)
@@ -195,7 +209,7 @@ def test_a_signal_before_the_first_checkpoint_promises_nothing(monkeypatch, caps
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(every, monkeypatch):
     written, save = [], training.save
-    monkeypatch.setattr(training, "save", lambda *args: written.append(args[4][-1]["epoch"]) or save(*args))
+    monkeypatch.setattr(training, "save", lambda *args: written.append(args[0].history[-1]["epoch"]) or save(*args))
     whole("--checkpoint-every", str(every))
     assert written == {1: [1, 2, 3], 2: [2, 3], 5: [3]}[every]
 
@@ -222,13 +236,13 @@ def test_what_a_resumed_run_starts_from_is_kept_until_there_is_more(monkeypatch)
 
 def test_metrics_agree_with_the_checkpoint_also_when_they_were_ahead_of_it():
     before = whole()
-    Path("whole/metrics.csv").write_text(Path("whole/metrics.csv").read_text() + "4,16,1,1,1,1,1,1,1\n")
+    Path("whole/metrics.csv").write_text(Path("whole/metrics.csv").read_text() + "4,16" + 11 * ",1" + "\n")
     assert run.main(["--resume", "whole"]) == 0 and result_of(Path("whole")) == before
 
 
 def test_seconds_add_up_over_starts(monkeypatch):
     stopped(monkeypatch, after=6)
-    spent = np.load("stopped/checkpoint.npz")["history"][:, -1].sum()
+    spent = np.load("stopped/checkpoint.npz")["history"][:, [*checkpoint.COLUMNS].index("seconds")].sum()
     assert run.main(["--resume", "stopped"]) == 0
     seconds = json.loads(Path("stopped/summary.json").read_text())["seconds"]
     with open("stopped/metrics.csv") as file:
@@ -292,13 +306,13 @@ def test_images_that_vanish_are_missed_by_name(monkeypatch, capsys):
 def test_pictures_that_vanish_or_cannot_be_read_while_they_are_loaded_are_named(folder, monkeypatch):
     Path("pictures").mkdir()
     (Path("pictures/b.png").mkdir if folder else Path("pictures/a.txt").touch)()
-    monkeypatch.setattr(images, "_pictures", lambda _: [Path("pictures/a.png"), Path("pictures/b.png")])
-    with pytest.raises(DataError, match=r"pictures/a\.png"):
+    monkeypatch.setattr(images, "find", lambda _: ["a.png", "b.png"])
+    with pytest.raises(DataError, match=r"pictures: 2 of 2.*a\.png"):
         images.load_folder(Path("pictures"))
 
 
 ARRAYS = {"step": np.array(4), "theta": np.arange(500, dtype=np.float32)}
-HISTORY = [dict.fromkeys(checkpoint.REPORT, 1.0)]
+HISTORY = [dict.fromkeys(checkpoint.COLUMNS, 1.0)]
 CONFIG = {"command": ["run.py"], "options": {"seed": 0}, "resumed": []}
 
 
@@ -399,7 +413,7 @@ def test_any_bytes_are_a_checkpoint_of_the_run_or_are_refused(cases):
         path.write_bytes(content)
         try:
             arrays, config = checkpoint.read(path)
-            args = options.complete(options.resumed(parser, [], path, config["options"]), digits)
+            args = complete(options.resumed(parser, [], path, config["options"]), digits)
             _, state, _ = training.restore(args, backend, *digits.train.shape, path, arrays, False)
             assert all(np.isfinite(array).all() for array in state.values())
         except (DataError, options.UsageError) as error:

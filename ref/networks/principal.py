@@ -1,8 +1,7 @@
-"""A network in M principal coordinates of the images: an MLP shifts and gates a linear path.
+"""A network in M principal coordinates u = (x − center)·whiten of the images: an MLP shifts and gates a linear path.
 
-The coordinates u = (x − center)·whiten have unit variance, so squared errors are well conditioned in them. Beside the
-linear path lie MLPs of sizes M, …, 3Z and Z, …, 2M. `ref.linear` starts the path at the best linear VAE. The variance
-outside these coordinates stays unexplained.
+The coordinates have unit variance, which conditions the squared error well; the variance outside them stays
+unexplained. The MLPs have the sizes M, …, 3Z and Z, …, 2M. `ref.linear` starts the path at the best linear VAE.
 """
 
 from ref import mlp as nn
