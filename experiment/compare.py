@@ -6,7 +6,6 @@ import json
 import math
 import statistics
 from collections.abc import Callable
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +28,7 @@ from experiment.training import reader
 from ref import linear
 from ref.objectives import METHODS
 
-ELSEWHERE = ("out", "data_dir", "checkpoint_every", "force", "resume", "jobs", "seeds", "compare")  # changes no figure
+ELSEWHERE = (*options.OF_A_COMMAND, "out", "data_dir", "checkpoint_every", "seeds")  # these change no figure
 HIDDEN = (*ELSEWHERE, "method", "seed", "data", "size", "preset")  # told otherwise than as an option
 OF_METHODS = (*METHOD_OPTIONS, "samples")
 COMPARISON_FILES = (
@@ -172,8 +171,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
         "versions": first.config["versions"],
         "mean_image": {"rate": 0.0, "distortion": total_variance(data.test, about=data.train)},
         "rows": rows,
-        # In a thread, so that a signal is heard also while one call into LAPACK takes long.
-        "linear_bound": ThreadPool(1).apply(linear_bound, (opened, data, first.args.binarize == "dynamic")),
+        "linear_bound": linear_bound(opened, data, first.args.binarize == "dynamic"),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "comparison.json", result)

@@ -1,6 +1,7 @@
 """A comparison's blocks as Markdown, and as one HTML page that needs no script and no other file."""
 
 import base64
+import re
 from html import escape
 from pathlib import Path
 
@@ -13,6 +14,7 @@ h1, h2 { line-height: 1.2 }
 li, code { overflow-wrap: anywhere }
 code { font-size: .85em }
 .wide { overflow-x: auto }
+span { white-space: nowrap }
 table { border-collapse: separate; border-spacing: 0; font-size: .8rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .4rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom }
 td { white-space: nowrap }
@@ -54,11 +56,11 @@ def aligned(rows: list[list[str]]) -> str:
 def html(blocks: list[Block]) -> str:
     """The blocks as one page, pictures inside."""
     forms = {
-        "title": lambda text: f"<h1>{escape(text)}</h1>",
-        "heading": lambda text: f"<h2>{escape(text)}</h2>",
-        "text": lambda text: f"<p>{escape(text)}</p>",
+        "title": lambda text: f"<h1>{inline(text)}</h1>",
+        "heading": lambda text: f"<h2>{inline(text)}</h2>",
+        "text": lambda text: f"<p>{inline(text)}</p>",
         "code": lambda text: f"<p><code>{escape(text)}</code></p>",
-        "list": lambda items: "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>",
+        "list": lambda items: "<ul>" + "".join(f"<li>{inline(item)}</li>" for item in items) + "</ul>",
         "table": table,
         "picture": lambda content: figure(*content),
     }
@@ -72,9 +74,14 @@ def html(blocks: list[Block]) -> str:
     return "\n".join(parts)
 
 
+def inline(text: str) -> str:
+    """Text whose options stay in one piece."""
+    return re.sub(r"--[^\s,]+( [\d.]+)?", r"<span>\g<0></span>", escape(text))
+
+
 def table(rows: list[list[str]]) -> str:
     """A table that scrolls sideways where it is wider than the page."""
-    header, *body = ([escape(cell) for cell in row] for row in rows)
+    header, *body = ([inline(cell) for cell in row] for row in rows)
     lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body]
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'

@@ -80,7 +80,7 @@ def draw_comparison(out: Path, models: dict, data) -> None:
 
     `models` are trained models by name. Where two differ in their latents the draws agree in those that both have.
     """
-    count = min(across(data.shape, 12), len(data.test))
+    count = min(across(data.shape, 10), len(data.test))
     images, names = shown(next(iter(models.values())), data, count)
     latents = max(model.network.latents for model in models.values())
     draws = np.random.default_rng(SEED).standard_normal((latents, count)).T  # latent by latent

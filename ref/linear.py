@@ -10,7 +10,7 @@ from ref.networks import principal
 from ref.vae import params_of
 
 FLOOR = 1e-6  # of the largest variance: below it a direction is rounding error, and is not used
-DENSE = 4096  # rows of the largest matrix whose eigenvalues are all computed: seconds on a CPU
+DENSE = 2048  # rows of the largest matrix whose eigenvalues are all computed: half a second, deaf to signals
 LEADING = 512  # principal variances of images that have more
 BLOCK = 1 << 25  # pixels held as floats at once
 SPARE = 10  # directions iterated beyond those asked for, so that the last of these converge too
