@@ -1,6 +1,6 @@
 """Runs that are stopped, killed, starved of disk or handed a broken checkpoint.
 
-python -m pytest -m slow tests/test_survive.py      a hundred kills, 2,000 hostile checkpoints
+python -m pytest -m slow tests/test_survive.py      killed runs, 2,000 hostile checkpoints
 """
 
 import csv
@@ -584,7 +584,8 @@ def test_a_lock_whose_holder_removes_it_is_not_shared():
     assert order == ["first", "second"] and not path.exists()
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [4, 100])
 def test_runs_killed_at_random_moments_end_like_one_that_was_not(kills):
     command = [sys.executable, "-m", "tests.kills", "--kills", str(kills)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
