@@ -383,10 +383,11 @@ def test_a_preset_is_recorded_in_figures_and_runs(monkeypatch):
 def test_known_factors_put_the_gap_into_the_summary(monkeypatch):
     sprites = load("sprites")
     kept = np.r_[0:15_360:40, 15_360:18_432:15]  # of those to train on and of those to test
-    few = sprites._replace(
-        train=sprites.train[::40], test=sprites.test[::15], factors={k: v[kept] for k, v in sprites.factors.items()}
-    )
-    monkeypatch.setattr("experiment.one.load", lambda *args: few)
+    chosen = np.r_[: len(sprites.train) : 40, len(sprites.train) : len(sprites.population) : 15]
+    few = sprites._replace(train=sprites.train[::40], test=sprites.test[::15])
+    few = few._replace(factors={name: values[chosen] for name, values in sprites.factors.items()})
+    assert (few.population == sprites.population[chosen]).all()
+    monkeypatch.setattr("experiment.one.load_data", lambda *args: few)
     summary = summary_of("--data", "sprites")
     gaps = [summary[f"mig_{name}"] for name in ("shape", "scale", "rotation", "x", "y")]
     assert 0 <= summary["mig"] < 1 and summary["mig"] == pytest.approx(np.mean(gaps))
