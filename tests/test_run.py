@@ -382,7 +382,6 @@ def test_a_preset_is_recorded_in_figures_and_runs(monkeypatch):
 
 def test_known_factors_put_the_gap_into_the_summary(monkeypatch):
     sprites = load("sprites")
-    kept = np.r_[0:15_360:40, 15_360:18_432:15]  # of those to train on and of those to test
     chosen = np.r_[: len(sprites.train) : 40, len(sprites.train) : len(sprites.population) : 15]
     few = sprites._replace(train=sprites.train[::40], test=sprites.test[::15])
     few = few._replace(factors={name: values[chosen] for name, values in sprites.factors.items()})
