@@ -1,15 +1,20 @@
-"""Train a VAE by one of five objectives, judge it on images it has not seen, and draw what it does.
+"""Train a VAE, judge it on images it has not seen, and draw what it does; or use one that was trained.
 
-python run.py                                                GECO on the embedded digits
+python run.py                                                GECO on the embedded part of MNIST
 python run.py --method geco --data mnist                     GECO on MNIST, downloaded once
+python run.py --data my-pictures --size 64                   a folder of pictures, with defaults chosen from them
 python run.py --method iwae --data mnist --likelihood bernoulli --binarize dynamic
 python run.py --method all --data mnist                      every method, compared in runs/mnist-all/report.html
+python run.py --compare runs/mnist-geco-0 runs/mnist-vae-0   finished runs on the same images, whoever made them
 python run.py --resume runs/mnist-geco-0                     go on with a run that was stopped
+python run.py --init-from runs/mnist-geco-0 --data digits.npz --epochs 5
+python run.py --load runs/mnist-geco-0 --encode my-pictures  mean, std and log-likelihood of each of one's images
+python run.py --load runs/mnist-geco-0 --sample 1000         also --reconstruct PATH, --evaluate
 mpiexec -n 4 python run.py --data mnist                      share the work among four processes
 """
 
+import argparse
 import os
-import shlex
 import signal
 import sys
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
@@ -21,46 +26,68 @@ from backend import BackendError, open_backend
 from backend.ranks import ALONE, Ranks, RanksError, open_ranks
 from data import DataError
 from experiment import checkpoint
-from experiment.compare import COMPARISON_FILES, compare
+from experiment.compare import COMPARISON_FILES, compare_folders, compare_methods
+from experiment.defaults import UsageError, chosen, complete
 from experiment.files import FILES, held
 from experiment.jobs import RunFailed
-from experiment.one import open_data, run_one
-from experiment.options import UsageError, complete, parser, resumed
+from experiment.one import command_to_go_on, open_data, run_one
+from experiment.options import USES, given, parser, resumed, with_network_of
 from experiment.results import table
 from experiment.signals import handled_by, stop
+from experiment.use import use
 from ref.train import NonFiniteError
 
 
-def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack) -> None:
-    """One run, the rest of one, or a comparison; the folder of a resumed run is held until `folder` is closed."""
+def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack, again: list[str]) -> None:
+    """What the command line asks for; the folder of a resumed run is held until `folder` is closed.
+
+    `again` is filled with the command that goes on with what is going on, once there is one.
+    """
     options, command = parser(__doc__), sys.argv[1:] if argv is None else argv
-    args, saved = options.parse_args(argv), None
+    args, asked = options.parse_args(argv), given(argv)
+    if args.compare or args.load or {*USES} & {*asked}:
+        if ranks.rank == 0:
+            print(without_training(args, asked, command))
+        return
+    saved = None
     if args.resume:
         path = args.resume / "checkpoint.npz"
         if not path.is_file():
             raise UsageError(f"--resume {args.resume} holds no checkpoint.npz; start that run without --resume")
         if ranks.rank == 0:
-            folder.enter_context(held(args.resume)).append(args.resume)
+            folder.enter_context(held(args.resume))
+            again[:] = [command_to_go_on(args.resume)]
         arrays, config = checkpoint.read(path)
         args, saved = resumed(options, argv, path, config["options"]), (path, arrays, config)
-    backend = open_backend(args.backend, args.precision, args.tf32, ranks)
-    data = open_data(args)
+    elif args.init_from:
+        args = with_network_of(args.init_from, args, asked)
+    backend, data = open_backend(args.backend, args.precision, args.tf32, ranks), open_data(args)
     if args.method == "all":
         args.out = args.out or Path("runs") / f"{data.name}-all"
-        print(compare(args, backend, data, command))
+        again[:] = ["the same command"]
+        print(compare_methods(args, backend, data, command, lambda argv: run(argv, ranks, folder, [])))
         print(f"all in {args.out}/: {', '.join(COMPARISON_FILES)}, and a folder for each run")
         return
     args = complete(args, data)
     if ranks.size > args.batch_size:
         raise UsageError(f"--batch-size {args.batch_size} is less than the {ranks.size} processes; start fewer of them")
-    args.out = args.out or Path("runs") / f"{data.name}-{args.method}-{args.seed}"
-    print(table(run_one(args, backend, data, command, saved), data.test.shape[1]))
+    if not saved and (sentence := chosen(args, asked, data.train.shape[1])):
+        print(f"{data.split}\n{sentence}")
+    print(table(run_one(args, backend, data, command, again, saved), data.test.shape[1]))
     print(f"rate, ELBO and NLL in nats, distortion in squared error per image; all in {args.out}/: {', '.join(FILES)}")
+
+
+def without_training(args: argparse.Namespace, asked: dict, command: list[str]) -> str:
+    """A comparison of finished runs, or the use of one; what there is to say about it."""
+    if not args.compare:
+        return use(args, asked)
+    text = compare_folders(args, asked, command)
+    return f"{text}\nall in {args.out}/: {', '.join(COMPARISON_FILES)}"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0; 2 for bad input, 1 for numbers not finite, 128 + its number for a signal, each with a sentence."""
-    ranks = ALONE
+    ranks, again = ALONE, []
     try:
         # Training itself watches for numbers that are not finite.
         with handled_by(stop), np.errstate(all="ignore"), ExitStack() as folder:
@@ -69,31 +96,30 @@ def main(argv: list[str] | None = None) -> int:
                 silence = folder.enter_context(open(os.devnull, "w"))
                 folder.enter_context(redirect_stdout(silence))
                 folder.enter_context(redirect_stderr(silence))
-            run(argv, ranks, folder)
+            run(argv, ranks, folder, again)
             return 0
     except (UsageError, DataError, BackendError, RanksError) as error:
         status, sentence = 2, f"{error}"
     except RunFailed as error:
-        status, sentence = error.status, f"{error}{how_to_resume(error)}"
+        status, sentence = error.status, f"{error}{how_to_go_on(again)}"
     except MemoryError:
         status, sentence = 2, "out of memory: lower --hidden, --latent, --samples or --batch-size"
     except OSError as error:
-        status, sentence = 2, f"{error}; what was written before is kept{how_to_resume(error)}"
+        status, sentence = 2, f"{error}; what was written before is kept{how_to_go_on(again)}"
     except NonFiniteError as error:
         advice = "the likely cause is too large a step: lower --lr (and --multiplier-rate, if λ ran away)"
         status, sentence = 1, f"{error}; {advice}; what was written after the last whole epoch is kept"
     except KeyboardInterrupt as error:
-        status, sentence = 128 + getattr(error, "number", signal.SIGINT), f"stopped{how_to_resume(error)}"
+        status, sentence = 128 + getattr(error, "number", signal.SIGINT), f"stopped{how_to_go_on(again)}"
     if ranks.rank == 0:
         print(f"run.py: {sentence}", file=sys.stderr, flush=True)
     ranks.fail(status, sentence)
     return status
 
 
-def how_to_resume(error: BaseException) -> str:
-    """The commands that go on with the runs that the error has ended, if they can."""
-    commands = [f"python run.py --resume {shlex.quote(str(out))}" for out in getattr(error, "resume", [])]
-    return f"; to go on: {', '.join(commands)}{getattr(error, 'then', '')}" if commands else ""
+def how_to_go_on(again: list[str]) -> str:
+    """The command that goes on with what an error has ended, if there is one."""
+    return f"; to go on: {again[0]}" if again else ""
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import warnings
 import zipfile
 from pathlib import Path
@@ -12,19 +13,27 @@ from data.dataset import DataError
 from data.files import reason, write_whole
 from data.npz import read_array
 
-FORMAT = 1
-# A report of the training loop, as a row of `history`; NaN where a method has no multiplier.
-REPORT = ("epoch", "step", "loss", "rate", "distortion", "elbo", "constraint_ma", "lambda", "steps", "seconds")
+VERSION = "0.2.0"  # of the program
+FORMAT = 1  # of its checkpoints
+# The columns of `history` and of metrics.csv, and how those of an epoch come from the reports in it. NaN stands for
+# what a report does not have: λ without a constraint, figures on test images but at the end of an epoch.
+COLUMNS = {
+    **{"epoch": "last", "step": "last", "loss": "mean", "rate": "mean", "distortion": "mean", "elbo": "mean"},
+    **{"constraint_ma": "last", "lambda": "last", "steps": "sum", "seconds": "sum"},
+    **{"test_rate": "last", "test_distortion": "last", "test_elbo": "last"},
+}
 WHOLE = ("epoch", "step", "steps")
+MULTIPLIER = ("constraint_ma", "lambda")
+WATCHED = ("test_rate", "test_distortion", "test_elbo")
 KINDS = "fiu"  # arrays of floats and of integers, and nothing else
 
 
 def write(path: Path, arrays: dict[str, np.ndarray], history: list[dict], config: dict) -> None:
     """The arrays of a run between two reports, its history and its config, under one checksum."""
-    rows = [[np.nan if report[name] is None else report[name] for name in REPORT] for report in history]
+    rows = [[np.nan if report.get(name) is None else report[name] for name in COLUMNS] for report in history]
     arrays = arrays | {
         "format": np.array(FORMAT),
-        "history": np.array(rows, np.float64).reshape(-1, len(REPORT)),
+        "history": np.array(rows, np.float64).reshape(-1, len(COLUMNS)),
         "config": np.frombuffer(json.dumps(config).encode(), np.uint8),
     }
     arrays["sha256"] = checksum(arrays)
@@ -67,6 +76,17 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     return {name: array for name, array in arrays.items() if name not in ("format", "config", "sha256")}, config
 
 
+def shape_of(path: Path, arrays: dict[str, np.ndarray], config: dict) -> tuple[int, int, int]:
+    """(H, W, C) of the images that the run was trained on. Raises DataError for a config without it."""
+    shape, pixels = config.get("shape"), arrays["center"].size if "center" in arrays else 0
+    if shape is None:
+        raise DataError(f"{path} is older than 0.2.0 and lacks the shape of its images; --resume its run once adds it")
+    fits = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)
+    if not fits or math.prod(shape) != pixels:
+        raise DataError(f"{path}: its config has no shape (H, W, C) of {pixels} pixels")
+    return tuple(shape)
+
+
 def _arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     members, names = archive.infolist(), {*archive.namelist()}
     if len(names) < len(members) or sum(member.file_size for member in members) > path.stat().st_size:
@@ -98,19 +118,29 @@ def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, np.ndar
             raise DataError(f"{path}: {name} holds numbers that are not finite")
 
 
-def reports(path: Path, history: np.ndarray, step: int, steps_per_epoch: int, constrained: bool) -> list[dict]:
-    """The training loop's reports up to `step`. Raises DataError for rows that it does not report."""
-    absent = () if constrained else ("constraint_ma", "lambda")
-    fits = history.dtype == np.float64 and history.ndim == 2 and history.shape[1] == len(REPORT)
-    if fits:
-        column = dict(zip(REPORT, history.T, strict=True))
-        numbers = all((np.isnan if name in absent else np.isfinite)(column[name]).all() for name in REPORT)
-        at, count = column["step"], column["steps"]
-        fits = numbers and np.array_equal(np.diff(at, prepend=0), count) and bool((count >= 1).all())
-        fits = fits and all(np.array_equal(column[name], np.floor(column[name])) for name in WHOLE)
-        fits = fits and np.array_equal((at - 1) // steps_per_epoch + 1, column["epoch"])
-        fits = fits and at[-1:].sum() == step and not (constrained and (column["lambda"] <= 0).any())
-    if not fits:
+def reports(path: Path, history: np.ndarray) -> list[dict]:
+    """The rows of a history as the training loop reported them. Raises DataError for anything else."""
+    if history.dtype != np.float64 or history.ndim != 2 or not 0 < history.shape[1] <= len(COLUMNS):
+        raise DataError(f"{path}: its history is not that of a run")
+    wide = np.pad(history, ((0, 0), (0, len(COLUMNS) - history.shape[1])), constant_values=np.nan)  # of older versions
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in wide.tolist()]
+    for row in rows:
+        for name, value in row.items():
+            if math.isnan(value):
+                row[name] = None
+            elif name in WHOLE and value.is_integer():
+                row[name] = int(value)
+    return rows
+
+
+def check_reports(path: Path, rows: list[dict], step: int, steps_per_epoch: int, constrained: bool) -> None:
+    """Raises DataError unless these are reports on every step up to `step`, with finite numbers where there are any."""
+    absent, done, fits = () if constrained else MULTIPLIER, 0, True
+    for row in rows:
+        done += row["steps"] or 0
+        fits &= all((row[name] is None) == (name in absent) for name in COLUMNS if name not in WATCHED)
+        fits = fits and all(math.isfinite(value) for value in row.values() if value is not None)
+        fits = fits and all(type(row[name]) is int for name in WHOLE) and row["steps"] > 0 and row["step"] == done
+        fits = fits and row["epoch"] == (done - 1) // steps_per_epoch + 1 and (not constrained or row["lambda"] > 0)
+    if not fits or done != step:
         raise DataError(f"{path}: its history is not that of {step} steps")
-    rows = [dict(zip(REPORT, row, strict=True)) for row in history.tolist()]
-    return [row | {name: int(row[name]) for name in WHOLE} | dict.fromkeys(absent) for row in rows]

@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from data.files import lock, remove_leftovers, write_whole
-from experiment.options import UsageError
+from experiment.checkpoint import COLUMNS
+from experiment.defaults import UsageError
 
 FILES = (
     "config.json",
@@ -19,9 +20,10 @@ FILES = (
     "samples.png",
     "interpolation.png",
     "traversals.png",
+    "latents.png",
     "curves.png",
 )
-COLUMNS = ("epoch", "step", "loss", "rate", "distortion", "constraint_ma", "lambda", "elbo", "seconds")
+OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz")  # what --load writes beside them: no longer true of another θ
 
 
 def existing_run(out: Path, force: bool) -> list[str]:
@@ -38,12 +40,8 @@ def existing_run(out: Path, force: bool) -> list[str]:
 
 
 @contextmanager
-def held(out: Path) -> Iterator[list[Path]]:
-    """Keeps other runs out of the folder, and makes it: one that cannot be written is found out before training.
-
-    Yields a list, for `out` itself once the checkpoint there is this run's: from then on an error that a new start may
-    outlive takes the folder with it, in `resume`.
-    """
+def held(out: Path) -> Iterator[None]:
+    """Keeps other runs out of the folder, and makes it: one that cannot be written is found out before training."""
 
     def busy():
         raise UsageError(f"--out {out} is in use by another run; wait for it or choose another folder")
@@ -55,12 +53,7 @@ def held(out: Path) -> Iterator[list[Path]]:
                 remove_leftovers(out, name)
         except OSError as error:
             raise UsageError(f"--out {out} cannot be written ({error.strerror}); choose another folder") from error
-        ours: list[Path] = []
-        try:
-            yield ours
-        except (OSError, KeyboardInterrupt) as error:
-            error.resume = ours
-            raise
+        yield
 
 
 def claim(out: Path, force: bool, config: dict, rows: list[dict], save: Callable[[], object]) -> None:
@@ -74,6 +67,8 @@ def claim(out: Path, force: bool, config: dict, rows: list[dict], save: Callable
     write_metrics(out / "metrics.csv", rows)
     for name in set(existing) - {"checkpoint.npz", "config.json", "metrics.csv", "summary.json"}:
         (out / name).unlink()
+    for path in [path for pattern in OF_THE_MODEL for path in out.glob(pattern)]:
+        path.unlink()
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -84,7 +79,7 @@ def write_json(path: Path, content: dict) -> None:
 def write_metrics(path: Path, rows: list[dict], durable: bool = False) -> None:
     """metrics.csv; until training ends it need not survive a power cut, because a resumed run writes it anew."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     text = text.getvalue().encode()

@@ -1,8 +1,10 @@
-"""One run, from its options to its summary and its pictures."""
+"""One run, from its options to its summary and its pictures; and `fit`, a run on images in memory."""
 
 import argparse
 import hashlib
+import math
 import platform
+import shlex
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -11,18 +13,30 @@ from pathlib import Path
 
 import numpy as np
 
-from data import Dataset, binarize, load
+from backend import open_backend
+from data import Dataset, binarize
+from data import load as load_data
+from data.dataset import held_out
+from experiment import options
+from experiment.checkpoint import VERSION
+from experiment.defaults import UsageError, complete
 from experiment.files import claim, existing_run, held, write_json
-from experiment.options import UsageError, stored
+from experiment.model import TrainedModel, load, rows_of
 from experiment.pictures import draw_curves, draw_pictures
-from experiment.results import summarize, warn
-from experiment.training import build, constants, epoch_rows, fit, reader, restore, save
+from experiment.results import at_limit, best_epoch, summarize, warn, watched, watcher
+from experiment.training import build, constants, epoch_rows, proceed, reader, restore, save
 from ref.objectives import METHODS
+
+FITTED = "images of fit()"  # --data of a run on images in memory
 
 
 def open_data(args: argparse.Namespace) -> Dataset:
     """The images of --data, binarized once with --binarize static. Raises UsageError if they are all the same."""
-    data = load(args.data, args.data_dir, args.size)
+    return prepared(args, load_data(args.data, args.data_dir, args.size))
+
+
+def prepared(args: argparse.Namespace, data: Dataset) -> Dataset:
+    """The data, binarized once with --binarize static. Raises UsageError if the training images are all the same."""
     if (data.train.max(axis=0) == data.train.min(axis=0)).all():
         raise UsageError(f"the training images of --data {args.data} are all the same; there is nothing to learn")
     if args.binarize == "static":
@@ -30,17 +44,25 @@ def open_data(args: argparse.Namespace) -> Dataset:
     return data
 
 
+def fingerprint(data: Dataset) -> str:
+    """The checksum of all the images."""
+    checksum = hashlib.sha256(np.ascontiguousarray(data.train))
+    checksum.update(np.ascontiguousarray(data.test))
+    return checksum.hexdigest()
+
+
 def describe(args: argparse.Namespace, backend, data: Dataset, command: list[str]) -> dict:
     """config.json: what was asked for, on which images and by what it is done."""
     libraries = {name: metadata.version(name) for name in ("numpy", "pillow", "matplotlib")}
-    checksum = hashlib.sha256(np.ascontiguousarray(data.train))
-    checksum.update(np.ascontiguousarray(data.test))
     return {
+        "version": VERSION,
         "command": ["run.py", *command],
-        "options": stored(args),
+        "data": data.name,
+        "shape": [*data.shape],
+        "options": options.stored(args),
         "versions": {"python": platform.python_version(), **libraries, **backend.versions},
         "processes": backend.ranks.size,
-        "images": checksum.hexdigest(),
+        "images": fingerprint(data),
         "resumed": [],
     }
 
@@ -48,7 +70,34 @@ def describe(args: argparse.Namespace, backend, data: Dataset, command: list[str
 def go_on(saved: dict, config: dict, step: int) -> dict:
     """The config of a resumed run: its own, and who went on with it from where."""
     here = {name: config[name] for name in ("command", "versions", "processes")} | {"step": step}
-    return saved | {"options": config["options"], "resumed": [*saved["resumed"], here]}
+    now = {name: config[name] for name in ("version", "options", "data", "shape")}
+    return saved | now | {"resumed": [*saved["resumed"], here]}
+
+
+def command_to_go_on(out: Path) -> str:
+    """The command that goes on with the run in `out`."""
+    return f"python run.py --resume {shlex.quote(str(out))}"
+
+
+def start(args: argparse.Namespace, backend, data: Dataset, read) -> tuple[TrainedModel, dict]:
+    """The model and the state before the first step."""
+    trained = load(args.init_from) if args.init_from else None
+    if trained and trained.shape != data.shape:
+        found = f"the images of --data {args.data} are {data.shape}"
+        raise UsageError(f"{found}, those of --init-from {args.init_from} {trained.shape}")
+    network, state = build(args, backend, data, read, trained)
+    return TrainedModel(backend, network, state["theta"], data.shape, args, []), state
+
+
+def go_on_from(saved: tuple[Path, dict, dict], args: argparse.Namespace, backend, data: Dataset, config: dict):
+    """The model and the state of a checkpoint (its path, arrays and config), and the config of the resumed run."""
+    path, arrays, before = saved
+    if config["images"] != before.get("images"):
+        raise UsageError(f"the images of --data {args.data} are not those that {args.resume} was trained on")
+    other_backend = before["options"]["backend"] != args.backend
+    network, state, history = restore(args, backend, *data.train.shape, path, arrays, other_backend)
+    model = TrainedModel(backend, network, state["theta"], data.shape, args, history)
+    return model, state, go_on(before, config, int(state["step"]))
 
 
 def run_one(
@@ -56,43 +105,80 @@ def run_one(
     backend,
     data: Dataset,
     command: list[str],
+    again: list[str],
     saved: tuple[Path, dict, dict] | None = None,
 ) -> dict:
     """Trains, judges and draws; leaves every file in args.out, which is held meanwhile. Returns the summary.
 
-    `saved` is a checkpoint to go on from, whose folder is held already: its path, arrays and config. Of several ranks
-    the first writes.
+    `saved` is a checkpoint to go on from, whose folder is held already: its path, arrays and config. Once the run's
+    own checkpoint is there, the command that goes on with it is in `again`. Of several ranks the first writes.
     """
     ranks, config = backend.ranks, describe(args, backend, data, command)
-    read, read_test = (reader(backend, pixels, args.binarize == "dynamic") for pixels in (data.train, data.test))
+    read = reader(backend, data.train, args.binarize == "dynamic")
     with ExitStack() as folder:
-        ours = []
         if saved:
-            path, arrays, before = saved
-            if config["images"] != before.get("images"):
-                raise UsageError(f"the images of --data {args.data} are not those that {args.resume} was trained on")
-            moved = before["options"]["backend"] != args.backend
-            model, state, history = restore(args, backend, *data.train.shape, path, arrays, moved)
-            config = go_on(before, config, int(state["step"]))
+            model, state, config = go_on_from(saved, args, backend, data, config)
         else:
             existing_run(args.out, args.force)
-            (model, state), history = build(args, backend, data, read), []
+            model, state = start(args, backend, data, read)
             ranks.wait()  # until the others have seen the folder free, too
             if ranks.rank == 0:
-                ours = folder.enter_context(held(args.out))  # only now, because a network may not fit into memory
-        for array in (constants(model) | state).values():
+                folder.enter_context(held(args.out))  # only now, because a network may not fit into memory
+        for array in (constants(model.network) | state).values():
             ranks.broadcast(array)
         if ranks.rank == 0:
-            done = epoch_rows(history, len(data.train) // args.batch_size)
-            first_checkpoint = partial(save, args, backend, model, state, history, config)
-            claim(args.out, args.force or bool(saved), config, done, first_checkpoint)
-            ours.append(args.out)
-        rows = fit(args, backend, model, state, read, history, config)
-        summary = summarize(args, data, backend, model, state, read_test, rows)
+            done = epoch_rows(model.history, len(data.train) // args.batch_size)
+            claim(args.out, args.force or bool(saved), config, done, partial(save, model, state, config))
+            again[:] = [command_to_go_on(args.out)]
+        rows = proceed(model, state, read, watcher(model, watched(data)), config)
+        summary = summarize(model, data, sum(row["seconds"] for row in rows), args.nll_samples)
         if ranks.rank == 0:
-            if METHODS[args.method].constrained and (warning := warn(args, summary, rows)):
+            if METHODS[args.method].constrained and (warning := warn(args, summary, at_limit(args, state))):
                 print(f"run.py: {warning}", file=sys.stderr)
-            draw_pictures(args.out, backend, model, state["theta"], read_test, len(data.test), data.shape)
-            draw_curves(args.out / "curves.png", history, summary["kappa"])
+            if sentence := best_epoch(args, rows):
+                print(sentence)
+            draw_pictures(args.out, model, data)
+            draw_curves(args.out / "curves.png", model.history, rows, args.kappa)
             write_json(args.out / "summary.json", summary)  # last: a folder that holds it holds a whole run
+            again.clear()
     return summary
+
+
+def fit(images, method: str = "geco", test=None, shape=None, out=None, backend: str = "numpy", **chosen):
+    """Trains a model on images and returns it, a TrainedModel. `out`, a folder, keeps the run and its pictures there.
+
+    images, test  (N, H, W, C), (N, H, W) or (N, D), uint8 or floats in [0, 1]; without `test` every tenth image is
+                  held out. Rows of a square number D are square pictures, others strips, unless `shape` is (H, W, C).
+    chosen        the options of the command line: kappa=4.0, epochs=20, hidden=(256, 128), nll_samples=500, …
+
+    Raises UsageError, a ValueError, for other images and for options that there are not.
+    """
+    argv = options.command_line({"method": method, "backend": backend, "data": FITTED, **chosen})
+    args = options.parser("").parse_args(argv)
+    if args.method not in METHODS:
+        raise UsageError(f"fit trains one of {', '.join(METHODS)}, not {args.method}")
+    data = prepared(args, in_memory(images, test, shape))
+    args, backend = complete(args, data), open_backend(args.backend, args.precision, args.tf32)
+    args.out = None if out is None else Path(out)
+    if args.out:
+        run_one(args, backend, data, argv, [])
+        return load(args.out, backend.name)
+    read = reader(backend, data.train, args.binarize == "dynamic")
+    model, state = start(args, backend, data, read)
+    proceed(model, state, read, watcher(model, watched(data)), {})
+    return model
+
+
+def in_memory(images, test, shape) -> Dataset:
+    """Images as a data set."""
+    images = np.asarray(images)
+    if images.ndim not in (2, 3, 4) or len(images) < 2 or 0 in images.shape:
+        raise UsageError(f"images have shape {images.shape}, expected (N, H, W, C), (N, H, W) or (N, D), and N above 1")
+    side = math.isqrt(images.shape[1])
+    usual = (side, side, 1) if side * side == images.shape[1] else (1, images.shape[1], 1)
+    shape = tuple(shape or (usual if images.ndim == 2 else (*images.shape[1:], 1)[:3]))
+    train = rows_of(images, shape)
+    if test is not None:
+        return Dataset("fit", train, rows_of(test, shape), shape)
+    chosen = held_out(len(train))
+    return Dataset("fit", train[~chosen], train[chosen], shape)

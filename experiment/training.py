@@ -1,6 +1,8 @@
 """One run: images as the network reads them, the network and its first state, and the training."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -17,7 +19,10 @@ from ref.networks import plain, principal
 from ref.objectives import METHODS, initial_multiplier
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 
-MEANS = ("loss", "rate", "distortion", "elbo")
+
+def progress(what: str) -> Callable:
+    """A bar on the terminal for an iterable, gone when it has ended."""
+    return partial(tqdm, desc=what, unit="batch", disable=None, leave=False)
 
 
 def reader(backend, pixels: np.ndarray, dynamic: bool):
@@ -34,38 +39,66 @@ def reader(backend, pixels: np.ndarray, dynamic: bool):
 def network(args: argparse.Namespace, center, whiten=None, color=None) -> vae.Model:
     """The network that the options describe, about a mean image, in principal coordinates or not."""
     return vae.Model(
-        network=principal if whiten is not None else plain,
+        network=plain if whiten is None else principal,
         hidden=args.hidden,
         latents=args.latent,
         activation=args.activation,
         sigmoid_output=args.output == "sigmoid",
         likelihood=args.likelihood,
-        variance=args.variance or 0.5,
+        variance=args.variance,
         center=center,
         whiten=whiten,
         color=color,
     )
 
 
-def build(args: argparse.Namespace, backend, data, read):
-    """The network, its constants from the training images, and the state before the first step."""
-    method, xp = METHODS[args.method], backend.xp
-    mean = data.train.mean(axis=0, dtype=np.float64) / white(data.train)
-    model = network(args, backend.asarray(mean))
-    noise, lam = backend.noise(args.seed), initial_multiplier(args.kappa) if method.constrained else None
-    if not in_coordinates(args):
-        bounded = np.clip(mean, 1e-3, 1 - 1e-3)
-        bias = np.log(bounded / (1 - bounded)) if model.sigmoid_output else mean
-        theta = initial_theta(backend, model, noise, backend.asarray(bias))
-    else:
-        target = args.kappa**2 if method.constrained else None
-        components = linear.principal_components(backend, read, len(data.train), model.center, args.latent, noise)
-        level = linear.level_for(*components[1:], target, model.variance * (args.beta or 1))
-        model = linear.in_principal_coordinates(xp, model, *components[:2])
-        theta = initial_theta(backend, model, noise, 0.0)
-        linear.start_linear(xp, model, theta, components[1], level)
+def build(args: argparse.Namespace, backend, data, read, trained=None):
+    """The network, its constants from the training images, and the state before the first step.
+
+    A `trained` model gives its network, θ and λ instead.
+    """
+    noise, constrained = backend.noise(args.seed), METHODS[args.method].constrained
+    lam = initial_multiplier(args.kappa) if constrained else None
+    if trained:
+        model, theta = moved(args, backend, trained)
+        lam = lam and (trained.history[-1]["lambda"] or lam)
+    elif in_coordinates(args):
+        model, theta, level = linear_start(args, backend, data, read, noise)
         lam = lam and 1 / (2 * level)
+    else:
+        mean = mean_image(data)
+        bounded = np.clip(mean, 1e-3, 1 - 1e-3)
+        bias = np.log(bounded / (1 - bounded)) if args.output == "sigmoid" else mean
+        model = network(args, backend.asarray(mean))
+        theta = initial_theta(backend, model, noise, backend.asarray(bias))
     return model, initial_state(backend, theta, noise, len(data.train), lam)
+
+
+def mean_image(data) -> np.ndarray:
+    """The mean of the training images.   -> (D,) floats"""
+    return data.train.mean(axis=0, dtype=np.float64) / white(data.train)
+
+
+def linear_start(args: argparse.Namespace, backend, data, read, noise):
+    """The network in principal coordinates, θ at the best linear VAE, and that VAE's level."""
+    model = network(args, backend.asarray(mean_image(data)))
+    target = args.kappa**2 if METHODS[args.method].constrained else None
+    directions, variances, total = linear.principal_components(
+        backend, read, len(data.train), model.center, args.latent, noise, progress=progress("principal components")
+    )
+    weight = 1.0 if args.beta is None else args.beta
+    level = linear.level_for(variances, total, target, args.variance * weight)
+    model = linear.in_principal_coordinates(backend.xp, model, directions, variances)
+    theta = initial_theta(backend, model, noise, 0.0)
+    linear.start_linear(backend.xp, model, theta, variances, level)
+    return model, theta, level
+
+
+def moved(args: argparse.Namespace, backend, trained):
+    """The network and θ of a trained model on this backend, with the likelihood of these options."""
+    arrays = {name: backend.asarray(trained.backend.to_host(a)) for name, a in constants(trained.network).items()}
+    model = trained.network._replace(likelihood=args.likelihood, variance=args.variance, **arrays)
+    return model, backend.xp.array(backend.asarray(trained.backend.to_host(trained.theta)))
 
 
 def in_coordinates(args: argparse.Namespace) -> bool:
@@ -78,42 +111,57 @@ def constants(model: vae.Model) -> dict:
     return {name: getattr(model, name) for name in ("center", "whiten", "color") if getattr(model, name) is not None}
 
 
+def trained_network(args: argparse.Namespace, backend, pixels: int, path: Path, arrays: dict):
+    """The network and θ in a checkpoint's arrays, and nothing else. Raises DataError for those of another network."""
+    m, dtype = args.latent, backend.dtype
+    shapes = [(pixels,), *([(pixels, m), (m, pixels)] if in_coordinates(args) else [])]
+    model = network(args, *(np.empty(shape, dtype) for shape in shapes))
+    parameters = sum(map(size, model.network.shapes(model)))
+    if "theta" not in arrays or arrays["theta"].shape != (parameters,):  # before so many are made
+        raise DataError(f"{path}: expected a theta of {parameters} parameters")
+    expected = {**constants(model), "theta": np.empty(parameters, dtype)}
+    checkpoint.check(path, {name: arrays[name] for name in expected if name in arrays}, expected)
+    model = network(args, *(backend.asarray(arrays[name]) for name in constants(model)))
+    return model, backend.xp.array(backend.asarray(arrays["theta"]))  # a copy: what was read cannot be written
+
+
 def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: Path, arrays: dict, moved: bool):
     """The network, the state and the history in a checkpoint's arrays. Raises DataError for those of another run.
 
     The noise of a checkpoint that has `moved` from another backend means nothing here: a new stream takes over.
     """
-    constraint, dtype, saved = METHODS[args.method].constrained, backend.dtype, dict(arrays)
-    history, m = saved.pop("history", np.empty(0)), args.latent
-    shapes = [(pixels,), *([(pixels, m), (m, pixels)] if in_coordinates(args) else [])]
-    model = network(args, *(np.empty(shape, dtype) for shape in shapes))
-    parameters = sum(map(size, model.network.shapes(model)))
-    if "theta" not in saved or saved["theta"].shape != (parameters,):  # before so many are made
-        raise DataError(f"{path}: expected a theta of {parameters} parameters")
-    theta, noise = backend.xp.empty(parameters, dtype), backend.noise(args.seed)
-    state = initial_state(backend, theta, noise, images, 1.0 if constraint else None)
-    expected = constants(model) | {name: backend.to_host(array) for name, array in state.items()}
+    constrained, saved = METHODS[args.method].constrained is not None, dict(arrays)
+    history = checkpoint.reports(path, saved.pop("history", np.empty(0)))
+    model, theta = trained_network(args, backend, pixels, path, saved)
+    state = initial_state(backend, theta, backend.noise(args.seed), images, 1.0 if constrained else None)
+    expected = {name: backend.to_host(array) for name, array in (constants(model) | state).items()}
     if moved:
         saved["noise"] = expected["noise"]
+    if constrained and "log_lambda" in saved:
+        saved.setdefault("log_lambda_start", saved["log_lambda"])  # which an older version did not keep
     checkpoint.check(path, saved, expected)
     steps_per_epoch, step = images // args.batch_size, int(saved["step"])
     if not np.array_equal(np.sort(saved["order"]), np.arange(images)) or (saved["v"] < 0).any():
         raise DataError(f"{path}: its order or its second moments are not those of a run")
     if not 0 <= step <= args.epochs * steps_per_epoch:
         raise DataError(f"{path}: step {step} is not one of the {args.epochs * steps_per_epoch} of its run")
-    reports = checkpoint.reports(path, history, step, steps_per_epoch, constraint is not None)
+    checkpoint.check_reports(path, history, step, steps_per_epoch, constrained)
     for name, array in state.items():
         array[...] = backend.xp.asarray(saved[name])  # in its own precision: λ is in float64
     if moved:
         state["noise"][...] = backend.noise(args.seed + step)
-    return network(args, *(backend.asarray(saved[name]) for name in constants(model))), state, reports
+    return model, state, history
 
 
 def epoch_row(reports: list[dict]) -> dict:
-    """One row of metrics.csv: the means of an epoch's reports, and where λ and its moving average stand at the end."""
-    steps = sum(r["steps"] for r in reports)
-    means = {k: sum(r[k] * r["steps"] for r in reports) / steps for k in MEANS}
-    return {**reports[-1], **means, "seconds": sum(r["seconds"] for r in reports)}
+    """One row of metrics.csv from the reports of an epoch: means over its steps, sums, and where things stand."""
+    steps = sum(report["steps"] for report in reports)
+    combined = {
+        "last": lambda name: reports[-1].get(name),
+        "mean": lambda name: sum(report[name] * report["steps"] for report in reports) / steps,
+        "sum": lambda name: sum(report[name] for report in reports),
+    }
+    return {name: combined[how](name) for name, how in checkpoint.COLUMNS.items()}
 
 
 def epoch_rows(history: list[dict], steps_per_epoch: int) -> list[dict]:
@@ -122,19 +170,15 @@ def epoch_rows(history: list[dict], steps_per_epoch: int) -> list[dict]:
     return [epoch_row(reports) for reports in epochs if reports[-1]["step"] % steps_per_epoch == 0]
 
 
-def save(args: argparse.Namespace, backend, model, state: dict, history: list[dict], config: dict) -> None:
+def save(model, state: dict, config: dict) -> None:
     """Writes checkpoint.npz."""
-    arrays = {name: backend.to_host(array) for name, array in (constants(model) | state).items()}
-    checkpoint.write(args.out / "checkpoint.npz", arrays, history, config)
+    arrays = {name: model.backend.to_host(array) for name, array in (constants(model.network) | state).items()}
+    checkpoint.write(model.args.out / "checkpoint.npz", arrays, model.history, config)
 
 
-def fit(args: argparse.Namespace, backend, model, state: dict, read, history: list[dict], config: dict) -> list[dict]:
-    """Trains from `state` on; writes metrics.csv after each epoch, and checkpoint.npz. Returns the epochs' rows.
-
-    `history`, the reports so far, grows. A signal ends the training at the next report: Stopped, once that is saved.
-    """
-    method, images = METHODS[args.method], int(state["order"].shape[0])
-    plan = Plan(
+def plan_of(args: argparse.Namespace, images: int) -> Plan:
+    """The constants of the training that the options describe."""
+    return Plan(
         epochs=args.epochs,
         batch_size=args.batch_size,
         steps_per_epoch=images // args.batch_size,
@@ -144,26 +188,36 @@ def fit(args: argparse.Namespace, backend, model, state: dict, read, history: li
         weight_decay=args.weight_decay,
         multiplier=args.multiplier or "relative",
         multiplier_rate=args.multiplier_rate or 0.0,
-        options={name: getattr(args, name) for name in method.options},
+        options={name: getattr(args, name) for name in METHODS[args.method].options},
         adam=args.adam,
     )
-    step, writes = make_step(backend, model, method, plan, read, state), backend.ranks.rank == 0
-    steps, first = plan.epochs * plan.steps_per_epoch, int(state["step"])
-    bar = tqdm(total=steps, initial=first, desc=args.method, unit="step", disable=None)
+
+
+def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -> list[dict]:
+    """Trains `model` from `state` to the end of its options. Returns the epochs' rows.
+
+    Its history grows by each report, which at the end of an epoch holds what watch() finds, too. metrics.csv is
+    written after each epoch, checkpoint.npz when it is due; nothing without args.out. A signal ends the training at
+    the next report: Stopped, once that is saved.
+    """
+    args, backend, history = model.args, model.backend, model.history
+    plan = plan_of(args, int(state["order"].shape[0]))
+    step, writes = make_step(backend, model.network, METHODS[args.method], plan, read, state), backend.ranks.rank == 0
+    steps = plan.epochs * plan.steps_per_epoch
+    often = 10 * -(-args.samples // 10)  # reports an epoch: a signal is heard after a second, also where K is large
+    bar = tqdm(total=steps, initial=int(state["step"]), desc=args.method, unit="step", disable=None)
     with bar, noted() as signals:
-        for report in train(backend, step, state, plan):
-            history.append(report)
+        for report in train(backend, step, state, plan, often):
+            whole, last = report["step"] % plan.steps_per_epoch == 0, report["step"] == steps
+            history.append(report | (watch() if whole and writes else {}))
             bar.update(report["steps"])
-            live = {"rate": report["rate"], "err": report["distortion"], "λ": report["lambda"]}
-            bar.set_postfix({name: f"{value:.2f}" for name, value in live.items() if value is not None})
-            whole, stopped = report["step"] % plan.steps_per_epoch == 0, backend.ranks.largest(max(signals, default=0))
-            if whole and writes:
-                write_metrics(
-                    args.out / "metrics.csv", epoch_rows(history, plan.steps_per_epoch), report["step"] == steps
-                )
-            due = whole and (report["epoch"] % args.checkpoint_every == 0 or report["epoch"] == plan.epochs)
-            if (due or stopped) and writes:
-                save(args, backend, model, state, history, config)
+            bar.set_postfix(postfix(history, plan.steps_per_epoch))
+            stopped = backend.ranks.largest(max(signals, default=0))
+            if whole and writes and args.out:
+                write_metrics(args.out / "metrics.csv", epoch_rows(history, plan.steps_per_epoch), last)
+            due = whole and (report["epoch"] % args.checkpoint_every == 0 or last)
+            if (due or stopped) and writes and args.out:
+                save(model, state, config)
             if stopped:
                 break
         else:
@@ -172,3 +226,12 @@ def fit(args: argparse.Namespace, backend, model, state: dict, read, history: li
             backend.ranks.wait()
             raise Stopped(stopped)
     return epoch_rows(history, plan.steps_per_epoch)
+
+
+def postfix(history: list[dict], steps_per_epoch: int) -> dict[str, str]:
+    """What the bar says: the last report, and the last figures on test images."""
+    report = history[-1]
+    live = {"rate": report["rate"], "err": report["distortion"], "λ": report["lambda"]}
+    watched = next((r for r in reversed(history[-2 * steps_per_epoch :]) if r.get("test_rate") is not None), {})
+    live |= {"test rate": watched.get("test_rate"), "test err": watched.get("test_distortion")}
+    return {name: f"{value:.2f}" for name, value in live.items() if value is not None}

@@ -10,10 +10,19 @@ from ref.networks import principal
 from ref.vae import params_of
 
 FLOOR = 1e-6  # of the largest variance: below it a direction is rounding error, and is not used
+DENSE = 2048  # rows of the largest matrix whose eigenvalues are all computed: half a second, deaf to signals
+LEADING = 512  # principal variances of images that have more
+BLOCK = 1 << 25  # pixels held as floats at once
 SPARE = 10  # directions iterated beyond those asked for, so that the last of these converge too
 
 
-def principal_components(backend, read, images: int, center, count: int, noise, sweeps: int = 4):
+def blocks(images: int, pixels: int) -> list[slice]:
+    """The images in blocks of 1000, of fewer where they are large."""
+    step = max(1, min(1000, BLOCK // pixels))
+    return [slice(start, min(start + step, images)) for start in range(0, images, step)]
+
+
+def principal_components(backend, read, images: int, center, count: int, noise, sweeps: int = 4, progress=iter):
     """The `count` leading principal directions (D, count) of the images, their variances (count,), the total variance.
 
     Subspace iteration over batches of images, then Rayleigh–Ritz: no D×D matrix. Halko, Martinsson & Tropp 2011.
@@ -22,8 +31,8 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
     basis = xp.linalg.qr(backend.normal(noise, (pixels, min(count + SPARE, pixels))))[0]
     for sweep in range(sweeps + 1):
         product, total = xp.zeros_like(basis), 0.0
-        for start in range(0, images, 1000):
-            x = read(xp.arange(start, min(start + 1000, images)), noise) - center
+        for rows in progress(blocks(images, pixels)):
+            x = read(xp.arange(rows.start, rows.stop), noise) - center
             product += xp.matmul(x.T, xp.matmul(x, basis)) / images
             total += float(xp.sum(x * x)) / images
         if sweep < sweeps:
@@ -33,22 +42,42 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
     return directions[:, :count], xp.maximum(variances, FLOOR * variances[0])[:count], total
 
 
-def principal_variances(backend, read, images: int, center, noise) -> list[float]:
-    """All D principal variances of the images, the largest first: the eigenvalues of their covariance."""
-    xp = backend.xp
-    covariance = xp.zeros((center.shape[0],) * 2)
-    for start in range(0, images, 1000):
-        x = read(xp.arange(start, min(start + 1000, images)), noise) - center
-        covariance += xp.matmul(x.T, x) / images
-    return [max(0.0, float(v)) for v in backend.to_host(xp.linalg.eigvalsh(covariance))[::-1]]
+def principal_variances(backend, read, images: int, center, noise, progress=iter) -> tuple[list[float], float]:
+    """The principal variances of the images, the largest first, and the variance outside of them.
+
+    They are the eigenvalues of the covariance XᵀX/N (D×D), or of the Gram matrix XXᵀ/N (N×N), which has the same but
+    for zeros: the smaller of the two is taken, and nothing is outside. Where both are larger than DENSE, the LEADING
+    ones come from the iteration above, and the variance outside of them is known only as a sum.
+    """
+    xp, pixels, size = backend.xp, center.shape[0], min(center.shape[0], images)
+    if size > DENSE:
+        _, variances, total = principal_components(backend, read, images, center, LEADING, noise, progress=progress)
+        variances = [float(v) for v in backend.to_host(variances)]
+        return variances, max(0.0, total - math.fsum(variances))
+
+    def centred(rows: slice):
+        """Those images about their mean; the same draw of their pixels whenever they are read."""
+        return read(xp.arange(rows.start, rows.stop), backend.noise(rows.start)) - center
+
+    matrix = xp.zeros((size, size))
+    for rows in progress(blocks(images, pixels)):
+        x = centred(rows)
+        if pixels <= images:
+            matrix += xp.matmul(x.T, x) / images
+        else:
+            for others in blocks(rows.stop, pixels):  # eigvalsh reads the lower triangle alone
+                matrix[rows, others] = xp.matmul(x, centred(others).T) / images
+    return [max(0.0, float(v)) for v in backend.to_host(xp.linalg.eigvalsh(matrix))[::-1]], 0.0
 
 
-def gaussian_rate_distortion(variances: list[float], distortion: float) -> float:
+def gaussian_rate_distortion(variances: list[float], distortion: float, rest: float = 0.0) -> float:
     """R(D) = Σ_i ½ log max(e_i/ℓ, 1) at the water level ℓ of D, nats: what the best linear VAE pays for an error D.
 
     No code of Gaussian images pays less; of others the best linear VAE is an upper bound. Cover & Thomas 2006, 10.3.3.
+    `rest` is the variance outside the known `variances`, all of it unexplained: this is exact for any spectrum of the
+    rest while ℓ is at least the smallest known variance, because what is below ℓ costs no rate.
     """
-    level = water_level(variances, 0.0, distortion)
+    level = water_level(variances, rest, distortion)
     return math.fsum(0.5 * math.log(e / level) for e in variances if e > level)
 
 

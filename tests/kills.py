@@ -24,9 +24,22 @@ import run
 from experiment import checkpoint, one
 from experiment.files import FILES
 
-OPTIONS = ["--hidden", "16", "--latent", "4", "--epochs", "40", "--nll-samples", "100", "--batch-size", "64"]
+OPTIONS = [
+    "--data",
+    "digits",
+    "--hidden",
+    "16",
+    "--latent",
+    "4",
+    "--epochs",
+    "40",
+    "--nll-samples",
+    "100",
+    "--batch-size",
+    "64",
+]
 STEPS = 40 * (1498 // 64)
-SECONDS = checkpoint.REPORT.index("seconds")
+SECONDS = [*checkpoint.COLUMNS].index("seconds")
 
 
 def start(argv: list[str]) -> int:

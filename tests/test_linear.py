@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ref import vae
+from ref import linear, vae
 from ref.linear import (
     gaussian_rate_distortion,
     in_principal_coordinates,
@@ -124,9 +124,54 @@ def test_the_gaussian_bound_counts_every_variance_however_many_there_are():
     assert gaussian_rate_distortion(variances, 50.9) == pytest.approx(100 * 0.5 * math.log(3.0 / 0.5))
 
 
-def test_principal_variances_are_the_eigenvalues_of_the_covariance():
-    ours = principal_variances(TESTED, READ, len(IMAGES), device(IMAGES.mean(axis=0)), TESTED.noise(0))
-    np.testing.assert_allclose(ours, SPECTRUM, rtol=1e-9)
+def spectrum_of(images: np.ndarray) -> np.ndarray:
+    """The eigenvalues of their covariance, the largest first."""
+    centred = images - images.mean(axis=0)
+    return np.linalg.eigvalsh(centred.T @ centred / len(images))[::-1]
+
+
+def decaying(images: int, pixels: int) -> np.ndarray:
+    """Images whose principal variances fall by a fifth from one to the next, as pictures' do."""
+    return np.random.default_rng(0).normal(size=(images, pixels)) * 0.8 ** (np.arange(pixels) / 2)
+
+
+def variances_of(images: np.ndarray) -> tuple[np.ndarray, float]:
+    center = device(images.mean(axis=0))
+    variances, rest = principal_variances(TESTED, reader(device(images)), len(images), center, TESTED.noise(0))
+    return np.array(variances), rest
+
+
+@pytest.mark.parametrize("block", [10, 1000])
+@pytest.mark.parametrize("shape", [(90, 40), (25, 40), (40, 40)], ids=str)
+def test_principal_variances_are_the_eigenvalues_of_the_covariance_also_for_fewer_images_than_pixels(
+    shape, block, monkeypatch
+):
+    monkeypatch.setattr(linear, "BLOCK", block * shape[1])
+    monkeypatch.setattr(linear, "principal_components", None)
+    images = decaying(*shape)
+    ours, rest = variances_of(images)
+    np.testing.assert_allclose(ours, spectrum_of(images)[: min(shape)], rtol=1e-9, atol=1e-13)
+    assert rest == 0
+
+
+def test_of_many_large_images_the_leading_variances_are_the_largest_eigenvalues_and_the_rest_is_what_they_leave(
+    monkeypatch,
+):
+    monkeypatch.setattr(linear, "DENSE", 30)
+    monkeypatch.setattr(linear, "LEADING", 8)
+    images = decaying(90, 40)
+    ours, rest = variances_of(images)
+    np.testing.assert_allclose(ours, spectrum_of(images)[:8], rtol=1e-4)
+    assert rest == pytest.approx(spectrum_of(images)[8:].sum(), rel=1e-4)
+
+
+def test_the_bound_of_the_leading_variances_is_that_of_all_while_what_is_left_out_costs_no_rate():
+    spectrum = sorted(SPECTRUM, reverse=True)
+    for level in (0.3, 0.5, 0.7, 1.5):  # three are known; the largest of the others is 0.5
+        distortion = closed_form(level)[1]
+        whole = gaussian_rate_distortion(spectrum, distortion)
+        known = gaussian_rate_distortion(spectrum[:3], distortion, sum(spectrum[3:]))
+        assert (known == pytest.approx(whole)) == (level >= 0.5)
 
 
 def test_the_aggregate_posterior_of_the_best_linear_vae_is_its_prior():

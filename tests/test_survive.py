@@ -1,6 +1,6 @@
 """Runs that are stopped, killed, starved of disk or handed a broken checkpoint.
 
-python -m pytest -m slow tests/test_survive.py      a hundred kills, 2,000 hostile checkpoints
+python -m pytest -m slow tests/test_survive.py      killed runs, 2,000 hostile checkpoints
 """
 
 import csv
@@ -26,7 +26,9 @@ import ref.train
 import run
 from backend import open_backend
 from data import DataError, download, files, images, load
-from experiment import checkpoint, one, options, training
+from experiment import checkpoint, defaults, one, options, training
+from experiment import load as load_model
+from experiment.defaults import complete
 from experiment.files import FILES, held
 from experiment.signals import noted
 from ref.adam import SCHEDULES
@@ -36,7 +38,20 @@ from tests.kills import result_of
 from tests.tested import on_command_line
 
 ROOT = Path(run.__file__).parent
-QUICK = ["--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2", "--batch-size", "300"]  # 4 steps each
+QUICK = [
+    "--data",
+    "digits",
+    "--epochs",
+    "3",
+    "--hidden",
+    "8",
+    "--latent",
+    "2",
+    "--nll-samples",
+    "2",
+    "--batch-size",
+    "300",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +132,7 @@ def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise(monkeypatc
     path = Path("stopped/checkpoint.npz")
     arrays, config = checkpoint.read(path)
     history = arrays.pop("history")
-    reports = checkpoint.reports(path, history, 4, 4, True)
+    reports = checkpoint.reports(path, history)
     arrays["noise"] = np.zeros(2048, np.int8)  # as CuPy's
     checkpoint.write(path, arrays, reports, config | {"options": config["options"] | {"backend": "cupy"}})
     assert run.main(["--resume", "stopped", "--backend", "numpy"]) == 0
@@ -156,7 +171,7 @@ def test_a_signal_during_the_last_checkpoint_is_not_lost(monkeypatch):
 
     def signalled(*args):
         save(*args)
-        if args[4][-1]["epoch"] == 3:
+        if args[0].history[-1]["epoch"] == 3:
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(training, "save", signalled)
@@ -195,7 +210,7 @@ def test_a_signal_before_the_first_checkpoint_promises_nothing(monkeypatch, caps
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_checkpoints_are_written_every_so_many_epochs_and_at_the_end(every, monkeypatch):
     written, save = [], training.save
-    monkeypatch.setattr(training, "save", lambda *args: written.append(args[4][-1]["epoch"]) or save(*args))
+    monkeypatch.setattr(training, "save", lambda *args: written.append(args[0].history[-1]["epoch"]) or save(*args))
     whole("--checkpoint-every", str(every))
     assert written == {1: [1, 2, 3], 2: [2, 3], 5: [3]}[every]
 
@@ -222,13 +237,13 @@ def test_what_a_resumed_run_starts_from_is_kept_until_there_is_more(monkeypatch)
 
 def test_metrics_agree_with_the_checkpoint_also_when_they_were_ahead_of_it():
     before = whole()
-    Path("whole/metrics.csv").write_text(Path("whole/metrics.csv").read_text() + "4,16,1,1,1,1,1,1,1\n")
+    Path("whole/metrics.csv").write_text(Path("whole/metrics.csv").read_text() + "4,16" + 11 * ",1" + "\n")
     assert run.main(["--resume", "whole"]) == 0 and result_of(Path("whole")) == before
 
 
 def test_seconds_add_up_over_starts(monkeypatch):
     stopped(monkeypatch, after=6)
-    spent = np.load("stopped/checkpoint.npz")["history"][:, -1].sum()
+    spent = np.load("stopped/checkpoint.npz")["history"][:, [*checkpoint.COLUMNS].index("seconds")].sum()
     assert run.main(["--resume", "stopped"]) == 0
     seconds = json.loads(Path("stopped/summary.json").read_text())["seconds"]
     with open("stopped/metrics.csv") as file:
@@ -298,7 +313,7 @@ def test_pictures_that_vanish_or_cannot_be_read_while_they_are_loaded_are_named(
 
 
 ARRAYS = {"step": np.array(4), "theta": np.arange(500, dtype=np.float32)}
-HISTORY = [dict.fromkeys(checkpoint.REPORT, 1.0)]
+HISTORY = [dict.fromkeys(checkpoint.COLUMNS, 1.0)]
 CONFIG = {"command": ["run.py"], "options": {"seed": 0}, "resumed": []}
 
 
@@ -399,7 +414,7 @@ def test_any_bytes_are_a_checkpoint_of_the_run_or_are_refused(cases):
         path.write_bytes(content)
         try:
             arrays, config = checkpoint.read(path)
-            args = options.complete(options.resumed(parser, [], path, config["options"]), digits)
+            args = complete(options.resumed(parser, [], path, config["options"]), digits)
             _, state, _ = training.restore(args, backend, *digits.train.shape, path, arrays, False)
             assert all(np.isfinite(array).all() for array in state.values())
         except (DataError, options.UsageError) as error:
@@ -569,8 +584,48 @@ def test_a_lock_whose_holder_removes_it_is_not_shared():
     assert order == ["first", "second"] and not path.exists()
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [4, 100])
 def test_runs_killed_at_random_moments_end_like_one_that_was_not(kills):
     command = [sys.executable, "-m", "tests.kills", "--kills", str(kills)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0 and f"survived {kills} of {kills} kills" in result.stdout, result.stdout
+
+
+def test_a_checkpoint_older_than_an_option_goes_on_with_what_the_option_stood_for(monkeypatch):
+    def older(arrays: dict) -> None:
+        """As the version before wrote it: without an option, the images' shape, their figures and λ's start."""
+        config = json.loads(arrays["config"].tobytes())
+        for name in ("version", "shape", "data"):
+            del config[name]
+        del config["options"]["init_from"], config["options"]["adam"]
+        arrays["config"] = np.frombuffer(json.dumps(config).encode(), "u1")
+        arrays["history"] = arrays["history"][:, :10]
+
+    whole()
+    rewritten(older)
+    with pytest.raises(DataError, match="--resume its run once"):
+        load_model("whole")
+    theta = np.load("whole/checkpoint.npz")["theta"]
+    assert run.main(["--resume", "whole"]) == 0
+    assert (load_model("whole").theta == theta).all() and load_model("whole").args.adam == (0.9, 0.999, 1e-8)
+
+
+def test_an_option_of_two_words_trains_resumes_and_is_stored(monkeypatch):
+    """As an objective to come may have one: β under another name."""
+    row = METHODS["beta-vae"]
+
+    def loss(xp, terms, mix_share):
+        return row.loss(xp, terms, beta=mix_share)
+
+    def backward(xp, terms, mix_share):
+        return row.backward(xp, terms, beta=mix_share)
+
+    mixed = row._replace(loss=loss, backward=backward, options={"mix_share": (0.5, "a weight")})
+    monkeypatch.setitem(METHODS, "mixed", mixed)
+    monkeypatch.setitem(defaults.METHOD_OPTIONS, "mix_share", mixed.options["mix_share"])
+    monkeypatch.setattr(defaults, "IN_NAME", (*defaults.IN_NAME, "mix_share"))
+    stopped(monkeypatch, "--method", "mixed", "--mix-share", "0.3", after=4)
+    assert run.main(["--resume", "stopped"]) == 0
+    assert result_of(Path("stopped")) == whole("--method", "mixed", "--mix-share", "0.3")
+    assert json.loads(Path("stopped/config.json").read_text())["options"]["mix_share"] == 0.3

@@ -1,0 +1,224 @@
+"""Every option's default by data set, what is chosen from the user's own images, and which options clash."""
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+
+from backend import open_backend
+from data.dataset import white
+from ref import linear
+from ref.objectives import METHODS, MULTIPLIERS
+
+METHOD_OPTIONS = {name: option for method in METHODS.values() for name, option in method.options.items()}
+MULTIPLIER_OPTIONS = ("multiplier", "multiplier_rate")
+NETWORK_OPTIONS = ("hidden", "latent", "activation", "output")
+
+# fmt: off
+# κ² is a squared error per image; None is chosen from the images.
+COLUMNS = ("kappa", "latent", "hidden", "output", "likelihood",
+           "epochs", "batch_size", "lr", "weight_decay", "nll_samples")
+BY_DATA = {
+    "mnist-10k":  (  5.0,   64, (512, 256), "sigmoid",  "gaussian",   40,  128, 2e-3, 0.2, 100),
+    "digits":     (  1.2,   16,  (128, 64),  "linear",  "gaussian",  100,  128, 1e-3, 0.0, 500),
+    "mnist":      (  4.0,  200, (512, 256), "sigmoid",  "gaussian",   30,  128, 2e-3, 0.2, 100),
+    "cifar10":    (3.394,  384, (512, 256),  "linear",  "gaussian",   20,  128, 1e-3, 0.0,  20),
+    "sprites":    (  2.0,   10, (512, 256), "sigmoid", "bernoulli",   30,  128, 1e-3, 0.0, 100),
+    "own images": ( None, None, (512, 256),  "linear",  "gaussian", None, None, 1e-3, 0.0, 100),
+}
+# fmt: on
+COMMON = {
+    "activation": "silu",
+    "adam": (0.9, 0.999, 1e-8),
+    "binarize": "none",
+    "multiplier": "relative",
+    "schedule": "cosine",
+    "variance": 0.5,
+}
+# A published protocol: defaults that come before those of the data set.
+PRESETS = {
+    # Burda et al. 2015, section 5, and their code: the VAE and the IWAE with one stochastic layer
+    "burda": {
+        "activation": "tanh",
+        "adam": (0.99, 0.999, 1e-4),
+        "batch_size": 20,
+        "binarize": "dynamic",
+        "epochs": 3280,
+        "hidden": (200, 200),
+        "latent": 50,
+        "likelihood": "bernoulli",
+        "lr": 1e-3,
+        "nll_samples": 5000,
+        "output": "sigmoid",
+        "schedule": "stages",
+        "weight_decay": 0.0,
+    },
+}
+
+DRAWN, PHOTOGRAPHED = 0.3, 0.06  # κ² as a share of the images' variance: as on MNIST, and as on CIFAR-10
+EXTREME = 0.05  # of the way from black to white: a pixel this near to either end is black or white
+LOOKED_AT = 2000  # images, spread over all of them, that latents are chosen from
+STEPS, EPOCHS = 6000, 20  # of a run on the user's own images, whichever takes longer
+# Options that a run's name says when they are not at their default.
+IN_NAME = tuple(
+    dict.fromkeys(["preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from"])
+)
+
+
+def row_of(data: str) -> dict:
+    """The row of BY_DATA for --data, by column."""
+    return dict(zip(COLUMNS, BY_DATA.get(data, BY_DATA["own images"]), strict=True))
+
+
+class UsageError(ValueError):
+    """Options or arguments that make no sense, in one sentence."""
+
+
+def complete(args: argparse.Namespace, data) -> argparse.Namespace:
+    """The options with every default filled in. Raises UsageError for those that clash or are not used."""
+    method, images = METHODS[args.method], len(data.train)
+    refuse_unused(args, method)
+    defaults = defaults_of(args, data)
+    if defaults["likelihood"] == "bernoulli":
+        refuse_grey(args, data)
+    given = [name for name in IN_NAME if getattr(args, name) not in (None, defaults.get(name))]
+    for name, default in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+    refuse_impossible(args, *data.train.shape)
+    if method.constrained and args.multiplier_rate is None:
+        args.multiplier_rate = MULTIPLIERS[args.multiplier][1](args.epochs * (images // args.batch_size))
+    args.out = args.out or Path("runs") / "-".join(
+        [data.name, args.method, *parts_of_name(args, given), str(args.seed)]
+    )
+    return args
+
+
+def defaults_of(args: argparse.Namespace, data) -> dict:
+    """The default of each option that this run takes, by method, data set and preset, or from the images."""
+    method, (images, pixels) = METHODS[args.method], data.train.shape
+    found = row_of(args.data) | COMMON | {"samples": method.samples}
+    found |= {name: default for name, (default, _) in method.options.items() if default is not None}
+    found |= PRESETS.get(args.preset, {})
+    if found["kappa"] is None and args.kappa is None:
+        found["kappa"] = round(math.sqrt(tolerated(data.train)), 3)
+    if found["latent"] is None and args.latent is None:
+        found["latent"] = latents_for(data.train, (args.kappa or found["kappa"]) ** 2)
+    found["latent"] = min(pixels, found["latent"] or pixels)
+    found["batch_size"] = min(images, found["batch_size"] or min(128, max(16, images // 16)))
+    if found["epochs"] is None:
+        found["epochs"] = max(EPOCHS, -(-STEPS // max(1, images // (args.batch_size or found["batch_size"]))))
+    found["likelihood"] = args.likelihood or found["likelihood"]
+    if found["likelihood"] == "bernoulli":
+        found["output"] = "sigmoid"
+        del found["variance"]
+    if not method.constrained:
+        del found["multiplier"]
+    return {name: value for name, value in found.items() if name in method.options or name not in METHOD_OPTIONS}
+
+
+def tolerated(images: np.ndarray) -> float:
+    """κ² for images of any kind: more of their variance where most pixels are black or white, as in drawings."""
+    looked_at = spread(images)
+    edge = EXTREME * white(images)
+    extreme = np.mean((looked_at <= edge) | (looked_at >= white(images) - edge))
+    return (DRAWN if extreme > 0.5 else PHOTOGRAPHED) * total_variance(images)
+
+
+def latents_for(images: np.ndarray, distortion: float) -> int:
+    """The latents that the best linear VAE puts to use at this squared error an image, by reverse water-filling."""
+    x = spread(images).astype(np.float32) / white(images)
+    backend = open_backend("numpy")
+    variances, rest = linear.principal_variances(
+        backend, lambda rows, noise: x[rows], len(x), x.mean(axis=0), backend.noise(0)
+    )
+    level = linear.level_for(variances, math.fsum(variances) + rest, distortion, 0.0)
+    return max(1, sum(variance > level for variance in variances))
+
+
+def spread(images: np.ndarray) -> np.ndarray:
+    """At most LOOKED_AT of the images, evenly spread."""
+    return images[np.linspace(0, len(images) - 1, min(LOOKED_AT, len(images))).astype(int)]
+
+
+def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
+    """Squared error of the mean image, theirs or that of `about`, a block of images at a time."""
+    mean = (images if about is None else about).mean(axis=0, dtype=np.float64)
+    blocks = range(0, len(images), 250)
+    return sum(float(np.sum((images[i : i + 250] - mean) ** 2)) for i in blocks) / len(images) / white(images) ** 2
+
+
+def parts_of_name(args: argparse.Namespace, given: list[str]) -> list[str]:
+    """The options that are not at their default, as parts of a folder's name: kappa1, hidden64x32."""
+
+    def text(value) -> str:
+        if isinstance(value, tuple):
+            return "x".join(map(text, value)) or "none"
+        if isinstance(value, Path):
+            return f"-{value.name}"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    return [name.replace("_", "-") + text(getattr(args, name)) for name in given]
+
+
+def chosen(args: argparse.Namespace, typed: list[str], pixels: int) -> str | None:
+    """One sentence on what was chosen from the images, because nobody had typed it; None where nothing was."""
+    row = row_of(args.data).items()
+    names = [n for n, default in row if default is None and n not in typed and getattr(args, n) is not None]
+    words = ", ".join(f"{flag(name)} {getattr(args, name):g}" for name in names)
+    if "kappa" in names:
+        words += f"; κ tolerates {in_words(args.kappa**2, pixels)}"
+    return f"chosen from the images: {words}" if names else None
+
+
+def in_words(error: float, pixels: int) -> str:
+    """A squared error an image as a root mean square a pixel, and as a peak signal-to-noise ratio."""
+    return f"an RMSE of {math.sqrt(error / pixels):.3f} a pixel, PSNR {10 * math.log10(pixels / error):.1f} dB"
+
+
+def refuse_unused(args: argparse.Namespace, method) -> None:
+    """Raises UsageError for an option of another method, or of another likelihood."""
+    takes = [*method.options, *(MULTIPLIER_OPTIONS if method.constrained else ())]
+    for name in (name for name in (*METHOD_OPTIONS, *MULTIPLIER_OPTIONS) if name not in takes):
+        if getattr(args, name) is not None:
+            listed = ", ".join(map(flag, takes)) or "none of its own"
+            raise UsageError(f"{flag(name)} is not used by --method {args.method} (it takes: {listed})")
+    for name in ("seeds", "jobs"):
+        if getattr(args, name) is not None:
+            raise UsageError(f"{flag(name)} is used only with --method all")
+
+
+def refuse_impossible(args: argparse.Namespace, images: int, pixels: int) -> None:
+    """Raises UsageError for numbers that these images do not allow."""
+    if args.kappa is not None and not 1e-6 < args.kappa < 1e6:
+        raise UsageError(f"--kappa {args.kappa:g} is not between 1e-6 and 1e6")
+    if args.batch_size > images:
+        raise UsageError(
+            f"--batch-size {args.batch_size} is more than the {images} training images; choose a smaller one"
+        )
+    if args.output == "linear" and args.hidden and args.latent > pixels:
+        raise UsageError(f"--latent {args.latent} is more than the {pixels} principal coordinates of these images")
+
+
+def refuse_grey(args: argparse.Namespace, data) -> None:
+    """Bernoulli is a density of black and white pixels with a sigmoid output; anything else must be asked for."""
+    for name, value in (("variance", args.variance), ("output linear", args.output == "linear" or None)):
+        if value is not None:
+            raise UsageError(
+                f"--{name} is not used by --likelihood bernoulli; leave it out or use --likelihood gaussian"
+            )
+    usual = row_of(args.data)["likelihood"] == "bernoulli"
+    if args.binarize or usual or "binarize" in PRESETS.get(args.preset, {}):
+        return
+    blocks = (data.train[i : i + 1000] for i in range(0, len(data.train), 1000))
+    if any(np.any((block > 0) & (block < white(block))) for block in blocks):
+        raise UsageError(
+            "--likelihood bernoulli is a density of black and white pixels and these are grey: "
+            "add --binarize dynamic or static, or --binarize none to use them all the same"
+        )
+
+
+def flag(name: str) -> str:
+    """An option's name as it is typed."""
+    return f"--{name.replace('_', '-')}"

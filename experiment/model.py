@@ -1,0 +1,156 @@
+"""A trained model in use: encode, decode, reconstruct, sample, and score images by their likelihood."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from backend import open_backend
+from data import binarize
+from experiment import checkpoint, options, training
+from experiment.defaults import UsageError
+from experiment.results import EVALUATION_SEED
+from ref import metrics, vae
+
+TEST_SEED = 1  # of the one draw that makes grey images black and white, a run's own test images too
+
+
+class TrainedModel:
+    """A trained VAE. Nothing that it does changes it, and the same call gives the same answer.
+
+    images  (N, H, W, C), (N, H, W) for one channel, or (N, D) with D = H·W·C: uint8 in 0..255, or floats in [0, 1].
+            Vectors that are no pictures are such rows (N, D). A model of black and white pixels draws grey ones once,
+            with the grey as probability, by the seed that its own test images were drawn with.
+    mean, std, z  (N, Z), Z latents
+
+    Other images or latents raise UsageError, a ValueError. Images are worked on a few at a time, so memory holds what
+    goes in, what comes out and little else. `history` is what training reported.
+    """
+
+    def __init__(self, backend, network: vae.Model, theta, shape: tuple[int, int, int], args, history: list[dict]):
+        self.backend, self.network, self.theta, self.shape = backend, network, theta, shape
+        self.args, self.history, self.params = args, history, vae.params_of(network, theta)
+
+    def encode(self, images) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of q(z|x).   images -> (N, Z), (N, Z)"""
+        pixels = self.pixels(images)
+        read = training.reader(self.backend, pixels, False)
+        found = metrics.encodings(self.backend, self.network, self.theta, read, len(pixels), None)
+        mean, log_std = map(self.backend.to_host, found)
+        return mean, np.exp(log_std)
+
+    def decode(self, z) -> np.ndarray:
+        """Pictures at z, clipped to [0, 1].   (N, Z) -> (N, H, W, C) floats"""
+        z, size = self._latents(z), metrics.DECODED
+        parts = [self._decoded(z[start : start + size]) for start in range(0, len(z), size)]
+        return np.concatenate(parts).clip(0, 1).reshape(-1, *self.shape)
+
+    def _decoded(self, z: np.ndarray) -> np.ndarray:
+        x_hat, *_ = vae.decode(self.backend.xp, self.network, self.params, self.backend.asarray(z))
+        return self.backend.to_host(x_hat)
+
+    def reconstruct(self, images) -> np.ndarray:
+        """Images decoded at the mean of q(z|x).   images -> (N, H, W, C) floats"""
+        return self.decode(self.encode(images)[0])
+
+    def sample(self, count: int, seed: int = 0) -> np.ndarray:
+        """Pictures at draws of z from the prior N(0, I).   -> (count, H, W, C) floats"""
+        noise = self.backend.noise(seed)
+        return self.decode(self.backend.to_host(self.backend.normal(noise, (count, self.network.latents))))
+
+    def log_likelihood(self, images, samples: int = 5000) -> np.ndarray:
+        """log p(x) of each image, importance-weighted: log (1/K) Σ_k w_k with K = `samples` draws from q(z|x).
+
+        In expectation at most log p(x), the closer the larger K. Of grey pixels it is the log of a density.
+        images -> (N,) nats
+        """
+        return self.scores(images, samples)["log_likelihood"]
+
+    def scores(self, images, samples: int = 5000) -> dict[str, np.ndarray]:
+        """All that is known of each image, by name: what ref.metrics.scores finds, by the draws of summary.json.
+
+        images -> rate, log_px, log_likelihood (N,), nats; distortion, distortion_at_mean (N,), squared error; mean and
+        log_std (N, Z)
+        """
+        if not isinstance(samples, int) or samples < 1:
+            raise UsageError(f"samples must be an integer above 0, found {samples!r}")
+        backend, pixels = self.backend, self.pixels(images)
+        read, noise = training.reader(backend, pixels, False), backend.noise(EVALUATION_SEED)
+        found = metrics.scores(
+            *(backend, self.network, self.theta, read, len(pixels), noise, samples),
+            samples=self.args.samples,
+            progress=training.progress("scores"),
+        )
+        return {name: backend.to_host(values) for name, values in found.items()}
+
+    def transform(self, images) -> np.ndarray:
+        """scikit-learn's name for the mean of q(z|x).   images -> (N, Z)"""
+        return self.encode(images)[0]
+
+    def inverse_transform(self, z) -> np.ndarray:
+        """scikit-learn's name for `decode`, in rows.   (N, Z) -> (N, D)"""
+        z = np.asarray(z)
+        return self.decode(z).reshape(len(z), -1)
+
+    def score_samples(self, images) -> np.ndarray:
+        """scikit-learn's name for `log_likelihood`, by as many draws as in the run's own NLL.   images -> (N,) nats"""
+        return self.log_likelihood(images, self.args.nll_samples)
+
+    def fit(self, images, y=None) -> "TrainedModel":
+        """For a Pipeline, whose steps are fitted: this one is trained already, so that the images are only checked."""
+        self.pixels(images)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_clone__(self) -> "TrainedModel":
+        return self  # nothing changes it
+
+    def __sklearn_tags__(self):
+        from sklearn.utils import Tags, TargetTags, TransformerTags  # which calls this, and so is there
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False), transformer_tags=TransformerTags())
+
+    def pixels(self, images) -> np.ndarray:
+        """Images in rows, checked, black and white if the model's are.   images -> (N, D), uint8 or floats in [0, 1]"""
+        pixels = rows_of(images, self.shape)
+        return pixels if self.args.binarize in (None, "none") else binarize(pixels, TEST_SEED)
+
+    def _latents(self, z) -> np.ndarray:
+        z = np.asarray(z)
+        if z.ndim != 2 or z.shape[1] != self.network.latents or not len(z):
+            raise UsageError(f"z has shape {z.shape}, expected (N, {self.network.latents})")
+        if z.dtype.kind not in "fiu" or not np.isfinite(z).all():
+            raise UsageError("z must hold finite numbers")
+        return z.astype(self.backend.dtype)
+
+
+def rows_of(images, shape: tuple[int, int, int]) -> np.ndarray:
+    """Images of that shape in rows.   -> (N, D), uint8 or floats in [0, 1]. Raises UsageError for others."""
+    images, (h, w, c) = np.asarray(images), shape
+    accepted = [shape, (h * w * c,), *([(h, w)] if c == 1 else [])]
+    if images.shape[1:] not in accepted or not len(images):
+        wanted = " or ".join(f"(N, {', '.join(map(str, form))})" for form in accepted)
+        raise UsageError(f"images have shape {images.shape}, expected {wanted}")
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise UsageError(f"images are {images.dtype}, expected uint8 in 0..255 or floats in [0, 1]")
+    if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):  # false for NaN too
+        raise UsageError(f"images must lie in [0, 1], found {images.min():g} to {images.max():g}")
+    return images.reshape(len(images), -1)
+
+
+def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> TrainedModel:
+    """The trained model in a run's folder, in its own precision; its checkpoint.npz is all that is read.
+
+    Raises UsageError for a folder without one, DataError for a file that is none, BackendError.
+    """
+    path = Path(folder) / "checkpoint.npz"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no checkpoint.npz; name the folder of a run")
+    arrays, config = checkpoint.read(path)
+    shape = checkpoint.shape_of(path, arrays, config)
+    args = options.restored(options.parser(""), path, config["options"])
+    backend = open_backend(backend, args.precision, tf32)
+    network, theta = training.trained_network(args, backend, math.prod(shape), path, arrays)
+    return TrainedModel(backend, network, theta, shape, args, checkpoint.reports(path, arrays["history"]))
