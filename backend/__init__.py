@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from backend.ranks import ALONE, Ranks
 
-BACKENDS = ("numpy", "cupy")
+BACKENDS = ("numpy", "numba", "cupy")
 
 
 class BackendError(Exception):
