@@ -25,33 +25,35 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
             f"--backend numba needs Numba, which cannot be imported ({reason}): pip install numba"
         ) from error
     backend = numpy_backend.open_backend(precision, tf32)
+    own = {"fused": fused, "fused_sum": lambda f: fused(f, summed=True)}
     return backend._replace(
         name="numba",
-        xp=SimpleNamespace(**{name: getattr(np, name) for name in dir(np)} | {"fused": fused}),
+        xp=SimpleNamespace(**{name: getattr(np, name) for name in dir(np)} | own),
         fuse=fuse,
         versions=backend.versions | {"numba": numba.__version__},
     )
 
 
 @cache
-def fused(f):
+def fused(f, summed: bool = False):
     """The elementwise f(xp, a, b, …) in one loop over its arrays, broadcast as usual; the results are new arrays.
 
-    Where the arrays hold no floating-point numbers, or none at all, f runs as written.
+    With `summed`, its sum over the last axis. Where the arrays hold no floating-point numbers, or none at all, f runs
+    as written.
     """
 
     @cache
     def loop(dtypes: tuple, rows: tuple[bool, ...]):
         samples = f(np, *(np.ones(1, dtype) for dtype in dtypes))
         results = [sample.dtype for sample in (samples if isinstance(samples, tuple) else (samples,))]
-        return compiled(lambda *symbols: f(np, *symbols), f.__name__, dtypes, rows, results)
+        return compiled(lambda *symbols: f(np, *symbols), f.__name__, dtypes, rows, results, summed)
 
     def call(*operands):
         number = np.result_type(*operands)
         arrays = [np.asarray(a, None if hasattr(a, "dtype") else number) for a in operands]
         width = max(a.shape[-1] if a.ndim else 0 for a in arrays)
         if number.kind != "f" or width == 0:
-            return f(np, *operands)
+            return np.sum(f(np, *operands), axis=-1) if summed else f(np, *operands)
         rows = tuple(a.ndim > 0 and a.shape[-1] == width for a in arrays)
         arrays = [in_rows(a) if row else a[..., 0] if a.ndim else a for a, row in zip(arrays, rows, strict=True)]
         return loop(tuple(a.dtype for a in arrays), rows)(*arrays)
@@ -69,7 +71,7 @@ def fuse(f):
 
     @cache
     def loop(dtypes: tuple, rows: tuple[bool, ...]):
-        return compiled(f, f.__name__, dtypes, rows, None)
+        return compiled(f, f.__name__, dtypes, rows)
 
     def call(*vectors) -> None:
         loop(tuple(a.dtype for a in vectors), tuple(a.ndim > 0 for a in vectors))(*vectors)
@@ -97,34 +99,51 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         return target
 
 
-def compiled(f, name: str, dtypes: tuple, rows: tuple[bool, ...], results: list | None):
+def compiled(f, name: str, dtypes: tuple, rows: tuple[bool, ...], results: list | None = None, summed: bool = False):
     """The loop around f as a function of NumPy's, a gufunc: NumPy broadcasts, and lets go of the interpreter.
 
-    `rows` says which operands have a row of numbers, the others having one. Without `results`, the types of what f
-    returns, the operands that f changes are written into.
+    `rows` says which operands have a row of numbers; the others have one. `results` are the types of what f returns;
+    without them the loop writes into the operands that f changes.
     """
     from numba import from_dtype, guvectorize
 
-    lines, names = [], [f"a{i}" for i in range(len(dtypes))]
-    symbols = [Symbol(lines, f"x{i}") for i in range(len(dtypes))]
+    number, lines, count = np.result_type(*dtypes), [], len(dtypes)
+    symbols = [Symbol(lines, f"x{i}") for i in range(count)]
     returned = f(*symbols)
-    if results is None:
-        written = [i for i, symbol in enumerate(symbols) if symbol.name != f"x{i}"]
-        stores = [f"a{i}[j] = {symbols[i].name}" for i in written]
-    else:
-        written = []
-        returned = returned if isinstance(returned, tuple) else (returned,)
-        names += [f"out{i}" for i in range(len(results))]
-        stores = [f"out{i}[j] = {symbol.name}" for i, symbol in enumerate(returned)]
+    changed = [i for i, symbol in enumerate(symbols) if symbol.name != f"x{i}"] if results is None else []
+    returned = returned if isinstance(returned, tuple) else (returned,)
+    stores = [f"a{i}[j] = {symbols[i].name}" for i in changed]
+    if summed:
+        stores = [f"total = plus(total, {returned[0].name})"]
+    elif results:
+        stores = [f"a{count + i}[j] = {symbol.name}" for i, symbol in enumerate(returned)]
     loads = [f"x{i} = number(a{i}{'[j]' if row else ''})" for i, row in enumerate(rows)]
-    number = np.result_type(*dtypes)
-    body = "\n        ".join([*loads, *lines, *stores])
-    text = f"({', '.join(names)}):\n    for j in range(len({names[rows.index(True)]})):\n        {body}\n"
+    text = LOOP.format(
+        arguments=", ".join(f"a{i}" for i in range(count + len(results or ()))),
+        row=f"a{rows.index(True)}",
+        body="\n        ".join([*loads, *lines, *stores]),
+        end=f"a{count}[0] = total" if summed else "",
+    )
     types = [from_dtype(dtype)[::1] if row else from_dtype(dtype) for dtype, row in zip(dtypes, rows, strict=True)]
     types += [from_dtype(dtype)[::1] for dtype in results or ()]
-    signature = ",".join("(n)" if row else "()" for row in rows) + "->" + ",".join("(n)" for _ in results or ())
-    loop = python_function(f"{name}_{number}", text, number)
-    return guvectorize([tuple(types)], signature.removesuffix("->"), nopython=True, cache=True, writable_args=written)(loop).ufunc
+    inputs = ",".join("(n)" if row else "()" for row in rows)
+    outputs = ",".join("()" if summed else "(n)" for _ in results or ())
+    make = guvectorize(
+        [tuple(types)],
+        f"{inputs}->{outputs}" if outputs else inputs,
+        nopython=True,
+        cache=True,
+        writable_args=changed,
+    )
+    return make(python_function(f"{name}_{number}", text, number)).ufunc
+
+
+LOOP = """({arguments}):
+    total = number(0)
+    for j in range(len({row})):
+        {body}
+    {end}
+"""
 
 
 def python_function(name: str, text: str, number: np.dtype):
@@ -133,6 +152,7 @@ def python_function(name: str, text: str, number: np.dtype):
 
     source = Path(scalars.__file__).read_text(encoding="utf-8")
     name += "_" + hashlib.sha256((text + source).encode()).hexdigest()[:16]
-    namespace = vars(np) | {"exp": scalars.exp, "log": scalars.log, "tanh": scalars.tanh, "number": number.type}
-    exec(compile(f"def {name}{text}", __file__, "exec"), namespace)  # of this file, so that Numba knows where to keep it
+    own = {name: getattr(scalars, name) for name in ("exp", "log", "tanh", "plus")}
+    namespace = vars(np) | own | {"number": number.type}
+    exec(compile(f"def {name}{text}", __file__, "exec"), namespace)  # of this file, beside which Numba keeps it
     return namespace[name]

@@ -105,6 +105,12 @@ def tanh32(x):
     return near if size < f(0.625) else (far if x > f(0) else -far)
 
 
+@njit(fastmath={"reassoc"})
+def plus(a, b):
+    """a + b, as part of a sum that may be taken in any order: many at a time, and the order is always the same one"""
+    return a + b
+
+
 def by_precision(name: str, single) -> None:
     """Lets Numba take `single` for a float32, the C library's function for a float64."""
     double = getattr(math, name)
