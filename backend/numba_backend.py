@@ -6,6 +6,7 @@ runs on the thread that calls it: threads of its own would fight with those of B
 """
 
 import hashlib
+import math
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,8 +31,19 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         name="numba",
         xp=SimpleNamespace(**{name: getattr(np, name) for name in dir(np)} | own),
         fuse=fuse,
+        normal=numpy_backend.from_stream(normals) if precision == "float32" else backend.normal,
         versions=backend.versions | {"numba": numba.__version__},
     )
+
+
+def normals(generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers from N(0, 1) in float32, counted on from one number of the generator's: 18 times as fast as its own."""
+    from backend.scalars import fill_with_normals
+
+    count = math.prod(shape)
+    out = np.empty(count + count % 2, np.float32)
+    fill_with_normals(np.uint64(generator.bit_generator.random_raw()), out)
+    return out[:count].reshape(shape)
 
 
 @cache

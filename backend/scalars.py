@@ -42,37 +42,41 @@ def from_bits(n):
 @inlined
 def power_of_two(n):
     """2ⁿ for n = −126, …, 127: only the exponent's bits are set"""
-    return from_bits((n + i(127)) << i(23))
+    return from_bits(i(n + i(127)) << i(23))
 
 
 @inlined
-def exp32(x):
-    """eˣ = 2ⁿ·eʳ, n = round(x/log 2), |r| ≤ ½ log 2. The limits lie where the result is infinite, and 0; nan passes."""
-    x = f(89) if x > f(89) else x
-    x = f(-104) if x < f(-104) else x
+def reduced_exp(x):
+    """(eʳ, n) with x = n·log 2 + r, n = round(x/log 2): eˣ = eʳ·2ⁿ"""
     n = np.rint(x * f(1.44269504088896341))
-    r = (x - n * f(0.693359375)) - n * f(-2.12194440e-4)  # log 2 in two pieces, the first of few bits: no rounding
+    r = (x - n * f(0.693359375)) - n * f(-2.12194440e-4)  # log 2 in two pieces, the first so short that n·it is exact
     p = f(1.9875691500e-4)
     p = p * r + f(1.3981999507e-3)
     p = p * r + f(8.3334519073e-3)
     p = p * r + f(4.1665795894e-2)
     p = p * r + f(1.6666665459e-1)
     p = p * r + f(5.0000001201e-1)
-    p = p * (r * r) + r + f(1)
-    half = i(n) >> i(1)  # 2ⁿ in two steps, because n goes from −150 to 128
-    return p * power_of_two(half) * power_of_two(i(n) - half)
+    return p * (r * r) + r + f(1), i(n)
+
+
+@inlined
+def exp32(x):
+    """eˣ; beyond the limits it is infinite, or 0 (nan passes them)"""
+    x = f(89) if x > f(89) else x
+    x = f(-104) if x < f(-104) else x
+    p, n = reduced_exp(x)
+    half = i(n >> i(1))  # 2ⁿ in two steps, because n goes from −150 to 128
+    return p * power_of_two(half) * power_of_two(i(n - half))
 
 
 @inlined
 def log32(x):
-    """log x = e·log 2 + log(1 + r), x = 2ᵉ(1 + r), √½ − 1 ≤ r < √2 − 1"""
+    """log x = e·log 2 + log(1 + r), x = 2ᵉ(1 + r), √½ ≤ 1 + r < √2"""
     small = x < f(1.17549435e-38)  # subnormal numbers are scaled first
     bits = bits_of(x * f(33554432) if small else x)
-    e = i(bits >> i(23)) - i(151 if small else 126)
-    m = from_bits(i(bits & i(0x007FFFFF)) | i(0x3F000000))  # in [½, 1)
-    below = m < f(0.707106781186547524)
-    n = f(e) - f(1 if below else 0)
-    r = (m + m if below else m) - f(1)
+    e = i(i(bits - i(0x3F3504F3)) >> i(23))  # the bits of √½ are subtracted
+    r = from_bits(i(bits - i(e << i(23)))) - f(1)
+    n = f(e) - (f(25) if small else f(0))
     p = f(7.0376836292e-2)
     p = p * r + f(-1.1514610310e-1)
     p = p * r + f(1.1676998740e-1)
@@ -92,17 +96,18 @@ def log32(x):
 
 @inlined
 def tanh32(x):
-    """An odd polynomial up to 0.625, and 1 − 2/(e²ˣ + 1) beyond it"""
-    size = abs(x)
-    far = f(1) - f(2) / (exp32(min(size, f(10)) * f(2)) + f(1))
-    z = x * x
+    """An odd polynomial up to 0.625, and (1 − e⁻²ˣ)/(1 + e⁻²ˣ) beyond it, 1 from 10 on"""
+    size = f(10) if abs(x) > f(10) else abs(x)
+    e, n = reduced_exp(size * f(-2))
+    e = e * power_of_two(n)
+    z = size * size
     p = f(-5.70498872745e-3)
     p = p * z + f(2.06390887954e-2)
     p = p * z + f(-5.37397155531e-2)
     p = p * z + f(1.33314422036e-1)
     p = p * z + f(-3.33332819422e-1)
-    near = p * z * x + x
-    return near if size < f(0.625) else (far if x > f(0) else -far)
+    y = p * z * size + size if size < f(0.625) else (f(1) - e) / (f(1) + e)
+    return np.copysign(y, x)
 
 
 @njit(fastmath={"reassoc"})
@@ -122,3 +127,43 @@ def by_precision(name: str, single) -> None:
 
 for name, single in (("exp", exp32), ("log", log32), ("tanh", tanh32)):
     by_precision(name, single)
+
+
+@njit
+def mixed(z):
+    """The 64 bits of a counter, mixed until nothing is left of it. SplitMix64: Steele, Lea & Flood 2014, figure 17."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@inlined
+def two_normals(bits):
+    """Two independent numbers from N(0, 1), made of 64 random bits: r·cos φ, r·sin φ. Box & Muller 1958.
+
+    30 bits make r = √(−2 log u), 32 bits φ within ±π/4, and two bits turn that quarter of the circle into any other.
+    """
+    high, low = i(bits >> np.uint64(32)), i(bits & np.uint64(0xFFFFFFFF))
+    u = (f(i(high >> i(2)) & i(0x3FFFFFFF)) + f(0.5)) * f(2.0**-30)
+    r = np.sqrt(f(-2) * log32(u))
+    r = -r if high & i(1) else r
+    phi = f(low) * f(math.pi / 4 * 2.0**-31)
+    z = phi * phi
+    sine = f(-1.9515295891e-4)
+    sine = sine * z + f(8.3321608736e-3)
+    sine = sine * z + f(-1.6666654611e-1)
+    sine = r * (sine * z * phi + phi)
+    cosine = f(2.443315711809948e-5)
+    cosine = cosine * z + f(-1.388731625493765e-3)
+    cosine = cosine * z + f(4.166664568298827e-2)
+    cosine = r * (cosine * z * z - f(0.5) * z + f(1))
+    return (sine, cosine) if high & i(2) else (cosine, sine)
+
+
+@njit(nogil=True, cache=True)
+def fill_with_normals(first, out) -> None:
+    """Writes numbers from N(0, 1) into the flat out, of even length; number j and its pair depend on first and j alone."""
+    half = len(out) // 2
+    for j in range(half):
+        counter = np.uint64(first) + np.uint64(j) * np.uint64(0x9E3779B97F4A7C15)
+        out[j], out[half + j] = two_normals(mixed(counter))

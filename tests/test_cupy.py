@@ -351,5 +351,5 @@ def test_an_error_of_the_step_itself_comes_out_after_a_failed_recording(device):
 
 
 def test_tf32_is_refused_where_there_is_no_gpu():
-    with pytest.raises(Exception, match="--tf32 is not used by --backend numpy"):
+    with pytest.raises(Exception, match="--tf32 is for matrix products on a GPU"):
         open_backend("numpy", "float32", tf32=True)
