@@ -162,7 +162,7 @@ def two_normals(bits):
 
 @njit(nogil=True, cache=True)
 def fill_with_normals(first, out) -> None:
-    """Writes numbers from N(0, 1) into the flat out, of even length; number j and its pair depend on first and j alone."""
+    """Writes numbers from N(0, 1) into the flat `out`, of even length; each depends on `first` and its place alone."""
     half = len(out) // 2
     for j in range(half):
         counter = np.uint64(first) + np.uint64(j) * np.uint64(0x9E3779B97F4A7C15)
