@@ -136,16 +136,17 @@ def through_pinned_memory(f):
 
 
 def namespace(cp, products) -> SimpleNamespace:
-    """CuPy with `fused`, one kernel for an elementwise function, and with `products` in place of its matmul."""
+    """CuPy with one kernel for an elementwise function, or for its sum, and with `products` in place of its matmul."""
 
     @cache
     def fused(f):
-        def body(*args):
-            return f(cp, *args)
+        return cp.fuse(kernel_name=f"fused_{f.__name__}")(lambda *args: f(cp, *args))  # CUDA has a tanh of its own
 
-        return cp.fuse(kernel_name=f"fused_{f.__name__}")(body)  # CUDA has a tanh of its own
+    @cache
+    def fused_sum(f):
+        return cp.fuse(kernel_name=f"summed_{f.__name__}")(lambda *args: cp.sum(f(cp, *args), axis=-1))
 
-    own = {"fused": fused} | ({"matmul": products} if products else {})
+    own = {"fused": fused, "fused_sum": fused_sum} | ({"matmul": products} if products else {})
     return SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)} | own)
 
 

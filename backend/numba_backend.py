@@ -58,7 +58,7 @@ def fused(f, summed: bool = False):
     def loop(dtypes: tuple, rows: tuple[bool, ...]):
         samples = f(np, *(np.ones(1, dtype) for dtype in dtypes))
         results = [sample.dtype for sample in (samples if isinstance(samples, tuple) else (samples,))]
-        return compiled(lambda *symbols: f(np, *symbols), f.__name__, dtypes, rows, results, summed)
+        return compiled(lambda *symbols: f(np, *symbols), dtypes, rows, results, summed)
 
     def call(*operands):
         number = np.result_type(*operands)
@@ -83,7 +83,7 @@ def fuse(f):
 
     @cache
     def loop(dtypes: tuple, rows: tuple[bool, ...]):
-        return compiled(f, f.__name__, dtypes, rows)
+        return compiled(f, dtypes, rows)
 
     def call(*vectors) -> None:
         loop(tuple(a.dtype for a in vectors), tuple(a.ndim > 0 for a in vectors))(*vectors)
@@ -111,7 +111,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         return target
 
 
-def compiled(f, name: str, dtypes: tuple, rows: tuple[bool, ...], results: list | None = None, summed: bool = False):
+def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: list | None = None, summed: bool = False):
     """The loop around f as a function of NumPy's, a gufunc: NumPy broadcasts, and lets go of the interpreter.
 
     `rows` says which operands have a row of numbers; the others have one. `results` are the types of what f returns;
@@ -147,7 +147,7 @@ def compiled(f, name: str, dtypes: tuple, rows: tuple[bool, ...], results: list 
         cache=True,
         writable_args=changed,
     )
-    return make(python_function(f"{name}_{number}", text, number)).ufunc
+    return make(python_function(text, number)).ufunc
 
 
 LOOP = """({arguments}):
@@ -158,12 +158,12 @@ LOOP = """({arguments}):
 """
 
 
-def python_function(name: str, text: str, number: np.dtype):
-    """The function `def name_DIGEST` + text."""
+def python_function(text: str, number: np.dtype):
+    """The function `def loop_DIGEST` + text, in which number is the type of its numbers."""
     from backend import scalars
 
     source = Path(scalars.__file__).read_text(encoding="utf-8")
-    name += "_" + hashlib.sha256((text + source).encode()).hexdigest()[:16]
+    name = f"loop_{hashlib.sha256(f'{number}{text}{source}'.encode()).hexdigest()[:20]}"
     own = {name: getattr(scalars, name) for name in ("exp", "log", "tanh", "plus")}
     namespace = vars(np) | own | {"number": number.type}
     exec(compile(f"def {name}{text}", __file__, "exec"), namespace)  # of this file, beside which Numba keeps it

@@ -11,6 +11,7 @@ import pytest
 
 from backend import BackendError, open_backend
 from backend.cupy_backend import recordable_matmul, recordable_stream, say_once
+from ref.densities import squared_error
 from ref.linear import in_principal_coordinates, principal_components, start_linear
 from ref.metrics import evaluate
 from ref.mlp import ACTIVATIONS
@@ -237,8 +238,9 @@ def device(monkeypatch) -> Device:
 
 
 def test_no_kernel_has_the_name_of_a_function_of_cuda(device):
-    fused = open_backend("cupy").xp.fused
-    assert {fused(f.__wrapped__).kernel for f in ACTIVATIONS.values()} == {"fused_silu", "fused_tanh", "fused_relu"}
+    xp = open_backend("cupy").xp
+    assert {xp.fused(f.__wrapped__).kernel for f in ACTIVATIONS.values()} == {"fused_silu", "fused_tanh", "fused_relu"}
+    assert xp.fused_sum(squared_error.__wrapped__).kernel == "summed_squared_error"
 
 
 def test_the_recordable_stream_stays_current_when_cupy_enters_and_leaves_it(device):
