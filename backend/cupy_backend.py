@@ -15,6 +15,7 @@ INSTALL = (
 EAGER = "every operation is launched by itself: pip install nvmath-python lets a step be recorded as a CUDA graph"
 WARM_UP = 2  # steps before the recording, in which kernels are compiled and memory is laid out
 WORKSPACE = 2**25  # bytes that cuBLAS may not allocate by itself while a step is recorded
+STREAMS = 2**14  # of random numbers side by side, 64 bytes each; CuPy's default follows the card, and noise must not
 
 
 def open_backend(precision: str, tf32: bool = False) -> Backend:
@@ -24,22 +25,20 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     """
     cp = usable_cupy()
     dtype, stream = cp.dtype(precision), recordable_stream(cp)
-    stream.use()  # one stream for everything, because the default one cannot be recorded
+    stream.__enter__()  # for good; after use(), the end of a `with stream` inside CuPy would restore the default stream
     try:
-        from nvmath.bindings import cublas
-
-        products = recordable_matmul(cp, cublas, stream, tf32)
+        products = products_through_cublas(cp, tf32)
     except Exception as error:  # of many kinds, if the bindings or the library behind them cannot be loaded
         if tf32:
-            raise BackendError(f"--tf32 needs nvmath-python ({error}); pip install nvmath-python") from error
+            raise BackendError(f"--tf32 needs nvmath-python ({one_line(error)}); pip install nvmath-python") from error
         products = None
-        say_once(f"run.py: --backend cupy runs eagerly ({error}): {EAGER}")
+        say_once(f"run.py: --backend cupy runs eagerly ({one_line(error)}): {EAGER}")
 
     def asarray(a):
         a = cp.asarray(a)
         return a.astype(dtype, copy=False) if a.dtype.kind == "f" else a
 
-    bits = cp.random.Philox4x3210(0)
+    bits = cp.random.Philox4x3210(0, size=STREAMS)
     generator = cp.random.Generator(bits)
 
     def draw(method: str):
@@ -56,7 +55,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         dtype=dtype,
         asarray=asarray,
         to_host=cp.asnumpy,
-        noise=lambda seed: cp.random.Philox4x3210(seed)._state,
+        noise=lambda seed: cp.random.Philox4x3210(seed, size=STREAMS)._state,
         normal=draw("standard_normal"),
         uniform=draw("random"),
         fuse=cp.fuse,
@@ -73,10 +72,26 @@ def say_once(sentence: str) -> None:
     print(sentence, file=sys.stderr)
 
 
+def one_line(error: BaseException) -> str:
+    """What the error says, without line breaks."""
+    return " ".join(str(error).split())
+
+
 @cache
 def recordable_stream(cp):
-    """One stream for every backend of this process: on streams of their own they would not wait for each other."""
+    """One stream for every backend of this process: on streams of their own they would not wait for each other.
+
+    It is not the default stream, which cannot be recorded.
+    """
     return cp.cuda.Stream(non_blocking=True)
+
+
+@cache
+def products_through_cublas(cp, tf32: bool):
+    """`recordable_matmul` with NVIDIA's bindings, made once a process: its handle and its workspace are never freed."""
+    from nvmath.bindings import cublas
+
+    return recordable_matmul(cp, cublas, recordable_stream(cp), tf32)
 
 
 def usable_cupy():
@@ -84,12 +99,23 @@ def usable_cupy():
     try:
         import cupy as cp
     except ImportError as error:
-        raise BackendError(f"--backend cupy needs CuPy, which cannot be imported ({error}): {INSTALL}") from error
-    if cp.cuda.is_available():
-        return cp
-    driver = cp.cuda.runtime.driverGetVersion()
-    found = f"its driver speaks CUDA {driver // 1000}.{driver % 1000 // 10}" if driver else "there is no NVIDIA driver"
-    raise BackendError(f"--backend cupy needs an NVIDIA GPU that CuPy {cp.__version__} can use and {found}: {INSTALL}")
+        raise BackendError(
+            f"--backend cupy needs CuPy, which cannot be imported ({one_line(error)}): {INSTALL}"
+        ) from error
+    if not cp.cuda.is_available():
+        driver = cp.cuda.runtime.driverGetVersion()
+        speaks = f"its driver speaks CUDA {driver // 1000}.{driver % 1000 // 10}"
+        found = speaks if driver else "there is no NVIDIA driver"
+        raise BackendError(
+            f"--backend cupy needs an NVIDIA GPU that CuPy {cp.__version__} can use and {found}: {INSTALL}"
+        )
+    try:
+        cp.zeros(1) + 1  # compiles a kernel, for which a CuPy without [ctk] has no compiler
+    except Exception as error:  # of many kinds: no library, no memory, a card too old
+        raise BackendError(
+            f"--backend cupy finds a GPU, and CuPy {cp.__version__} cannot compute on it ({one_line(error)}): {INSTALL}"
+        ) from error
+    return cp
 
 
 def through_pinned_memory(f):
@@ -110,16 +136,17 @@ def through_pinned_memory(f):
 
 
 def namespace(cp, products) -> SimpleNamespace:
-    """CuPy with `fused`, one kernel for an elementwise function, and with `products` in place of its matmul."""
+    """CuPy with one kernel for an elementwise function, or for its sum, and with `products` in place of its matmul."""
 
     @cache
     def fused(f):
-        def body(*args):
-            return f(cp, *args)
+        return cp.fuse(kernel_name=f"fused_{f.__name__}")(lambda *args: f(cp, *args))  # CUDA has a tanh of its own
 
-        return cp.fuse(kernel_name=f.__name__)(body)
+    @cache
+    def fused_sum(f):
+        return cp.fuse(kernel_name=f"summed_{f.__name__}")(lambda *args: cp.sum(f(cp, *args), axis=-1))
 
-    own = {"fused": fused} | ({"matmul": products} if products else {})
+    own = {"fused": fused, "fused_sum": fused_sum} | ({"matmul": products} if products else {})
     return SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)} | own)
 
 
@@ -167,23 +194,36 @@ def operand(cublas, a) -> tuple[int, int, int]:
 def recorded(cp, stream, step):
     """The step as a CUDA graph: eager at first, then recorded once, then replayed without any work on the host.
 
-    Its memory is a pool that no one else allocates from. What the step reads and writes must stay where it is.
+    Its memory is a pool that no one else allocates from. What the step reads and writes must stay where it is. A step
+    that cannot be recorded stays eager. Raises RuntimeError if another stream has become the current one.
     """
     pool, graph, calls = cp.cuda.MemoryPool(), None, 0
 
     def run() -> None:
         nonlocal graph, calls
+        if cp.cuda.get_current_stream() != stream:
+            raise RuntimeError("another CUDA stream is current than the one that --backend cupy works on")
         if graph is None:
             with cp.cuda.using_allocator(pool.malloc):
-                if calls < WARM_UP:
-                    calls += 1
+                if calls == WARM_UP:
+                    graph = capture(stream, step)
+                calls += 1
+                if graph is None:
                     return step()
-                stream.begin_capture()
-                try:
-                    step()
-                finally:
-                    captured = stream.end_capture()  # an open recording would spoil the stream
-                graph = captured
         graph.launch(stream)
 
     return run
+
+
+def capture(stream, step):
+    """The graph of a step, which is recorded and does not run; None, said once, if it cannot be recorded."""
+    try:
+        stream.begin_capture()
+        try:
+            step()
+        finally:
+            graph = stream.end_capture()  # an open recording would spoil the stream
+    except Exception as error:
+        say_once(f"run.py: --backend cupy goes on eagerly, as the step cannot be recorded ({one_line(error)})")
+        return None
+    return graph

@@ -16,7 +16,7 @@ PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, whose number of threads is one for the
 def open_backend(precision: str, tf32: bool = False) -> Backend:
     """The NumPy backend in float32 or float64. Raises BackendError for `tf32`."""
     if tf32:
-        raise BackendError("--tf32 is not used by --backend numpy; leave it out or use --backend cupy")
+        raise BackendError("--tf32 is for matrix products on a GPU; leave it out or use --backend cupy")
     dtype = np.dtype(precision)
     keep_freed_memory()
     threads, limit = blas_threads()
@@ -25,18 +25,6 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         a = np.asarray(a)
         return a.astype(dtype, copy=False) if a.dtype.kind == "f" else a
 
-    bits = np.random.SFC64(0)
-    generator = np.random.Generator(bits)
-
-    def draw(method: str):
-        def numbers(noise: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-            bits.state = {"bit_generator": "SFC64", "state": {"state": noise}, "has_uint32": 0, "uinteger": 0}
-            out = getattr(generator, method)(shape, dtype)
-            noise[...] = bits.state["state"]["state"]
-            return out
-
-        return numbers
-
     return Backend(
         name="numpy",
         xp=np,
@@ -44,8 +32,8 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         asarray=asarray,
         to_host=np.asarray,
         noise=lambda seed: np.random.SFC64(seed).state["state"]["state"].copy(),
-        normal=draw("standard_normal"),
-        uniform=draw("random"),
+        normal=from_stream(lambda generator, shape: generator.standard_normal(shape, dtype)),
+        uniform=from_stream(lambda generator, shape: generator.random(shape, dtype)),
         fuse=fuse,
         compile=lambda step: step,
         synchronize=lambda: None,
@@ -55,6 +43,20 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         each=on_threads(threads, limit),
         at_once=cores(),
     )
+
+
+def from_stream(draw: Callable) -> Callable:
+    """draw(generator, shape) as a function of (noise, shape), where noise is the generator's state and is advanced."""
+    bits = np.random.SFC64(0)
+    generator = np.random.Generator(bits)
+
+    def numbers(noise: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        bits.state = {"bit_generator": "SFC64", "state": {"state": noise}, "has_uint32": 0, "uinteger": 0}
+        out = draw(generator, shape)
+        noise[...] = bits.state["state"]["state"]
+        return out
+
+    return numbers
 
 
 def keep_freed_memory() -> None:

@@ -18,9 +18,10 @@ def elementwise(f):
 
 def summed(f):
     """The same, and the result is summed over the last axis. A namespace with `fused_sum` makes one kernel of both."""
+    terms = elementwise(f)
 
     @wraps(f)
     def call(xp, *arrays):
-        return xp.fused_sum(f)(*arrays) if hasattr(xp, "fused_sum") else xp.sum(elementwise(f)(xp, *arrays), axis=-1)
+        return xp.fused_sum(f)(*arrays) if hasattr(xp, "fused_sum") else xp.sum(terms(xp, *arrays), axis=-1)
 
     return call

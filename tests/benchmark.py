@@ -108,6 +108,8 @@ def contestant(name: str, backend, case: peers.Case):
     """(step, wait for the device) of what is timed under that name; a peer's loss is compared with ours first."""
     if name in ("step", "products"):
         return (step_of if name == "step" else products_of)(backend, case), backend.synchronize
+    if name == "numpy":
+        return step_of(open_backend("numpy", backend.dtype.name), case), backend.synchronize
     device = "cuda" if backend.name == "cupy" else "cpu"
     model, state = setup(backend, case)
     sides = vae.params_of(model, state["theta"]).values()
@@ -186,7 +188,7 @@ def main() -> None:
     p.add_argument("--no-peers", action="store_true", help="leave PyTorch and JAX out")
     p.add_argument("--json", action="store_true")
     args = p.parse_args()
-    names = ["step", "products"]
+    names = ["step", "products"] + (["numpy"] if args.backend == "numba" else [])
     if not args.no_peers:
         names += ["torch", "compile"] if importlib.util.find_spec("torch") else []
         names += ["jax"] if importlib.util.find_spec("jax") else []

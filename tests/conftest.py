@@ -6,7 +6,12 @@ library, such as the data files, runs as it always does.
 
 import os
 
+from hypothesis import settings
+
 from backend import BACKENDS
+
+settings.register_profile("project", deadline=None)  # a backend compiles a kernel when it is first called
+settings.load_profile("project")
 
 
 def pytest_addoption(parser) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from backend import BackendError, open_backend
 from ref import vae
@@ -180,6 +181,10 @@ def said_by_tests_on(backend: str, *names: str) -> str:
 @pytest.mark.skipif(NAME != "numpy", reason="all tests run on another backend already")
 def test_the_mathematics_runs_on_arrays_that_do_not_mix_with_numpys():
     assert "SKIPPED" not in said_by_tests_on("strict", *FAST)
+
+
+def test_no_example_of_hypothesis_fails_because_a_kernel_is_compiled_first():
+    assert settings.default.deadline is None
 
 
 def test_without_a_gpu_its_tests_skip_with_the_reason():

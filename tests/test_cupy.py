@@ -2,19 +2,23 @@
 
 import ctypes
 import inspect
+import sys
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
-from backend import open_backend
-from backend.cupy_backend import recordable_matmul, recorded
+from backend import BackendError, open_backend
+from backend.cupy_backend import recordable_matmul, recordable_stream, say_once
+from ref.densities import squared_error
 from ref.linear import in_principal_coordinates, principal_components, start_linear
 from ref.metrics import evaluate
+from ref.mlp import ACTIVATIONS
 from ref.objectives import METHODS
 from tests.small import NETWORKS, NUMPY, model_of, theta_of
 from tests.test_backends import reader, training
+from tests.tested import NAME, open_tested
 
 SKIP = "CuPy is not installed; pip install cupy-cuda13x does it, without a GPU too"
 
@@ -160,36 +164,194 @@ def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precis
     assert matmul(a[0], a[0]) == pytest.approx(float(np.sum(np.asarray(a[0]) ** 2)))
 
 
-def test_a_step_runs_eagerly_twice_is_recorded_once_and_replayed_from_then_on():
-    log, pool = [], SimpleNamespace(malloc="its own pool")
-    graph = SimpleNamespace(launch=lambda stream: log.append("launch"))
+class Device:
+    """The current stream, as CuPy keeps it: after a `with`, that of the `with` around it, or stream 0."""
+
+    def __init__(self):
+        self.entered, self.current, self.log = [], 0, []
+
+    def stream(self):
+        device = self
+
+        class Stream:
+            ptr, synchronize = 0, lambda self: None
+
+            def use(self) -> None:
+                device.current = self
+
+            def __enter__(self) -> None:
+                device.entered.append(self)
+                device.current = self
+
+            def __exit__(self, *error) -> None:
+                device.entered.pop()
+                device.current = device.entered[-1] if device.entered else 0
+
+            def begin_capture(self) -> None:
+                device.log.append("begin")
+
+            def end_capture(self):
+                device.log.append("end")
+                return SimpleNamespace(launch=lambda stream: device.log.append("launch"))
+
+        return Stream()
+
+
+def cupy_of(device: Device, processors: int = 132) -> ModuleType:
+    """A module with what `open_backend` and `recorded` use of CuPy, on that device with so many multiprocessors."""
 
     @contextmanager
     def using_allocator(malloc):
-        log.append(malloc)
+        device.log.append(malloc)
         yield
 
-    cp = SimpleNamespace(cuda=SimpleNamespace(MemoryPool=lambda: pool, using_allocator=using_allocator))
-    stream = SimpleNamespace(begin_capture=lambda: log.append("begin"), end_capture=lambda: log.append("end") or graph)
-    run = recorded(cp, stream, lambda: log.append("step"))
+    def philox(seed, size=None):
+        return SimpleNamespace(_state=np.zeros(64 * (size or 2048 * processors), np.int8))
+
+    cp = ModuleType("cupy")
+    cp.__version__, cp.dtype, cp.uint8, cp.asnumpy, cp.zeros = "14.2.0", np.dtype, np.uint8, np.asarray, np.zeros
+    cp.empty = lambda shape, dtype: np.empty(shape, dtype).view(OnDevice)
+    cp.fuse = lambda kernel_name: lambda f: SimpleNamespace(kernel=kernel_name, f=f)
+    cp.random = SimpleNamespace(Philox4x3210=philox, Generator=lambda bits: None)
+    cp.cuda = SimpleNamespace(
+        Stream=lambda non_blocking: device.stream(),
+        MemoryPool=lambda: SimpleNamespace(malloc="its own pool"),
+        using_allocator=using_allocator,
+        get_current_stream=lambda: device.current,
+        is_available=lambda: True,
+        runtime=SimpleNamespace(getDeviceProperties=lambda number: {"name": b"a stand-in"}),
+    )
+    return cp
+
+
+@pytest.fixture
+def device(monkeypatch) -> Device:
+    """A device on which `open_backend("cupy")` works, with cuBLAS; what CuPy cannot do without a GPU is missing."""
+    device = Device()
+    device.cupy, device.cublas = cupy_of(device), Cublas()
+    bindings = {"cupy": device.cupy, "nvmath": ModuleType("nvmath"), "nvmath.bindings": SimpleNamespace()}
+    bindings["nvmath.bindings"].cublas = device.cublas
+    for name, module in bindings.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    say_once.cache_clear()
+    return device
+
+
+def test_no_kernel_has_the_name_of_a_function_of_cuda(device):
+    xp = open_backend("cupy").xp
+    assert {xp.fused(f.__wrapped__).kernel for f in ACTIVATIONS.values()} == {"fused_silu", "fused_tanh", "fused_relu"}
+    assert xp.fused_sum(squared_error.__wrapped__).kernel == "summed_squared_error"
+
+
+def test_the_recordable_stream_stays_current_when_cupy_enters_and_leaves_it(device):
+    open_backend("cupy")
+    stream = device.current
+    with stream:  # as asnumpy does for an array that is not contiguous
+        pass
+    assert device.current is stream != 0
+
+
+@pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
+def test_a_slice_copied_to_the_host_leaves_the_recordable_stream_current():
+    import cupy as cp
+
+    backend = open_tested("float32")
+    backend.to_host(backend.asarray(np.ones((3, 4)))[:, :2])
+    assert cp.cuda.get_current_stream() == recordable_stream(cp)
+
+
+def test_a_step_on_another_stream_is_refused(device):
+    backend = open_backend("cupy")
+    run = backend.compile(lambda: device.log.append("step"))
+    device.stream().use()
+    with pytest.raises(RuntimeError, match="another CUDA stream"):
+        run()
+    assert device.log == []
+
+
+def test_the_state_of_the_noise_has_the_same_size_on_every_card(device, monkeypatch):
+    sizes = set()
+    for processors in (16, 132):
+        monkeypatch.setitem(sys.modules, "cupy", cupy_of(device, processors))
+        sizes.add(open_backend("cupy").noise(0).nbytes)
+    assert sizes == {2**20}
+
+
+@pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
+def test_the_state_of_the_noise_takes_one_mebibyte():
+    assert open_tested("float32").noise(0).nbytes == 2**20
+
+
+SEVERAL_LINES = "cannot find libnvrtc\n  searched in:\n\tsite-packages\n"
+
+
+def test_a_cupy_without_its_cuda_libraries_is_one_sentence_that_says_what_to_install(device):
+    def zeros(shape):
+        raise RuntimeError(SEVERAL_LINES)
+
+    device.cupy.zeros = zeros
+    with pytest.raises(BackendError, match="cannot find libnvrtc searched in: site-packages") as raised:
+        open_backend("cupy")
+    assert "\n" not in str(raised.value) and "cupy-cuda13x[ctk]" in str(raised.value)
+
+
+def test_why_steps_run_eagerly_is_said_on_one_line(device, capsys):
+    def create():
+        raise RuntimeError(SEVERAL_LINES)
+
+    device.cublas.create = create
+    backend = open_backend("cupy")
+    said = capsys.readouterr().err
+    assert "cannot find libnvrtc searched in: site-packages" in said and said.count("\n") == 1
+    assert backend.versions["graph"] is False and backend.compile(open) is open
+    with pytest.raises(BackendError, match="cannot find libnvrtc searched in: site-packages"):
+        open_backend("cupy", tf32=True)
+
+
+def test_a_process_has_one_handle_of_cublas_however_many_backends_it_opens(device):
+    handles = []
+    device.cublas.create = lambda: handles.append(1) or 1
+    for precision in ("float32", "float64", "float32"):
+        open_backend("cupy", precision)
+    assert len(handles) == 1
+
+
+def test_a_step_runs_eagerly_twice_is_recorded_once_and_replayed_from_then_on(device):
+    run = open_backend("cupy").compile(lambda: device.log.append("step"))
     for _ in range(4):
         run()
     warm_up = ["its own pool", "step"]
-    assert log == [*warm_up, *warm_up, "its own pool", "begin", "step", "end", "launch", "launch"]
+    assert device.log == [*warm_up, *warm_up, "its own pool", "begin", "step", "end", "launch", "launch"]
 
-    def refused() -> None:
-        if log[-1] == "begin":
-            raise RuntimeError("not while recording")
 
-    run = recorded(cp, stream, refused)
+def test_a_step_that_cannot_be_recorded_goes_on_eagerly_and_says_so_once(device, capsys):
+    def step() -> None:
+        if device.log[-1] == "begin":
+            raise RuntimeError(SEVERAL_LINES)
+        device.log.append("step")
+
+    run = open_backend("cupy").compile(step)
+    for _ in range(5):
+        run()
+    warm_up = ["its own pool", "step"]
+    assert device.log == [*warm_up, *warm_up, "its own pool", "begin", "end", "step", *warm_up, *warm_up]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "eagerly" in said and "cannot find libnvrtc searched in: site-packages" in said
+
+
+def test_an_error_of_the_step_itself_comes_out_after_a_failed_recording(device):
+    def step() -> None:
+        if "begin" in device.log:
+            raise ZeroDivisionError
+
+    run = open_backend("cupy").compile(step)
     run()
     run()
-    for _ in range(2):  # the recording is closed and not used
-        with pytest.raises(RuntimeError, match="not while recording"):
-            run()
-        assert log[-1] == "end"
+    with pytest.raises(ZeroDivisionError):
+        run()
+    assert device.log[-2:] == ["begin", "end"]
 
 
 def test_tf32_is_refused_where_there_is_no_gpu():
-    with pytest.raises(Exception, match="--tf32 is not used by --backend numpy"):
+    with pytest.raises(Exception, match="--tf32 is for matrix products on a GPU"):
         open_backend("numpy", "float32", tf32=True)

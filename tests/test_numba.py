@@ -1,0 +1,187 @@
+"""The loops that Numba compiles compute what NumPy computes on the same arrays, however these lie in memory."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from backend import BackendError, open_backend
+from backend.numba_backend import fuse, fused
+from ref import densities as de
+from ref import mlp
+from ref.adam import adam
+from ref.vae import reparameterize
+
+pytest.importorskip("numba", reason="Numba is not installed; pip install numba does it")
+ROOT = Path(__file__).parent.parent
+EVERY_997TH = np.arange(0, 2**32, 997, dtype=np.uint64).astype(np.uint32).view(np.float32)  # of all float32
+rng = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "tanh"])
+def test_a_function_in_float32_is_within_two_units_in_the_last_place_for_every_kind_of_number(name):
+    of = getattr(np, name)
+    with np.errstate(all="ignore"):
+        ours = fused(lambda xp, a: getattr(xp, name)(a))(EVERY_997TH)
+        exact = of(EVERY_997TH.astype(np.float64))
+        rounded = exact.astype(np.float32)
+    finite = np.isfinite(rounded)
+    np.testing.assert_array_equal(ours[~finite], rounded[~finite])  # infinities and nan
+    assert finite.sum() > 10**6 and ours.dtype == np.float32
+    assert (np.abs(ours[finite] - exact[finite]) <= 2 * np.spacing(np.abs(rounded[finite])).astype(float)).all()
+    for x in (0.0, np.inf, -np.inf, np.nan, 1.0):
+        with np.errstate(all="ignore"):
+            special = fused(lambda xp, a: getattr(xp, name)(a))(np.array([x], np.float32))[0]
+            assert special == pytest.approx(of(np.float32(x)), rel=2e-7, nan_ok=True), x
+
+
+def laid_out(shape: tuple[int, ...], dtype) -> list[np.ndarray]:
+    """The same numbers, dense, as every other column, by columns, in part of wider rows, and backwards twice."""
+    a = rng.normal(size=shape).astype(dtype)
+    doubled, wide = np.repeat(a, 2, axis=-1), np.concatenate([a, a], axis=-1)
+    return [a, doubled[..., ::2], np.asfortranarray(a), wide[..., : shape[-1]], a[..., ::-1].copy()[..., ::-1]]
+
+
+PAIRS = [
+    ((4, 7), (4, 7)),
+    ((4, 7), (3, 4, 7)),
+    ((3, 4, 1), (4, 7)),
+    ((7,), (4, 7)),
+    ((1,), (4, 1)),
+    ((2, 3, 4, 5), (5,)),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shapes", PAIRS)
+def test_a_loop_and_a_sum_are_numpys_however_the_arrays_lie_and_are_broadcast(shapes, dtype):
+    def f(xp, a, b):
+        return xp.maximum(a, 0.5) * (b - 2 * a) / (1 + xp.exp(-xp.abs(b))), a > b
+
+    def of_both(xp, a, b):
+        return f(xp, a, b)[0]
+
+    for a in laid_out(shapes[0], dtype):
+        for b in laid_out(shapes[1], dtype):
+            expected, larger = f(np, a, b)
+            ours, ours_larger = fused(f)(a, b)
+            assert ours.dtype == dtype and ours.shape == expected.shape
+            np.testing.assert_allclose(ours, expected, rtol=1e-5 if dtype == np.float32 else 1e-14, atol=1e-7)
+            np.testing.assert_array_equal(ours_larger, larger)
+            total = fused(of_both, summed=True)(a, b)
+            np.testing.assert_allclose(total, expected.sum(-1), rtol=1e-4 if dtype == np.float32 else 1e-13, atol=1e-6)
+
+
+def test_numbers_bytes_arrays_of_one_number_and_empty_ones_are_treated_as_by_numpy():
+    f, a = fused(de.scaled_difference.__wrapped__), rng.normal(size=(2, 3)).astype(np.float32)
+    np.testing.assert_allclose(f(2.0, a, 1), 2 * (a - 1), rtol=1e-6)
+    np.testing.assert_allclose(f(np.array(2, np.float32), a, a[:1]), 2 * (a - a[:1]), rtol=1e-6)
+    assert f(2, np.arange(3), 1).tolist() == [-2, 0, 2] and f(2, np.arange(3), 1).dtype.kind == "i"
+    assert f(np.float64(2), np.float64(3), np.array(1.0)) == 4
+    assert f(2.0, a[:0], a[0]).shape == (0, 3) and f(2.0, a[:, :0], 1.0).shape == (2, 0)
+    pixels = fused(lambda xp, bytes_, scale: bytes_ * scale)(np.array([0, 51, 255], np.uint8), np.float32(1 / 255))
+    np.testing.assert_allclose(pixels, [0, 0.2, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("f", [mlp.silu, mlp.tanh, mlp.relu, mlp.sigmoid])
+def test_an_activation_in_one_loop_is_that_of_numpy(f):
+    a = np.linspace(-30, 30, 20_001, dtype=np.float32)
+    np.testing.assert_allclose(fused(f.__wrapped__)(a), f(np, a.astype(np.float64)), rtol=2e-6, atol=1e-6)
+
+
+def test_functions_of_the_same_name_do_not_share_a_loop():
+    def times(factor):
+        def f(xp, a):
+            return factor * a
+
+        return f
+
+    assert [fused(times(factor))(np.ones(1))[0] for factor in (2.0, 3.0)] == [2, 3]
+
+
+def test_what_is_no_function_of_single_numbers_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"numpy.add.reduce is no function of single numbers"):
+        fused(lambda xp, a: xp.add.reduce(a))(np.ones(3))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_adam_in_one_loop_writes_what_numpys_writes(precision):
+    vectors = [np.abs(rng.normal(size=1001)).astype(precision) for _ in range(4)]
+    sizes = [np.asarray(s, precision) for s in (1e-2, 1e-8, 0.999)]
+    ours, numpys = ([a.copy() for a in vectors] for _ in range(2))
+    gradient = vectors[3].copy()
+
+    def of_numpy(*arrays) -> None:
+        adam(np, *arrays, 0.9, 0.999)
+
+    fuse(of_numpy)(*ours, *sizes)
+    of_numpy(*numpys, *sizes)
+    for a, b in zip(ours, numpys, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6 if precision == "float32" else 1e-15)
+    assert (ours[3] == gradient).all() and (ours[0] != vectors[0]).all()
+
+
+def test_normal_numbers_by_counter_are_normal_and_independent():
+    backend = open_backend("numba", "float32")
+    x = backend.normal(backend.noise(1), (1_000_001,)).astype(float)
+    count = len(x)
+    ranks = np.searchsorted(np.sort(x), [NormalDist().inv_cdf(p) for p in np.arange(0.001, 1, 0.001)]) / count
+    assert np.abs(ranks - np.arange(0.001, 1, 0.001)).max() < 1.95 / count**0.5  # Kolmogorov–Smirnov, 0.1 %
+    assert 4.5 < np.abs(x).max() < 6.6
+    pairs = x[: count // 2], x[count // 2 + 1 :]  # the two of each Box–Muller pair
+    for a, b in (pairs, (x[:-1], x[1:]), (x[:-2], x[2:])):
+        for g in (np.asarray, np.square, np.abs):
+            assert abs(np.corrcoef(g(a), g(b))[0, 1]) < 4.5 / len(a) ** 0.5
+    angles = np.histogram(np.arctan2(*pairs), 64, (-np.pi, np.pi))[0]
+    assert ((angles - len(pairs[0]) / 64) ** 2).sum() / (len(pairs[0]) / 64) < 115  # χ², 63 degrees of freedom, 0.01 %
+
+
+def test_without_numba_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(BackendError, match=r"--backend numba needs Numba, .*: pip install numba$"):
+        open_backend("numba")
+
+
+COMPUTE = """
+import numpy as np
+from backend.numba_backend import fused
+from ref.vae import reparameterize
+print(fused(reparameterize.__wrapped__)(np.ones(3), np.zeros(3), np.ones(3)).tolist())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writable", [True, False])
+def test_loops_are_compiled_once_and_kept_beside_the_source_or_where_that_is_read_only_in_the_users_cache(
+    tmp_path, writable
+):
+    for folder in ("backend", "ref"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    if not writable:
+        (tmp_path / "backend/__pycache__").write_text("no folder can be made here, by no user")
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    environment |= {"HOME": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def kept() -> dict[Path, int]:
+        """What Numba keeps, and when it was written."""
+        place = tmp_path / ("backend/__pycache__" if writable else "home")
+        return {path: path.stat().st_mtime_ns for path in place.rglob("*.loop_*.nbc")}
+
+    for _ in range(2):
+        before = kept()
+        result = subprocess.run(
+            [sys.executable, "-c", COMPUTE], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+        )
+        assert result.stdout == "[2.0, 2.0, 2.0]\n", result.stderr
+    assert len(before) > 0 and kept() == before
+
+
+def test_reparameterization_in_one_loop_is_that_of_numpy():
+    mean, log_std, eps = rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), rng.normal(size=(5, 4, 3))
+    z = fused(reparameterize.__wrapped__)(mean, log_std, eps)
+    np.testing.assert_allclose(z, mean + np.exp(log_std) * eps, rtol=1e-14)
