@@ -1,4 +1,4 @@
-"""What each rank of test_ranks.py does, started as: mpiexec -n N python -m tests.ranks FOLDER WHAT."""
+"""What each rank of test_ranks.py does, started as: mpiexec -n N python -m tests.ranks FOLDER WHAT…"""
 
 import os
 import signal
@@ -41,10 +41,10 @@ def trained(ranks: Ranks, method: str) -> dict:
     return state | figures
 
 
-def steps(folder: Path) -> None:
-    """Every method, into a file of this rank."""
+def steps(folder: Path, *methods: str) -> None:
+    """These methods, each into a file of this rank."""
     ranks = open_ranks()
-    for method in METHODS:
+    for method in methods:
         np.savez(folder / f"{method}-{ranks.size}-{ranks.rank}.npz", **trained(ranks, method))
 
 
@@ -98,4 +98,4 @@ def one_breaks(folder: Path) -> int:
 
 if __name__ == "__main__":
     assert open_ranks() is not ALONE
-    sys.exit(globals()[sys.argv[2]](Path(sys.argv[1])))
+    sys.exit(globals()[sys.argv[2]](Path(sys.argv[1]), *sys.argv[3:]))

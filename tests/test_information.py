@@ -130,6 +130,15 @@ def test_more_images_than_draws_leave_the_information_what_it_is(monkeypatch):
     np.testing.assert_allclose(information_of(mean, log_std, FACTORS[:, 1].astype(int))[0], whole, atol=0.05)
 
 
+def test_the_draws_are_spread_over_all_images(monkeypatch):
+    # half of the images share a value, which costs log 2 to name; the others have each one of sixty, log 120
+    factor = np.concatenate([np.zeros(60, int), 1 + np.arange(60)])
+    mean = 100.0 * factor[:, None]
+    monkeypatch.setattr(information, "FACTOR_DRAWS", 20)
+    known, entropy = information_of(mean, np.zeros_like(mean), factor)
+    assert known[0] == pytest.approx(0.5 * (math.log(2) + math.log(120))) == pytest.approx(entropy)
+
+
 def test_the_entropy_weighs_the_values_of_a_factor_by_their_images():
     _, entropy = information_of(np.zeros((8, 1)), np.zeros((8, 1)), np.array([0] * 6 + [2] * 2))
     assert entropy == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))

@@ -210,7 +210,7 @@ def test_the_level_of_a_start_is_that_of_its_distortion_but_never_below_the_smal
 @pytest.mark.parametrize("level", [0.07, 0.2, 0.7, 3.0])
 def test_a_network_that_starts_linear_has_the_closed_form_rate_and_distortion(level):
     model, theta = started_at(level)
-    figures, (rate, distortion) = judged(model, theta, samples=50), closed_form(level)
+    figures, (rate, distortion) = judged(model, theta, samples=10), closed_form(level)
     assert figures["rate"] == pytest.approx(rate, rel=1e-3)
     assert figures["distortion"] == pytest.approx(distortion, rel=5e-3)
     assert figures["active_units"] == (level < SPECTRUM).sum()
@@ -241,7 +241,7 @@ def test_the_nll_of_a_linear_model_at_its_exact_posterior_is_the_gaussian_margin
     model_values = np.maximum(values, level)
     centred = (IMAGES - IMAGES.mean(axis=0)) @ vectors
     log_px = -0.5 * (centred**2 / model_values + np.log(2 * np.pi * model_values)).sum(axis=1)
-    figures = judged(model, theta, nll_samples=1, samples=100)
+    figures = judged(model, theta, nll_samples=1, samples=20)
     assert figures["nll"] == pytest.approx(-log_px.mean(), rel=1e-4)
     assert figures["nll_standard_error"] == pytest.approx(log_px.std() / math.sqrt(len(IMAGES)), rel=1e-3)
     assert figures["elbo"] == pytest.approx(log_px.mean(), rel=2e-3)
@@ -266,7 +266,7 @@ def short_run(method: str, options: dict, samples: int, lam: float | None) -> tu
     """A small non-linear network on the Gaussian images: the last report and the figures."""
     noise, model = TESTED.noise(0), linear_model(hidden=(16,))
     state = initial_state(TESTED, initial_theta(TESTED, model, noise, model.center), noise, len(IMAGES), lam)
-    plan = Plan(60, 100, 40, samples, 5e-3, "cosine", "relative", MULTIPLIERS["relative"][1](2400), options, 0.0)
+    plan = Plan(40, 100, 40, samples, 1e-2, "cosine", "relative", MULTIPLIERS["relative"][1](1600), options, 0.0)
     *_, last = train(TESTED, make_step(TESTED, model, METHODS[method], plan, READ, state), state, plan)
     figures = judged(model, state["theta"], samples=samples, constrained=METHODS[method].constrained)
     return last, figures

@@ -164,6 +164,12 @@ def test_the_multiplier_starts_at_that_of_sixteen_gaussian_latents_that_share_th
     assert ob.initial_multiplier(4.0) == 16 / (2 * 4.0**2)
 
 
+def test_the_rate_of_the_relative_rule_is_56_over_the_steps_and_at_most_a_hundredth():
+    rate = ob.MULTIPLIERS["relative"][1]
+    assert [rate(steps) for steps in (100, 5600, 56_000)] == pytest.approx([0.01, 0.01, 0.001])
+    assert ob.MULTIPLIERS["plain"][1](100) == ob.MULTIPLIERS["plain"][1](10**6) == 1e-3
+
+
 @pytest.mark.parametrize("method", [name for name, row in ob.METHODS.items() if row.constrained])
 def test_the_constraint_is_the_derivative_of_the_loss_by_lambda(method):
     row, t = ob.METHODS[method], terms_of()

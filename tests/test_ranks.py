@@ -1,4 +1,7 @@
-"""A run that is shared among processes is the run of one process. Skipped without mpi4py and mpiexec."""
+"""A run that is shared among processes is the run of one process. Skipped without mpi4py and mpiexec.
+
+python -m pytest -m slow tests/test_ranks.py      all of them; every suite runs the one with two ranks
+"""
 
 import os
 import re
@@ -43,11 +46,14 @@ def mpiexec(count: int, *command: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.usefixtures("mpi")
-@pytest.mark.parametrize("count", [2, 4])
-def test_fifty_steps_and_the_figures_are_those_of_one_process(count, tmp_path):
-    status, _, err = mpiexec(count, "-m", "tests.ranks", str(tmp_path), "steps")
+@pytest.mark.parametrize(
+    ("count", "methods"),
+    [(2, ["geco-iwae"]), *(pytest.param(count, [*METHODS], marks=pytest.mark.slow) for count in (2, 4))],
+)
+def test_fifty_steps_and_the_figures_are_those_of_one_process(count, methods, tmp_path):
+    status, _, err = mpiexec(count, "-m", "tests.ranks", str(tmp_path), "steps", *methods)
     assert status == 0, err
-    for method in METHODS:
+    for method in methods:
         first, *others = (dict(np.load(tmp_path / f"{method}-{count}-{rank}.npz")) for rank in range(count))
         assert all(np.array_equal(first[name], other[name]) for other in others for name in first)
         alone = trained(ALONE, method)
@@ -57,6 +63,7 @@ def test_fifty_steps_and_the_figures_are_those_of_one_process(count, tmp_path):
             assert np.linalg.norm(alone[name] - first[name]) <= 1e-10 * np.linalg.norm(alone[name]), (method, name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mpi")
 def test_a_run_goes_on_with_another_number_of_ranks_to_the_result_of_one(tmp_path):
     shared = str(tmp_path / "shared")
@@ -78,6 +85,7 @@ def assert_same_weights(a: Path, b: Path) -> None:
         assert np.linalg.norm(x - y) <= 1e-10 * np.linalg.norm(x), name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mpi")
 def test_bad_input_gets_one_sentence_however_many_ranks_there_are(tmp_path):
     status, out, err = mpiexec(3, str(ROOT / "run.py"), "--batch-size", "2", "--out", str(tmp_path / "out"))
@@ -87,6 +95,7 @@ def test_bad_input_gets_one_sentence_however_many_ranks_there_are(tmp_path):
     assert "Traceback" not in err and "ABORT" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mpi")
 @pytest.mark.parametrize(
     ("what", "said", "kept"),

@@ -199,6 +199,49 @@ def test_reports_are_means_and_their_number_changes_nothing():
     assert seldom[-1]["lambda"] == often[-1]["lambda"] == pytest.approx(math.exp(state["log_lambda"]))
 
 
+def test_a_report_of_fewer_steps_is_the_mean_over_these():
+    plan, state, step_of, _ = setup()
+    plan = plan._replace(steps_per_epoch=3)
+    (two, one), (three,) = (
+        [report for report in train(TESTED, step_of(start), start, plan, reports) if report["epoch"] == 1]
+        for start, reports in ((state, 2), (setup()[1], 1))
+    )
+    assert (two["steps"], one["steps"], three["steps"]) == (2, 1, 3)
+    assert 2 * two["loss"] + one["loss"] == pytest.approx(3 * three["loss"])
+
+
+def test_progress_is_the_share_of_the_run_that_is_done_before_the_step():
+    plan, state, _, model = setup("vae", EAGER)
+    row, seen = METHODS["vae"], []
+
+    def loss(xp, terms, progress):
+        seen.append(float(progress))
+        return row.loss(xp, terms)
+
+    def backward(xp, terms, progress):
+        return row.backward(xp, terms)
+
+    row_with_progress = row._replace(loss=loss, backward=backward, takes=("progress",))
+    list(train(EAGER, make_step(EAGER, model, row_with_progress, plan, READ, state), state, plan))
+    assert seen == pytest.approx([t / 12 for t in range(12)])
+
+
+def test_no_number_of_the_stream_is_drawn_twice():
+    drawn_from = []
+
+    def noted(draw):
+        def numbers(noise, shape):
+            drawn_from.append(tuple(host(noise).ravel().tolist()))
+            return draw(noise, shape)
+
+        return numbers
+
+    backend = EAGER._replace(normal=noted(EAGER.normal), uniform=noted(EAGER.uniform))
+    plan, state, step_of, _ = setup("geco", backend)
+    list(train(backend, step_of(state), state, plan))
+    assert len({*drawn_from}) == len(drawn_from) == 6 + plan.epochs + 12  # the layers' weights, the orders, the steps
+
+
 def test_geco_uses_lambda_before_it_moves_it_and_c_ma_for_the_move():
     plan, state, step_of, _ = setup("geco")
     step = step_of(state)
