@@ -149,6 +149,8 @@ def _decode(path: Path, size: tuple[int, int] | None, mode: str | None) -> np.nd
             with Image.open(content, formats=FORMATS) as image:
                 if image.width * image.height > max(1 << 24, 1000 * path.stat().st_size):
                     raise DataError(f"a file this small does not hold {image.width} x {image.height} pixels")
+                if size is not None:
+                    image.draft(None, (2 * size[0], 2 * size[1]))  # a large JPEG is decoded no larger than it must be
                 mode = mode or ("L" if Image.getmodebase(image.mode) == "L" else "RGB")
                 image = _opaque(ImageOps.exif_transpose(image)).convert(mode)
                 if size is not None:

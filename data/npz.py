@@ -40,7 +40,7 @@ def load(path: Path) -> Dataset:
         rule, test = "every tenth is for testing, or the last of fewer than ten", held_out(count)
         train_pixels, test_pixels = pixels[0][~test], pixels[0][test]
     known = {} if labels is None else classified(labels[~test], labels[test])
-    return Dataset(safe_name(path), train_pixels, test_pixels, picture_shape(shape), rule, **known)
+    return Dataset(safe_name(path), train_pixels, test_pixels, _picture(shape), rule, **known)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
@@ -89,7 +89,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray
     return images, np.concatenate(labels).astype(np.int64)
 
 
-def picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _picture(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) == 2:
         side = math.isqrt(shape[1])
         return (side, side, 1) if side * side == shape[1] else (1, shape[1], 1)

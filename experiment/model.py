@@ -107,6 +107,11 @@ class TrainedModel:
     def __sklearn_clone__(self) -> "TrainedModel":
         return self  # nothing changes it
 
+    def __sklearn_tags__(self):
+        from sklearn.utils import Tags, TargetTags, TransformerTags  # which calls this, and so is there
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False), transformer_tags=TransformerTags())
+
     def pixels(self, images) -> np.ndarray:
         """Images in rows, checked, black and white if the model's are.   images -> (N, D), uint8 or floats in [0, 1]"""
         pixels = rows_of(images, self.shape)

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import math
 import platform
 import shlex
 import sys
@@ -16,7 +17,6 @@ from backend import open_backend
 from data import Dataset, binarize
 from data import load as load_data
 from data.dataset import held_out
-from data.npz import picture_shape
 from experiment import options
 from experiment.checkpoint import VERSION
 from experiment.defaults import UsageError, complete
@@ -82,6 +82,9 @@ def command_to_go_on(out: Path) -> str:
 def start(args: argparse.Namespace, backend, data: Dataset, read) -> tuple[TrainedModel, dict]:
     """The model and the state before the first step."""
     trained = load(args.init_from) if args.init_from else None
+    if trained and trained.shape != data.shape:
+        found = f"the images of --data {args.data} are {data.shape}"
+        raise UsageError(f"{found}, those of --init-from {args.init_from} {trained.shape}")
     network, state = build(args, backend, data, read, trained)
     return TrainedModel(backend, network, state["theta"], data.shape, args, []), state
 
@@ -171,7 +174,9 @@ def in_memory(images, test, shape) -> Dataset:
     images = np.asarray(images)
     if images.ndim not in (2, 3, 4) or len(images) < 2 or 0 in images.shape:
         raise UsageError(f"images have shape {images.shape}, expected (N, H, W, C), (N, H, W) or (N, D), and N above 1")
-    shape = tuple(shape or picture_shape(images.shape))
+    side = math.isqrt(images.shape[1])
+    usual = (side, side, 1) if side * side == images.shape[1] else (1, images.shape[1], 1)
+    shape = tuple(shape or (usual if images.ndim == 2 else (*images.shape[1:], 1)[:3]))
     train = rows_of(images, shape)
     if test is not None:
         return Dataset("fit", train, rows_of(test, shape), shape)

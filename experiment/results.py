@@ -75,7 +75,7 @@ def spread(images: np.ndarray, count: int) -> np.ndarray:
 
 def watched(data) -> np.ndarray:
     """The test images that are watched while training."""
-    return spread(data.test, min(WATCHED, max(1, len(data.train) // 15)))
+    return spread(data.test, min(WATCHED, max(1, len(data.train) // 25)))
 
 
 def watcher(model, images: np.ndarray) -> Callable[[], dict]:

@@ -16,8 +16,8 @@ from ref.objectives import METHODS
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 from tests.small import model_of, options_of, reader
 
-QUICK = ["--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2", "--batch-size", "300"]
-QUICK += ["--precision", "float64"]
+QUICK = ["--data", "digits", "--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2"]
+QUICK += ["--batch-size", "300", "--precision", "float64"]
 IMAGES = np.random.default_rng(0).uniform(size=(23, 7))
 
 

@@ -17,10 +17,12 @@ def test_every_combination_of_the_factors_is_one_image_and_no_two_are_alike():
     assert SPRITES.train.shape[1] == 28 * 28 == np.prod(SPRITES.shape) and len(SPRITES.test) == 3072
 
 
-def test_the_factors_of_a_test_image_draw_it():
-    for i in range(0, 3072, 300):
+def test_the_factors_of_an_image_draw_it_in_the_whole_population():
+    assert list(SPRITES.factors) == list(FACTORS) and len(SPRITES.population) == 18_432
+    assert (SPRITES.population[:15_360] == SPRITES.train).all() and (SPRITES.population[15_360:] == SPRITES.test).all()
+    for i in range(0, 18_432, 300):
         shape, scale, rotation, x, y = (int(SPRITES.factors[name][i]) for name in FACTORS)
-        image = SPRITES.test[i].reshape(28, 28).copy()
+        image = SPRITES.population[i].reshape(28, 28).copy()
         assert (image[y : y + TILE, x : x + TILE] == draw(shape, scale, rotation)).all()
         image[y : y + TILE, x : x + TILE] = 0
         assert not image.any()
@@ -33,9 +35,19 @@ def test_a_sprite_lies_whole_in_its_tile_and_grows_with_its_scale():
         np.testing.assert_allclose(ratio, np.sqrt(areas[0]) / SIZES[0], rtol=0.06)
 
 
+def test_the_factors_of_the_population_are_every_combination_once():
+    combinations = np.stack([SPRITES.factors[name] for name in FACTORS])
+    assert len(PLACES) == 16 and combinations.max(axis=1).tolist() == [2, 3, 5, 15, 15] and combinations.min() == 0
+    assert len(np.unique(combinations, axis=1).T) == 18_432 == combinations.shape[1]
+
+
+def test_the_labels_are_the_shapes():
+    assert SPRITES.classes == ("ellipse", "square", "triangle")
+    assert (np.concatenate(SPRITES.labels) == SPRITES.factors["shape"]).all() and len(SPRITES.labels[0]) == 15_360
+
+
 def test_factors_are_all_but_independent_in_the_test_set():
-    assert list(SPRITES.factors) == list(FACTORS) and len(PLACES) == 16
-    table = np.corrcoef([SPRITES.factors[name] for name in FACTORS])
+    table = np.corrcoef([SPRITES.factors[name][15_360:] for name in FACTORS])
     assert np.abs(table - np.eye(5)).max() < 0.06
 
 

@@ -1,6 +1,6 @@
 """Runs that are stopped, killed, starved of disk or handed a broken checkpoint.
 
-python -m pytest -m slow tests/test_survive.py      a hundred kills, 2,000 hostile checkpoints
+python -m pytest -m slow tests/test_survive.py      killed runs, 2,000 hostile checkpoints
 """
 
 import csv
@@ -26,7 +26,8 @@ import ref.train
 import run
 from backend import open_backend
 from data import DataError, download, files, images, load
-from experiment import checkpoint, one, options, training
+from experiment import checkpoint, defaults, one, options, training
+from experiment import load as load_model
 from experiment.defaults import complete
 from experiment.files import FILES, held
 from experiment.signals import noted
@@ -307,7 +308,7 @@ def test_pictures_that_vanish_or_cannot_be_read_while_they_are_loaded_are_named(
     Path("pictures").mkdir()
     (Path("pictures/b.png").mkdir if folder else Path("pictures/a.txt").touch)()
     monkeypatch.setattr(images, "find", lambda _: ["a.png", "b.png"])
-    with pytest.raises(DataError, match=r"pictures: 2 of 2.*a\.png"):
+    with pytest.raises(DataError, match=r"pictures: 2 of 2 .*a\.png .*b\.png"):
         images.load_folder(Path("pictures"))
 
 
@@ -583,8 +584,48 @@ def test_a_lock_whose_holder_removes_it_is_not_shared():
     assert order == ["first", "second"] and not path.exists()
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [4, 100])
 def test_runs_killed_at_random_moments_end_like_one_that_was_not(kills):
     command = [sys.executable, "-m", "tests.kills", "--kills", str(kills)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0 and f"survived {kills} of {kills} kills" in result.stdout, result.stdout
+
+
+def test_a_checkpoint_older_than_an_option_goes_on_with_what_the_option_stood_for(monkeypatch):
+    def older(arrays: dict) -> None:
+        """As the version before wrote it: without an option, the images' shape, their figures and λ's start."""
+        config = json.loads(arrays["config"].tobytes())
+        for name in ("version", "shape", "data"):
+            del config[name]
+        del config["options"]["init_from"], config["options"]["adam"]
+        arrays["config"] = np.frombuffer(json.dumps(config).encode(), "u1")
+        arrays["history"] = arrays["history"][:, :10]
+
+    whole()
+    rewritten(older)
+    with pytest.raises(DataError, match="--resume its run once"):
+        load_model("whole")
+    theta = np.load("whole/checkpoint.npz")["theta"]
+    assert run.main(["--resume", "whole"]) == 0
+    assert (load_model("whole").theta == theta).all() and load_model("whole").args.adam == (0.9, 0.999, 1e-8)
+
+
+def test_an_option_of_two_words_trains_resumes_and_is_stored(monkeypatch):
+    """As an objective to come may have one: β under another name."""
+    row = METHODS["beta-vae"]
+
+    def loss(xp, terms, mix_share):
+        return row.loss(xp, terms, beta=mix_share)
+
+    def backward(xp, terms, mix_share):
+        return row.backward(xp, terms, beta=mix_share)
+
+    mixed = row._replace(loss=loss, backward=backward, options={"mix_share": (0.5, "a weight")})
+    monkeypatch.setitem(METHODS, "mixed", mixed)
+    monkeypatch.setitem(defaults.METHOD_OPTIONS, "mix_share", mixed.options["mix_share"])
+    monkeypatch.setattr(defaults, "IN_NAME", (*defaults.IN_NAME, "mix_share"))
+    stopped(monkeypatch, "--method", "mixed", "--mix-share", "0.3", after=4)
+    assert run.main(["--resume", "stopped"]) == 0
+    assert result_of(Path("stopped")) == whole("--method", "mixed", "--mix-share", "0.3")
+    assert json.loads(Path("stopped/config.json").read_text())["options"]["mix_share"] == 0.3
