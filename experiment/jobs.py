@@ -77,7 +77,8 @@ def conclude(status: int, out: Path, errors) -> None:
     if status < 0:
         raise RunFailed(1, f"{out}: killed by {signal.Signals(-status).name}; if memory ran out, use --jobs 1")
     if status:
-        raise RunFailed(status, f"{out}: {said.rpartition('run.py: ')[2] or f'it ended with status {status}'}")
+        sentence = said.rpartition("run.py: ")[2].partition("; to go on:")[0]  # which is for us to say
+        raise RunFailed(status, f"{out}: {sentence or f'it ended with status {status}'}")
     if said:
         tqdm.write(said.replace("run.py:", f"run.py: {out}:"), file=sys.stderr)
 

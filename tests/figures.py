@@ -8,8 +8,12 @@ import csv
 import sys
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+
+from data import load as load_data
+from experiment.model import load
+from experiment.pictures import save, sheet
 
 PICTURES = Path(__file__).parent.parent / "data" / "pictures"
 
@@ -31,14 +35,11 @@ def draw_multipliers(relative: Path, plain: Path) -> None:
 
 
 def draw_run(run: Path) -> None:
-    """mnist-geco.png: the reconstructions above the first three rows of the samples."""
-    top, samples = Image.open(run / "reconstructions.png"), Image.open(run / "samples.png")
-    left, top_row = (samples.width - 14) // 2, 28  # the prior's panel, below its label
-    bottom = samples.crop((0, top_row, left, top_row + 3 * (samples.height - top_row - 2) // 10 + 2))
-    sheet = Image.new("L", (top.width, top.height + 12 + bottom.height), 255)
-    sheet.paste(top, (0, 0))
-    sheet.paste(bottom, (0, top.height + 12))
-    sheet.save(PICTURES / "mnist-geco.png", optimize=True)
+    """mnist-geco.png: test images, what the model makes of them, and draws from the prior."""
+    model, images = load(run), load_data("mnist").test[:10]
+    rows = [("original", images.reshape(-1, *model.shape) / 255), ("at the mean", model.reconstruct(images))]
+    rows += [("prior p(z)", row) for row in np.split(model.sample(30), 3)]
+    save(PICTURES / "mnist-geco.png", sheet(rows))
 
 
 if __name__ == "__main__":

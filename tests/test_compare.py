@@ -1,4 +1,4 @@
-"""Comparisons of finished runs: which runs they read, make and refuse, and what their tables, pictures and page hold."""
+"""Comparisons of finished runs: which runs they read, make and refuse; their tables, pictures and page."""
 
 import base64
 import io
@@ -239,7 +239,7 @@ def test_all_leaves_a_folder_with_a_single_run_alone(compared, capsys):
 
 
 def test_each_method_gets_the_options_that_it_takes():
-    members = planned(*"--kappa 2 --beta 3 --samples 7 --multiplier plain --seed 4".split(), out="x")
+    members = planned("--kappa=2", "--beta=3", "--samples=7", "--multiplier=plain", "--seed=4", out="x")
     by = {args.method: args for args in members}
     for name, args in by.items():
         method = METHODS[name]
@@ -370,6 +370,57 @@ def test_a_sheet_enlarges_by_whole_numbers_fits_a_page_and_has_room_for_its_name
         shape = (side, side, 3)
         wide = pictures.sheet([("a name", np.zeros((pictures.across(shape, 10), *shape)))]).width
         assert 500 < wide < 1300
+
+
+class Identity:
+    """A model of 2×2 images whose latents are their pixels, the second with a posterior twice as wide."""
+
+    shape, std = (2, 2, 1), np.array([0.1, 0.2, 0.1, 0.1])
+
+    def pixels(self, images):
+        return images
+
+    def encode(self, images):
+        return images / 255, np.broadcast_to(self.std, images.shape)
+
+    def decode(self, z):
+        return z.reshape(-1, *self.shape)
+
+
+def test_the_rows_of_a_runs_pictures_are_what_their_names_say(tmp_path, monkeypatch):
+    sheets, rng = [], np.random.default_rng(0)
+    images = (rng.uniform(size=(400, 4)) * [200, 50, 255, 10]).astype(np.uint8)
+    monkeypatch.setattr(
+        pictures, "sheet", lambda rows, columns=(): sheets.append((rows, columns)) or Image.new("L", (1, 1))
+    )
+    data = load_data("digits")._replace(test=images, shape=(2, 2, 1), labels=(None, np.arange(400) % 3), classes="abc")
+    pictures.draw_pictures(tmp_path, Identity(), data)
+    (reconstructions, names), (samples, _), (between, steps), (traversals, reach) = sheets
+    first, x = images[:10] / 255, images / 255
+    rows = {name: row.reshape(-1, 4) for name, row in reconstructions}
+    assert [*rows] == ["original", "at the mean", "a sample"] and "".join(names) == "abcabcabca"
+    assert (rows["original"] == first).all() and (rows["at the mean"] == first).all()
+    apart = (rows["a sample"] - first) / Identity.std
+    assert 0.6 < apart.std() < 1.4 and abs(apart.mean()) < 0.5
+    drawn = {
+        which: np.concatenate([r.reshape(-1, 4) for name, r in samples if which in name]) for which in ("p(z)", "q(z)")
+    }
+    assert drawn["p(z)"].shape == (50, 4) and np.abs(drawn["p(z)"].std(axis=0) - 1).max() < 0.4
+    wide = np.sqrt(x.var(axis=0) + Identity.std**2)
+    np.testing.assert_allclose(drawn["q(z)"].std(axis=0), wide, rtol=0.4)
+    assert between[0][0] == "a → b" and steps[0] == steps[-1] == "original" and steps[1] == "0%"
+    line = between[0][1].reshape(-1, 4)
+    np.testing.assert_allclose(line[[0, 1]], first[[0, 0]])
+    np.testing.assert_allclose(line[[-2, -1]], first[[1, 1]])
+    np.testing.assert_allclose(np.diff(line[1:-1], axis=0), (first[[1]] - first[[0]]).repeat(7, axis=0) / 7)
+    order = [2, 0, 1, 3]  # by the variance of the means
+    assert [name.split("\n")[0] for name, _ in traversals] == [f"latent {i}" for i in order]
+    assert float(traversals[0][0].split()[-1]) == pytest.approx(x[:, 2].var(), abs=0.005)
+    assert reach[0] == "−2.5" and reach[-1] == "2.5"
+    for latent, (_, row) in zip(order, traversals, strict=True):
+        expected = first[[0]].repeat(10, axis=0)
+        expected[:, latent] = np.linspace(-2.5, 2.5, 10)
+        np.testing.assert_allclose(row.reshape(-1, 4), expected)
 
 
 def test_the_plane_of_the_means_is_that_of_their_covariances_leading_eigenvectors():
