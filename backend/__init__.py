@@ -18,7 +18,7 @@ class Backend(NamedTuple):
     """What the mathematics, the training loop and the evaluation need of an array library, and nothing else."""
 
     name: str
-    xp: Any  # the namespace that the mathematics is written against; may have `fused` and `fused_sum`: ref/elementwise.py
+    xp: Any  # what the mathematics is written against; may have `fused` and `fused_sum`, see ref/elementwise.py
     dtype: Any  # float32 or float64
     asarray: Callable  # host array -> device array: floating point becomes dtype, integers keep theirs
     to_host: Callable  # device array -> NumPy array
