@@ -19,7 +19,7 @@ from ref.vae import reparameterize
 
 pytest.importorskip("numba", reason="Numba is not installed; pip install numba does it")
 ROOT = Path(__file__).parent.parent
-EVERY_997TH = np.arange(0, 2**32, 997, dtype=np.uint64).astype(np.uint32).view(np.float32)  # of all float32
+EVERY_4999TH = np.arange(0, 2**32, 4999, dtype=np.uint64).astype(np.uint32).view(np.float32)  # of all float32
 rng = np.random.default_rng(0)
 
 
@@ -27,12 +27,12 @@ rng = np.random.default_rng(0)
 def test_a_function_in_float32_is_within_two_units_in_the_last_place_for_every_kind_of_number(name):
     of = getattr(np, name)
     with np.errstate(all="ignore"):
-        ours = fused(lambda xp, a: getattr(xp, name)(a))(EVERY_997TH)
-        exact = of(EVERY_997TH.astype(np.float64))
+        ours = fused(lambda xp, a: getattr(xp, name)(a))(EVERY_4999TH)
+        exact = of(EVERY_4999TH.astype(np.float64))
         rounded = exact.astype(np.float32)
     finite = np.isfinite(rounded)
     np.testing.assert_array_equal(ours[~finite], rounded[~finite])  # infinities and nan
-    assert finite.sum() > 10**6 and ours.dtype == np.float32
+    assert finite.sum() > 10**5 and ours.dtype == np.float32
     assert (np.abs(ours[finite] - exact[finite]) <= 2 * np.spacing(np.abs(rounded[finite])).astype(float)).all()
     for x in (0.0, np.inf, -np.inf, np.nan, 1.0):
         with np.errstate(all="ignore"):
@@ -128,7 +128,10 @@ def test_adam_in_one_loop_writes_what_numpys_writes(precision):
 
 def test_normal_numbers_by_counter_are_normal_and_independent():
     backend = open_backend("numba", "float32")
-    x = backend.normal(backend.noise(1), (1_000_001,)).astype(float)
+    noise = backend.noise(1)
+    x = backend.normal(noise, (1_000_001,)).astype(float)
+    for other in (backend.normal(noise, (1_000_001,)), backend.normal(backend.noise(2), (1_000_001,))):
+        assert abs(np.corrcoef(x, other)[0, 1]) < 4.5 / 1000
     count = len(x)
     ranks = np.searchsorted(np.sort(x), [NormalDist().inv_cdf(p) for p in np.arange(0.001, 1, 0.001)]) / count
     assert np.abs(ranks - np.arange(0.001, 1, 0.001)).max() < 1.95 / count**0.5  # Kolmogorov–Smirnov, 0.1 %
