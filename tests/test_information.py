@@ -80,10 +80,8 @@ def gaps_of(mean, log_std, *factors, seed=0) -> list[float]:
     return [*mutual_information_gaps(TESTED, *device((mean, log_std, named)), TESTED.noise(seed)).values()]
 
 
-def information_of(mean, log_std, factor, **changes):
-    known, entropies = host(
-        factor_information(TESTED, *device((mean, log_std, {"v": factor})), TESTED.noise(0), **changes)
-    )
+def information_of(mean, log_std, factor, backend=TESTED):
+    known, entropies = host(factor_information(backend, *device((mean, log_std, {"v": factor})), backend.noise(0)))
     return known[0], entropies[0]
 
 
@@ -114,6 +112,16 @@ def test_the_information_of_many_images_is_that_of_their_blocks_together():
     expected = math.log(2) - np.sum(weights * np.logaddexp(0, -2 * (1 + nodes))) / math.sqrt(2 * math.pi)
     known, _ = information_of(mean, log_std, factor)
     assert known[0] == pytest.approx(expected, abs=0.05)
+
+
+def test_the_information_about_a_factor_is_computed_in_float64_whatever_the_precision_of_the_network():
+    # two means that are neighbours in float32, a quarter of their distance as std: z rounded to either would know all
+    factor = np.arange(4000) % 2
+    mean = (8192 + factor[:, None] / 1024).astype("float32")
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    expected = math.log(2) - np.sum(weights * np.logaddexp(0, -4 * (2 + nodes))) / math.sqrt(2 * math.pi)
+    known, _ = information_of(mean, np.full_like(mean, -12 * math.log(2)), factor, open_tested("float32"))
+    assert known[0] == pytest.approx(expected, abs=0.02) and expected < math.log(2) - 0.04
 
 
 def test_a_factor_that_is_constant_has_no_gap():

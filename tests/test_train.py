@@ -342,6 +342,14 @@ def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_fo
         assert float(state["log_lambda"]) == pytest.approx(log_lam, rel=1e-12)
 
 
+def test_the_guard_of_the_multiplier_lies_about_where_it_started():
+    plan, state, step_of, _ = setup("geco")
+    state["log_lambda"][...] = math.log(LAMBDA_0) + 4
+    step_of(state)()
+    assert float(state["constraint_ma"]) > 0  # which asks for more
+    assert float(state["log_lambda"]) == pytest.approx(math.log(LAMBDA_0) + 4)
+
+
 def test_every_epoch_has_an_order_of_its_own():
     plan, state, step_of, _ = setup()
     reports = train(TESTED, step_of(state), state, plan)
