@@ -15,7 +15,7 @@ from data import load as load_data
 from experiment.model import load
 from experiment.pictures import save, sheet
 
-PICTURES = Path(__file__).parent.parent / "data" / "pictures"
+PICTURES = Path(__file__).parent.parent / "experiment" / "pictures"
 
 
 def draw_multipliers(relative: Path, plain: Path) -> None:
