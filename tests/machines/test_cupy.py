@@ -16,8 +16,8 @@ from ref.linear import in_principal_coordinates, principal_components, start_lin
 from ref.metrics import evaluate
 from ref.mlp import ACTIVATIONS
 from ref.objectives import METHODS
+from tests.machines.test_backends import reader, training
 from tests.small import NETWORKS, NUMPY, model_of, theta_of
-from tests.test_backends import reader, training
 from tests.tested import NAME, open_tested
 
 SKIP = "CuPy is not installed; pip install cupy-cuda13x does it, without a GPU too"

@@ -1,6 +1,6 @@
 """A run that is shared among processes is the run of one process. Skipped without mpi4py and mpiexec.
 
-python -m pytest -m slow tests/test_ranks.py      all of them; every suite runs the one with two ranks
+python -m pytest -m slow tests/machines/test_ranks.py all of them; every suite runs the one with two ranks
 """
 
 import os

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SOURCES = {
     path.relative_to(ROOT): path.read_text()
     for folder in ("ref", "backend", "data", "experiment", "tests")
@@ -49,5 +49,6 @@ def test_nothing_but_the_table_of_methods_names_a_method_and_nothing_unpickles()
 
 
 def test_ci_runs_the_test_command_of_the_readme():
-    command = (ROOT / ".ci/run").read_text().rstrip().splitlines()[-1]
+    *_, command, slow = (ROOT / ".ci/run").read_text().rstrip().splitlines()
     assert command.endswith("-m pytest") and command in (ROOT / "README.md").read_text().splitlines()
+    assert slow.endswith("-m pytest -m slow")

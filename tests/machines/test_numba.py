@@ -18,7 +18,7 @@ from ref.adam import adam
 from ref.vae import reparameterize
 
 pytest.importorskip("numba", reason="Numba is not installed; pip install numba does it")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EVERY_4999TH = np.arange(0, 2**32, 4999, dtype=np.uint64).astype(np.uint32).view(np.float32)  # of all float32
 rng = np.random.default_rng(0)
 

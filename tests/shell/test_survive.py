@@ -1,6 +1,6 @@
 """Runs that are stopped, killed, starved of disk or handed a broken checkpoint.
 
-python -m pytest -m slow tests/test_survive.py      killed runs, 2,000 hostile checkpoints
+python -m pytest -m slow tests/shell/test_survive.py killed runs, 2,000 hostile checkpoints
 """
 
 import csv

@@ -343,7 +343,7 @@ def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_fo
 
 
 def test_the_guard_of_the_multiplier_lies_about_where_it_started():
-    plan, state, step_of, _ = setup("geco")
+    _, state, step_of, _ = setup("geco")
     state["log_lambda"][...] = math.log(LAMBDA_0) + 4
     step_of(state)()
     assert float(state["constraint_ma"]) > 0  # which asks for more

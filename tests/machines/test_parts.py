@@ -14,8 +14,8 @@ from backend.ranks import Ranks
 from ref.objectives import METHODS
 from ref.parts import cut
 from ref.train import make_step
+from tests.mathematics.test_train import READ, setup
 from tests.small import NUMPY
-from tests.test_train import READ, setup
 from tests.tested import EAGER, host, needs_backend
 
 pytestmark = needs_backend

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.by_hand import PAIRS
-from tests.test_house import ROOT
+from tests.shell.test_house import ROOT
 
 PAGE = (ROOT / "ref/README.md").read_text(encoding="utf-8")
 PROSE = re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL)

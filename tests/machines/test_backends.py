@@ -22,7 +22,7 @@ from tests.small import NETWORKS, model_of, options_of, theta_of
 from tests.tape import Taped, taped
 from tests.tested import NAME, open_tested
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 7), dtype=np.uint8)
 
 
@@ -171,13 +171,14 @@ FAST = ["objectives", "information", "train"]
 
 def said_by_tests_on(backend: str, *names: str) -> str:
     """What pytest says of those files on that backend, where no test fails."""
-    files = [f"tests/test_{name}.py" for name in names]
+    files = [f"tests/mathematics/test_{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "--backend", backend, "-rs", "-p", "no:cacheprovider", *files]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NAME != "numpy", reason="all tests run on another backend already")
 def test_the_mathematics_runs_on_arrays_that_do_not_mix_with_numpys():
     assert "SKIPPED" not in said_by_tests_on("strict", *FAST)
@@ -187,6 +188,7 @@ def test_no_example_of_hypothesis_fails_because_a_kernel_is_compiled_first():
     assert settings.default.deadline is None
 
 
+@pytest.mark.slow
 def test_without_a_gpu_its_tests_skip_with_the_reason():
     try:
         open_backend("cupy")
