@@ -204,12 +204,14 @@ def stored(args: argparse.Namespace) -> dict:
 def restored(p: Parser, path: Path, options: dict) -> argparse.Namespace:
     """The `stored` options in the checkpoint at `path`, which go through the parser as if they had been typed.
 
-    An option that is younger than the checkpoint has its default. Raises DataError for options that are none.
+    An option that is younger than the checkpoint has its default. One that is gone since does not count unless it was
+    set. Raises DataError for options that are none.
     """
     try:
-        if unknown := {*options} - {*stored(p.parse_args([]))}:
+        known = {*stored(p.parse_args([]))}
+        if unknown := {name for name, value in options.items() if value not in (None, False)} - known:
             raise UsageError(f"{min(unknown)!r} is an option of another version")
-        return p.parse_args(command_line(options))
+        return p.parse_args(command_line({name: value for name, value in options.items() if name in known}))
     except UsageError as error:
         raise DataError(f"{path}: its options cannot be used: {error}") from error
 

@@ -599,6 +599,7 @@ def test_a_checkpoint_older_than_an_option_goes_on_with_what_the_option_stood_fo
         for name in ("version", "shape", "data"):
             del config[name]
         del config["options"]["init_from"], config["options"]["adam"]
+        config["options"]["sweep"] = None  # an option that is gone, and was not set
         arrays["config"] = np.frombuffer(json.dumps(config).encode(), "u1")
         arrays["history"] = arrays["history"][:, :10]
 
