@@ -86,6 +86,8 @@ def fuse(f):
         return compiled(f, dtypes, rows)
 
     def call(*vectors) -> None:
+        if not all(a.flags.c_contiguous for a in vectors):
+            raise ValueError("a fused function writes into dense vectors, and one of these has gaps")
         loop(tuple(a.dtype for a in vectors), tuple(a.ndim > 0 for a in vectors))(*vectors)
 
     return call

@@ -124,6 +124,8 @@ def test_adam_in_one_loop_writes_what_numpys_writes(precision):
     for a, b in zip(ours, numpys, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6 if precision == "float32" else 1e-15)
     assert (ours[3] == gradient).all() and (ours[0] != vectors[0]).all()
+    with pytest.raises(ValueError, match="has gaps"):
+        fuse(of_numpy)(*(a[::2] for a in ours), *sizes)
 
 
 def test_normal_numbers_by_counter_are_normal_and_independent():
