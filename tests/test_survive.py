@@ -4,6 +4,7 @@ python -m pytest -m slow tests/test_survive.py      killed runs, 2,000 hostile c
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import warnings
 import zipfile
@@ -205,6 +207,19 @@ def test_a_signal_before_the_first_checkpoint_promises_nothing(monkeypatch, caps
     monkeypatch.setattr(one, "build", lambda *_: signal.raise_signal(signal.SIGTERM))
     assert run.main([*quick(), "--out", "out"]) == 143
     assert "--resume" not in capsys.readouterr().err and not Path("out").exists()
+
+
+def test_a_signal_is_heard_while_one_long_call_finds_the_principal_components(monkeypatch):
+    begun = []
+
+    def components(*_, **named):
+        begun.append(time.monotonic())
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        hashlib.pbkdf2_hmac("sha512", b"", b"", 8_000_000)  # seconds in which Python hears nothing
+
+    monkeypatch.setattr(training.linear, "principal_components", components)
+    assert run.main([*quick(), "--out", "out"]) == 143
+    assert time.monotonic() - begun[0] < 1 and not Path("out").exists()
 
 
 @pytest.mark.parametrize("every", [1, 2, 5])
