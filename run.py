@@ -13,9 +13,7 @@ python run.py --load runs/mnist-geco-0 --sample 1000         also --reconstruct 
 mpiexec -n 4 python run.py --data mnist                      share the work among four processes
 """
 
-import argparse
 import os
-import signal
 import sys
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -26,14 +24,14 @@ from backend import BackendError, open_backend
 from backend.ranks import ALONE, Ranks, RanksError, open_ranks
 from data import DataError
 from experiment import checkpoint
-from experiment.compare import COMPARISON_FILES, compare_folders, compare_methods
+from experiment.compare import compare_folders, compare_methods
 from experiment.defaults import UsageError, chosen, complete
 from experiment.files import FILES, held
 from experiment.jobs import RunFailed
 from experiment.one import command_to_go_on, open_data, run_one
 from experiment.options import USES, given, parser, resumed, with_network_of
 from experiment.results import table
-from experiment.signals import handled_by, stop
+from experiment.signals import Stopped, handled_by, stop
 from experiment.use import use
 from ref.train import NonFiniteError
 
@@ -43,22 +41,20 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack, again: list[str
 
     `again` is filled with the command that goes on with what is going on, once there is one.
     """
-    options, command = parser(__doc__), sys.argv[1:] if argv is None else argv
-    args, asked = options.parse_args(argv), given(argv)
+    command = sys.argv[1:] if argv is None else argv
+    args, asked = parser(__doc__).parse_args(command), given(command)
     if args.compare or args.load or {*USES} & {*asked}:
         if ranks.rank == 0:
-            print(without_training(args, asked, command))
+            print(compare_folders(args, asked, command) if args.compare else use(args, asked))
         return
     saved = None
     if args.resume:
-        path = args.resume / "checkpoint.npz"
-        if not path.is_file():
-            raise UsageError(f"--resume {args.resume} holds no checkpoint.npz; start that run without --resume")
+        path = checkpoint.path_in(args.resume)
         if ranks.rank == 0:
             folder.enter_context(held(args.resume))
             again[:] = [command_to_go_on(args.resume)]
         arrays, config = checkpoint.read(path)
-        args, saved = resumed(options, argv, path, config["options"]), (path, arrays, config)
+        args, saved = resumed(asked, path, config["options"]), (path, arrays, config)
     elif args.init_from:
         args = with_network_of(args.init_from, args, asked)
     backend, data = open_backend(args.backend, args.precision, args.tf32, ranks), open_data(args)
@@ -66,7 +62,6 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack, again: list[str
         args.out = args.out or Path("runs") / f"{data.name}-all"
         again[:] = ["the same command"]
         print(compare_methods(args, backend, data, command, lambda argv: run(argv, ranks, folder, [])))
-        print(f"all in {args.out}/: {', '.join(COMPARISON_FILES)}, and a folder for each run")
         return
     args = complete(args, data)
     if ranks.size > args.batch_size:
@@ -75,14 +70,6 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack, again: list[str
         print(f"{data.split}\n{sentence}")
     print(table(run_one(args, backend, data, command, again, saved), data.test.shape[1]))
     print(f"rate, ELBO and NLL in nats, distortion in squared error per image; all in {args.out}/: {', '.join(FILES)}")
-
-
-def without_training(args: argparse.Namespace, asked: dict, command: list[str]) -> str:
-    """A comparison of finished runs, or the use of one; what there is to say about it."""
-    if not args.compare:
-        return use(args, asked)
-    text = compare_folders(args, asked, command)
-    return f"{text}\nall in {args.out}/: {', '.join(COMPARISON_FILES)}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -109,8 +96,8 @@ def main(argv: list[str] | None = None) -> int:
     except NonFiniteError as error:
         advice = "the likely cause is too large a step: lower --lr (and --multiplier-rate, if λ ran away)"
         status, sentence = 1, f"{error}; {advice}; what was written after the last whole epoch is kept"
-    except KeyboardInterrupt as error:
-        status, sentence = 128 + getattr(error, "number", signal.SIGINT), f"stopped{how_to_go_on(again)}"
+    except Stopped as error:
+        status, sentence = 128 + error.number, f"stopped{how_to_go_on(again)}"
     if ranks.rank == 0:
         print(f"run.py: {sentence}", file=sys.stderr, flush=True)
     ranks.fail(status, sentence)

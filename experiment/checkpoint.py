@@ -12,6 +12,7 @@ import numpy as np
 from data.dataset import DataError
 from data.files import reason, write_whole
 from data.npz import read_array
+from experiment.defaults import UsageError
 
 VERSION = "0.2.0"  # of the program
 FORMAT = 1  # of its checkpoints
@@ -25,7 +26,7 @@ COLUMNS = {
 WHOLE = ("epoch", "step", "steps")
 MULTIPLIER = ("constraint_ma", "lambda")
 WATCHED = ("test_rate", "test_distortion", "test_elbo")
-KINDS = "fiu"  # arrays of floats and of integers, and nothing else
+CONFIG = {"command": list, "options": dict, "resumed": list, "shape": list}  # what has to be in it
 
 
 def write(path: Path, arrays: dict[str, np.ndarray], history: list[dict], config: dict) -> None:
@@ -50,6 +51,14 @@ def checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.frombuffer(sha.digest(), np.uint8)
 
 
+def path_in(folder: Path) -> Path:
+    """The checkpoint in a run's folder. Raises UsageError without one."""
+    path = folder / "checkpoint.npz"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no checkpoint.npz; name the folder of a run")
+    return path
+
+
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     """The arrays (`history` among them) and the config of a checkpoint that is what was written. Raises DataError.
 
@@ -58,15 +67,20 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     try:
         with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
             warnings.simplefilter("ignore")  # a hostile header makes its parser talk on stderr
-            arrays = _arrays(path, archive)
+            members, names = archive.infolist(), sorted({*archive.namelist()})
+            if len(names) < len(members) or sum(member.file_size for member in members) > path.stat().st_size:
+                raise DataError(f"{path}: expected arrays, each stored once and uncompressed, found something else")
+            names = [name.removesuffix(".npy") for name in names]
+            arrays = {name: read_array(f"{path}: {name}", archive, name, _check_header) for name in names}
         if int(arrays["format"]) != FORMAT:
             raise DataError(f"{path}: expected format {FORMAT}, found {arrays['format']}: another version's checkpoint")
         if not np.array_equal(arrays["sha256"], checksum(arrays)):
             raise DataError(f"{path} is damaged: its contents do not have the checksum that they were written with")
         config = json.loads(arrays["config"].tobytes())
-        lists = config["command"], config["resumed"]
-        if not (isinstance(config["options"], dict) and all(isinstance(value, list) for value in lists)):
-            raise DataError(f"{path}: its config is not that of a run")
+        shape, types = config["shape"], {name: type(config.get(name)) for name in CONFIG}
+        fits = types == CONFIG and [*map(type, shape)] == [int] * 3 and min(shape) > 0
+        if not fits or math.prod(shape) != arrays["center"].size:
+            raise DataError(f"{path}: its config is not that of a run of version {VERSION}")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or reason(error)})") from error
     except (DataError, MemoryError):
@@ -76,30 +90,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     return {name: array for name, array in arrays.items() if name not in ("format", "config", "sha256")}, config
 
 
-def shape_of(path: Path, arrays: dict[str, np.ndarray], config: dict) -> tuple[int, int, int]:
-    """(H, W, C) of the images that the run was trained on. Raises DataError for a config without it."""
-    shape, pixels = config.get("shape"), arrays["center"].size if "center" in arrays else 0
-    if shape is None:
-        raise DataError(f"{path} is older than 0.2.0 and lacks the shape of its images; --resume its run once adds it")
-    fits = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)
-    if not fits or math.prod(shape) != pixels:
-        raise DataError(f"{path}: its config has no shape (H, W, C) of {pixels} pixels")
-    return tuple(shape)
-
-
-def _arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
-    members, names = archive.infolist(), {*archive.namelist()}
-    if len(names) < len(members) or sum(member.file_size for member in members) > path.stat().st_size:
-        raise DataError(f"{path}: expected arrays, each stored once and uncompressed, found something else")
-    arrays = {}
-    for name in sorted(names):
-        name = name.removesuffix(".npy")
-        arrays[name] = read_array(f"{path}: {name}", archive, name, _check_header)
-    return arrays
-
-
 def _check_header(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if dtype.kind not in KINDS or not dtype.isnative:
+    if dtype.kind not in "fiu" or not dtype.isnative:
         raise DataError(f"{what} is {dtype}, expected floats or integers of this machine")
 
 
@@ -109,38 +101,26 @@ def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, np.ndar
         odd = min({*arrays} ^ {*expected})
         raise DataError(f"{path}: {odd!r} is {'missing' if odd in expected else 'no array of this run'}")
     for name, array in arrays.items():
-        wanted = expected[name]
-        if (array.dtype, array.shape) != (wanted.dtype, wanted.shape):
-            raise DataError(
-                f"{path}: expected {name} to be {wanted.dtype} {wanted.shape}, found {array.dtype} {array.shape}"
-            )
+        found, wanted = (f"{a.dtype} {a.shape}" for a in (array, expected[name]))
+        if found != wanted:
+            raise DataError(f"{path}: expected {name} to be {wanted}, found {found}")
         if not np.isfinite(array).all():
             raise DataError(f"{path}: {name} holds numbers that are not finite")
 
 
-def reports(path: Path, history: np.ndarray) -> list[dict]:
-    """The rows of a history as the training loop reported them. Raises DataError for anything else."""
-    if history.dtype != np.float64 or history.ndim != 2 or not 0 < history.shape[1] <= len(COLUMNS):
-        raise DataError(f"{path}: its history is not that of a run")
-    wide = np.pad(history, ((0, 0), (0, len(COLUMNS) - history.shape[1])), constant_values=np.nan)  # of older versions
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in wide.tolist()]
-    for row in rows:
-        for name, value in row.items():
-            if math.isnan(value):
-                row[name] = None
-            elif name in WHOLE and value.is_integer():
-                row[name] = int(value)
-    return rows
+def reports(path: Path, arrays: dict[str, np.ndarray], constrained: bool) -> list[dict]:
+    """The history among a checkpoint's arrays as the training loop reported it.
 
-
-def check_reports(path: Path, rows: list[dict], step: int, steps_per_epoch: int, constrained: bool) -> None:
-    """Raises DataError unless these are reports on every step up to `step`, with finite numbers where there are any."""
-    absent, done, fits = () if constrained else MULTIPLIER, 0, True
-    for row in rows:
-        done += row["steps"] or 0
-        fits &= all((row[name] is None) == (name in absent) for name in COLUMNS if name not in WATCHED)
-        fits = fits and all(math.isfinite(value) for value in row.values() if value is not None)
-        fits = fits and all(type(row[name]) is int for name in WHOLE) and row["steps"] > 0 and row["step"] == done
-        fits = fits and row["epoch"] == (done - 1) // steps_per_epoch + 1 and (not constrained or row["lambda"] > 0)
-    if not fits or done != step:
-        raise DataError(f"{path}: its history is not that of {step} steps")
+    Raises DataError unless it has reports on every step, with a number wherever such a run has one.
+    """
+    history, step = (arrays.get(name, np.empty(0)) for name in ("history", "step"))
+    known = [constrained or name not in MULTIPLIER for name in COLUMNS if name not in WATCHED]  # which come last
+    fits = history.dtype == np.float64 and history.shape[1:] == (len(COLUMNS),) and not np.isinf(history).any()
+    if fits:
+        of = dict(zip(COLUMNS, history.T, strict=True))
+        fits = (np.isfinite(history[:, : len(known)]) == known).all() and (of["steps"] > 0).all()
+        fits = fits and np.array_equal(np.cumsum(of["steps"]), of["step"]) and np.array_equal(of["steps"].sum(), step)
+    if not fits:
+        raise DataError(f"{path}: its history is not that of a run to step {step}")
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in history.tolist()]
+    return [{n: None if math.isnan(v) else int(v) if n in WHOLE else v for n, v in row.items()} for row in rows]

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from data import DataError, Dataset
-from data.dataset import white
 from data.files import reason, write_whole
 from experiment import checkpoint, options, pictures
 from experiment.defaults import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete, total_variance
@@ -21,24 +19,18 @@ from experiment.files import existing_run, write_json
 from experiment.jobs import run_side_by_side
 from experiment.model import load
 from experiment.one import fingerprint, open_data
-from experiment.options import typed
+from experiment.options import said
 from experiment.page import html, markdown
-from experiment.tables import FIGURES, OTHERS, SLIDES, appendix, named, report
-from experiment.training import reader
+from experiment.signals import interruptible
+from experiment.tables import COMPARED, FIGURES, OTHERS, SLIDES, appendix, named, report
+from experiment.training import mean_image, progress, reader
 from ref import linear
 from ref.objectives import METHODS
 
 ELSEWHERE = (*options.OF_A_COMMAND, "out", "data_dir", "checkpoint_every", "seeds")  # these change no figure
 HIDDEN = (*ELSEWHERE, "method", "seed", "data", "size", "preset")  # told otherwise than as an option
 OF_METHODS = (*METHOD_OPTIONS, "samples")
-COMPARISON_FILES = (
-    "report.html",
-    "comparison.md",
-    "comparison.json",
-    "reconstructions.png",
-    "generations.png",
-    "rate_distortion.png",
-)
+COMPARISON_FILES = ("report.html", "comparison.md", "comparison.json", *COMPARED)
 
 
 class Finished(NamedTuple):
@@ -117,7 +109,7 @@ def command_of(run: argparse.Namespace) -> list[str] | None:
         return command
     try:
         path = run.out / "checkpoint.npz"
-        refuse_difference(options.restored(options.parser(""), path, checkpoint.read(path)[1]["options"]), run)
+        refuse_difference(options.restored(path, checkpoint.read(path)[1]["options"]), run)
         return ["--resume", str(run.out)] if not (run.out / "summary.json").exists() else finished(run.out) and None
     except (DataError, UsageError) as error:
         if not run.force:
@@ -130,7 +122,7 @@ def refuse_difference(found: argparse.Namespace, asked: argparse.Namespace) -> N
     for name in sorted({*vars(asked)} - {*ELSEWHERE}):
         there, here = getattr(found, name), getattr(asked, name)
         if there != here:
-            there, here = (typed(name, value).replace("=", " ", 1) for value in (there, here))
+            there, here = said(name, there), said(name, here)
             raise UsageError(f"{asked.out} holds a run made with {there}, and now {here} is asked for")
 
 
@@ -146,7 +138,7 @@ def finished(out: Path) -> Finished:
         raise UsageError(f"{out / 'summary.json'} cannot be read ({reason(error)})") from error
     if lacking := {*FIGURES, *OTHERS} - {*summary}:
         raise UsageError(f"{out} holds a run of another version, without {min(lacking)}")
-    return Finished(out, options.restored(options.parser(""), path, config["options"]), config, summary)
+    return Finished(out, options.restored(path, config["options"]), config, summary)
 
 
 def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, command: list[str]) -> str:
@@ -181,7 +173,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     text, page = markdown(blocks), html([*blocks, *appendix(result, out)])
     for name, content in (("comparison.md", text), ("report.html", page)):
         write_whole(out / name, lambda file, content=content: file.write(content.encode()))
-    return text
+    return f"{text}\nall in {out}/: {', '.join(COMPARISON_FILES)}"
 
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], str]:
@@ -231,14 +223,9 @@ def linear_bound(backend, data: Dataset, dynamic: bool) -> list[tuple[float, flo
 
     It ends at a hundredth of their variance, or where the known principal variances end.
     """
-
-    def progress(blocks):
-        return tqdm(blocks, desc="linear bound", unit="block", disable=None, leave=False)
-
-    read = reader(backend, data.train, dynamic)
-    center = backend.asarray(data.train.mean(axis=0, dtype=np.float64) / white(data.train))
-    noise = backend.noise(0)
-    variances, rest = linear.principal_variances(backend, read, len(data.train), center, noise, progress)
+    read, center = reader(backend, data.train, dynamic), backend.asarray(mean_image(data))
+    images = (backend, read, len(data.train), center, backend.noise(0), progress("linear bound"))
+    variances, rest = interruptible(lambda: linear.principal_variances(*images))
     total = math.fsum(variances) + rest
     lowest = max(0.01 * total, rest + len(variances) * variances[-1] if rest else 0)
     distortions = map(float, np.geomspace(total, lowest, 100))

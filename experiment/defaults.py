@@ -8,6 +8,7 @@ import numpy as np
 
 from backend import open_backend
 from data.dataset import white
+from experiment.signals import interruptible
 from ref import linear
 from ref.objectives import METHODS, MULTIPLIERS
 
@@ -27,43 +28,24 @@ BY_DATA = {
     "sprites":    (  2.0,   10, (512, 256), "sigmoid", "bernoulli",   30,  128, 1e-3, 0.0, 100),
     "own images": ( None, None, (512, 256),  "linear",  "gaussian", None, None, 1e-3, 0.0, 100),
 }
-# fmt: on
-COMMON = {
-    "activation": "silu",
-    "adam": (0.9, 0.999, 1e-8),
-    "binarize": "none",
-    "multiplier": "relative",
-    "schedule": "cosine",
-    "variance": 0.5,
-}
+COMMON = {"activation": "silu", "adam": (0.9, 0.999, 1e-8), "binarize": "none", "multiplier": "relative",
+          "schedule": "cosine", "variance": 0.5}
 # A published protocol: defaults that come before those of the data set.
 PRESETS = {
     # Burda et al. 2015, section 5, and their code: the VAE and the IWAE with one stochastic layer
-    "burda": {
-        "activation": "tanh",
-        "adam": (0.99, 0.999, 1e-4),
-        "batch_size": 20,
-        "binarize": "dynamic",
-        "epochs": 3280,
-        "hidden": (200, 200),
-        "latent": 50,
-        "likelihood": "bernoulli",
-        "lr": 1e-3,
-        "nll_samples": 5000,
-        "output": "sigmoid",
-        "schedule": "stages",
-        "weight_decay": 0.0,
-    },
+    "burda": {"hidden": (200, 200), "latent": 50, "activation": "tanh", "output": "sigmoid",
+              "likelihood": "bernoulli", "binarize": "dynamic", "nll_samples": 5000, "weight_decay": 0.0,
+              "epochs": 3280, "batch_size": 20, "lr": 1e-3, "adam": (0.99, 0.999, 1e-4), "schedule": "stages"},
 }
+# fmt: on
 
 DRAWN, PHOTOGRAPHED = 0.3, 0.06  # κ² as a share of the images' variance: as on MNIST, and as on CIFAR-10
 EXTREME = 0.05  # of the way from black to white: a pixel this near to either end is black or white
 LOOKED_AT = 2000  # images, spread over all of them, that latents are chosen from
 STEPS, EPOCHS = 6000, 20  # of a run on the user's own images, whichever takes longer
 # Options that a run's name says when they are not at their default.
-IN_NAME = tuple(
-    dict.fromkeys(["preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from"])
-)
+OTHERS_IN_NAME = ("multiplier_rate", "samples", "init_from")
+IN_NAME = tuple(dict.fromkeys(["preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, *OTHERS_IN_NAME]))
 
 
 def row_of(data: str) -> dict:
@@ -89,9 +71,8 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     refuse_impossible(args, *data.train.shape)
     if method.constrained and args.multiplier_rate is None:
         args.multiplier_rate = MULTIPLIERS[args.multiplier][1](args.epochs * (images // args.batch_size))
-    args.out = args.out or Path("runs") / "-".join(
-        [data.name, args.method, *parts_of_name(args, given), str(args.seed)]
-    )
+    name = "-".join([data.name, args.method, *(part_of_name(n, getattr(args, n)) for n in given), str(args.seed)])
+    args.out = args.out or Path("runs") / name
     return args
 
 
@@ -120,7 +101,7 @@ def defaults_of(args: argparse.Namespace, data) -> dict:
 
 def tolerated(images: np.ndarray) -> float:
     """κ² for images of any kind: more of their variance where most pixels are black or white, as in drawings."""
-    looked_at = spread(images)
+    looked_at = spread(images, LOOKED_AT)
     edge = EXTREME * white(images)
     extreme = np.mean((looked_at <= edge) | (looked_at >= white(images) - edge))
     return (DRAWN if extreme > 0.5 else PHOTOGRAPHED) * total_variance(images)
@@ -128,18 +109,16 @@ def tolerated(images: np.ndarray) -> float:
 
 def latents_for(images: np.ndarray, distortion: float) -> int:
     """The latents that the best linear VAE puts to use at this squared error an image, by reverse water-filling."""
-    x = spread(images).astype(np.float32) / white(images)
-    backend = open_backend("numpy")
-    variances, rest = linear.principal_variances(
-        backend, lambda rows, noise: x[rows], len(x), x.mean(axis=0), backend.noise(0)
-    )
+    x, backend = spread(images, LOOKED_AT).astype(np.float32) / white(images), open_backend("numpy")
+    found = (backend, lambda rows, noise: x[rows], len(x), x.mean(axis=0), backend.noise(0))
+    variances, rest = interruptible(lambda: linear.principal_variances(*found))
     level = linear.level_for(variances, math.fsum(variances) + rest, distortion, 0.0)
     return max(1, sum(variance > level for variance in variances))
 
 
-def spread(images: np.ndarray) -> np.ndarray:
-    """At most LOOKED_AT of the images, evenly spread."""
-    return images[np.linspace(0, len(images) - 1, min(LOOKED_AT, len(images))).astype(int)]
+def spread(images: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the images, evenly spread."""
+    return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
 
 
 def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
@@ -149,17 +128,11 @@ def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float
     return sum(float(np.sum((images[i : i + 250] - mean) ** 2)) for i in blocks) / len(images) / white(images) ** 2
 
 
-def parts_of_name(args: argparse.Namespace, given: list[str]) -> list[str]:
-    """The options that are not at their default, as parts of a folder's name: kappa1, hidden64x32."""
-
-    def text(value) -> str:
-        if isinstance(value, tuple):
-            return "x".join(map(text, value)) or "none"
-        if isinstance(value, Path):
-            return f"-{value.name}"
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
-    return [name.replace("_", "-") + text(getattr(args, name)) for name in given]
+def part_of_name(name: str, value) -> str:
+    """An option as a part of a folder's name: kappa1, hidden64x32, init-from-mnist-geco-0."""
+    values = value if isinstance(value, tuple) else (f"-{value.name}" if isinstance(value, Path) else value,)
+    texts = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+    return name.replace("_", "-") + ("x".join(texts) or "none")
 
 
 def chosen(args: argparse.Namespace, typed: list[str], pixels: int) -> str | None:
@@ -168,13 +141,14 @@ def chosen(args: argparse.Namespace, typed: list[str], pixels: int) -> str | Non
     names = [n for n, default in row if default is None and n not in typed and getattr(args, n) is not None]
     words = ", ".join(f"{flag(name)} {getattr(args, name):g}" for name in names)
     if "kappa" in names:
-        words += f"; κ tolerates {in_words(args.kappa**2, pixels)}"
+        rmse, psnr = a_pixel(args.kappa**2, pixels)
+        words += f"; κ tolerates an RMSE of {rmse:.3f} a pixel, PSNR {psnr:.1f} dB"
     return f"chosen from the images: {words}" if names else None
 
 
-def in_words(error: float, pixels: int) -> str:
-    """A squared error an image as a root mean square a pixel, and as a peak signal-to-noise ratio."""
-    return f"an RMSE of {math.sqrt(error / pixels):.3f} a pixel, PSNR {10 * math.log10(pixels / error):.1f} dB"
+def a_pixel(error: float, pixels: int) -> tuple[float, float]:
+    """A squared error an image as a root mean square a pixel, and as a peak signal-to-noise ratio in dB."""
+    return math.sqrt(error / pixels), 10 * math.log10(pixels / error)
 
 
 def refuse_unused(args: argparse.Namespace, method) -> None:
@@ -194,9 +168,7 @@ def refuse_impossible(args: argparse.Namespace, images: int, pixels: int) -> Non
     if args.kappa is not None and not 1e-6 < args.kappa < 1e6:
         raise UsageError(f"--kappa {args.kappa:g} is not between 1e-6 and 1e6")
     if args.batch_size > images:
-        raise UsageError(
-            f"--batch-size {args.batch_size} is more than the {images} training images; choose a smaller one"
-        )
+        raise UsageError(f"--batch-size {args.batch_size} is more than the {images} training images; lower it")
     if args.output == "linear" and args.hidden and args.latent > pixels:
         raise UsageError(f"--latent {args.latent} is more than the {pixels} principal coordinates of these images")
 
@@ -205,18 +177,13 @@ def refuse_grey(args: argparse.Namespace, data) -> None:
     """Bernoulli is a density of black and white pixels with a sigmoid output; anything else must be asked for."""
     for name, value in (("variance", args.variance), ("output linear", args.output == "linear" or None)):
         if value is not None:
-            raise UsageError(
-                f"--{name} is not used by --likelihood bernoulli; leave it out or use --likelihood gaussian"
-            )
-    usual = row_of(args.data)["likelihood"] == "bernoulli"
-    if args.binarize or usual or "binarize" in PRESETS.get(args.preset, {}):
+            raise UsageError(f"--{name} is not used by --likelihood bernoulli; it is for --likelihood gaussian")
+    if args.binarize or row_of(args.data)["likelihood"] == "bernoulli" or "binarize" in PRESETS.get(args.preset, {}):
         return
     blocks = (data.train[i : i + 1000] for i in range(0, len(data.train), 1000))
     if any(np.any((block > 0) & (block < white(block))) for block in blocks):
-        raise UsageError(
-            "--likelihood bernoulli is a density of black and white pixels and these are grey: "
-            "add --binarize dynamic or static, or --binarize none to use them all the same"
-        )
+        grey = "--likelihood bernoulli is a density of black and white pixels and these are grey"
+        raise UsageError(f"{grey}: add --binarize dynamic or static, or --binarize none to use them all the same")
 
 
 def flag(name: str) -> str:

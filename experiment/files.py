@@ -11,31 +11,16 @@ from data.files import lock, remove_leftovers, write_whole
 from experiment.checkpoint import COLUMNS
 from experiment.defaults import UsageError
 
-FILES = (
-    "config.json",
-    "metrics.csv",
-    "checkpoint.npz",
-    "summary.json",
-    "reconstructions.png",
-    "samples.png",
-    "interpolation.png",
-    "traversals.png",
-    "latents.png",
-    "curves.png",
-)
+PICTURES = ("reconstructions.png", "samples.png", "interpolation.png", "traversals.png", "latents.png", "curves.png")
+FILES = ("config.json", "metrics.csv", "checkpoint.npz", "summary.json", *PICTURES)
 OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz")  # what --load writes beside them: no longer true of another θ
 
 
 def existing_run(out: Path, force: bool) -> list[str]:
     """The files of a run that `out` holds already. Raises UsageError for any without `force`."""
-    try:
-        existing = [name for name in FILES if (out / name).exists()]
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be read ({error.strerror}); choose another folder") from error
+    existing = [name for name in FILES if (out / name).exists()]
     if existing and not force:
-        raise UsageError(
-            f"--out {out} already holds a run ({existing[0]}); choose another folder or add --force to overwrite it"
-        )
+        raise UsageError(f"--out {out} already holds a run ({existing[0]}); choose another folder or add --force")
     return existing
 
 
@@ -60,15 +45,14 @@ def claim(out: Path, force: bool, config: dict, rows: list[dict], save: Callable
     """Writes the run's first checkpoint before all else, so that a folder that holds anything holds one, then
     config.json and metrics.csv; and removes what an older run has left besides.
     """
-    existing = existing_run(out, force)
+    existing_run(out, force)
     (out / "summary.json").unlink(missing_ok=True)  # which would call the folder a whole run
     save()
     write_json(out / "config.json", config)
     write_metrics(out / "metrics.csv", rows)
-    for name in set(existing) - {"checkpoint.npz", "config.json", "metrics.csv", "summary.json"}:
-        (out / name).unlink()
-    for path in [path for pattern in OF_THE_MODEL for path in out.glob(pattern)]:
-        path.unlink()
+    for pattern in (*PICTURES, *OF_THE_MODEL):
+        for path in out.glob(pattern):
+            path.unlink()
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -82,5 +66,4 @@ def write_metrics(path: Path, rows: list[dict], durable: bool = False) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    text = text.getvalue().encode()
-    write_whole(path, lambda file: file.write(text), durable)
+    write_whole(path, lambda file: file.write(text.getvalue().encode()), durable)

@@ -11,6 +11,7 @@ from experiment import checkpoint, options, training
 from experiment.defaults import UsageError
 from experiment.results import EVALUATION_SEED
 from ref import metrics, vae
+from ref.objectives import METHODS
 
 TEST_SEED = 1  # of the one draw that makes grey images black and white, a run's own test images too
 
@@ -42,12 +43,9 @@ class TrainedModel:
     def decode(self, z) -> np.ndarray:
         """Pictures at z, clipped to [0, 1].   (N, Z) -> (N, H, W, C) floats"""
         z, size = self._latents(z), metrics.DECODED
-        parts = [self._decoded(z[start : start + size]) for start in range(0, len(z), size)]
-        return np.concatenate(parts).clip(0, 1).reshape(-1, *self.shape)
-
-    def _decoded(self, z: np.ndarray) -> np.ndarray:
-        x_hat, *_ = vae.decode(self.backend.xp, self.network, self.params, self.backend.asarray(z))
-        return self.backend.to_host(x_hat)
+        parts = (self.backend.asarray(z[start : start + size]) for start in range(0, len(z), size))
+        decoded = (vae.decode(self.backend.xp, self.network, self.params, part)[0] for part in parts)
+        return np.concatenate([*map(self.backend.to_host, decoded)]).clip(0, 1).reshape(-1, *self.shape)
 
     def reconstruct(self, images) -> np.ndarray:
         """Images decoded at the mean of q(z|x).   images -> (N, H, W, C) floats"""
@@ -145,12 +143,10 @@ def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> Trai
 
     Raises UsageError for a folder without one, DataError for a file that is none, BackendError.
     """
-    path = Path(folder) / "checkpoint.npz"
-    if not path.is_file():
-        raise UsageError(f"{folder} holds no checkpoint.npz; name the folder of a run")
+    path = checkpoint.path_in(Path(folder))
     arrays, config = checkpoint.read(path)
-    shape = checkpoint.shape_of(path, arrays, config)
-    args = options.restored(options.parser(""), path, config["options"])
+    args, shape = options.restored(path, config["options"]), tuple(config["shape"])
     backend = open_backend(backend, args.precision, tf32)
     network, theta = training.trained_network(args, backend, math.prod(shape), path, arrays)
-    return TrainedModel(backend, network, theta, shape, args, checkpoint.reports(path, arrays["history"]))
+    history = checkpoint.reports(path, arrays, METHODS[args.method].constrained is not None)
+    return TrainedModel(backend, network, theta, shape, args, history)

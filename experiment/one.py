@@ -30,13 +30,9 @@ from ref.objectives import METHODS
 FITTED = "images of fit()"  # --data of a run on images in memory
 
 
-def open_data(args: argparse.Namespace) -> Dataset:
-    """The images of --data, binarized once with --binarize static. Raises UsageError if they are all the same."""
-    return prepared(args, load_data(args.data, args.data_dir, args.size))
-
-
-def prepared(args: argparse.Namespace, data: Dataset) -> Dataset:
-    """The data, binarized once with --binarize static. Raises UsageError if the training images are all the same."""
+def open_data(args: argparse.Namespace, data: Dataset | None = None) -> Dataset:
+    """The images of --data, or those given, binarized once with --binarize static. Raises UsageError for one image."""
+    data = data or load_data(args.data, args.data_dir, args.size)
     if (data.train.max(axis=0) == data.train.min(axis=0)).all():
         raise UsageError(f"the training images of --data {args.data} are all the same; there is nothing to learn")
     if args.binarize == "static":
@@ -54,24 +50,10 @@ def fingerprint(data: Dataset) -> str:
 def describe(args: argparse.Namespace, backend, data: Dataset, command: list[str]) -> dict:
     """config.json: what was asked for, on which images and by what it is done."""
     libraries = {name: metadata.version(name) for name in ("numpy", "pillow", "matplotlib")}
-    return {
-        "version": VERSION,
-        "command": ["run.py", *command],
-        "data": data.name,
-        "shape": [*data.shape],
-        "options": options.stored(args),
-        "versions": {"python": platform.python_version(), **libraries, **backend.versions},
-        "processes": backend.ranks.size,
-        "images": fingerprint(data),
-        "resumed": [],
-    }
-
-
-def go_on(saved: dict, config: dict, step: int) -> dict:
-    """The config of a resumed run: its own, and who went on with it from where."""
-    here = {name: config[name] for name in ("command", "versions", "processes")} | {"step": step}
-    now = {name: config[name] for name in ("version", "options", "data", "shape")}
-    return saved | now | {"resumed": [*saved["resumed"], here]}
+    asked = {"version": VERSION, "command": ["run.py", *command], "options": options.stored(args)}
+    images = {"data": data.name, "shape": [*data.shape], "images": fingerprint(data)}
+    versions = {"python": platform.python_version(), **libraries, **backend.versions}
+    return asked | images | {"versions": versions, "processes": backend.ranks.size, "resumed": []}
 
 
 def command_to_go_on(out: Path) -> str:
@@ -97,17 +79,12 @@ def go_on_from(saved: tuple[Path, dict, dict], args: argparse.Namespace, backend
     other_backend = before["options"]["backend"] != args.backend
     network, state, history = restore(args, backend, *data.train.shape, path, arrays, other_backend)
     model = TrainedModel(backend, network, state["theta"], data.shape, args, history)
-    return model, state, go_on(before, config, int(state["step"]))
+    here = {name: config[name] for name in ("command", "versions", "processes")} | {"step": int(state["step"])}
+    now = {name: config[name] for name in ("version", "options")}
+    return model, state, before | now | {"resumed": [*before["resumed"], here]}
 
 
-def run_one(
-    args: argparse.Namespace,
-    backend,
-    data: Dataset,
-    command: list[str],
-    again: list[str],
-    saved: tuple[Path, dict, dict] | None = None,
-) -> dict:
+def run_one(args: argparse.Namespace, backend, data: Dataset, command: list[str], again: list[str], saved=None) -> dict:
     """Trains, judges and draws; leaves every file in args.out, which is held meanwhile. Returns the summary.
 
     `saved` is a checkpoint to go on from, whose folder is held already: its path, arrays and config. Once the run's
@@ -157,9 +134,9 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend: 
     args = options.parser("").parse_args(argv)
     if args.method not in METHODS:
         raise UsageError(f"fit trains one of {', '.join(METHODS)}, not {args.method}")
-    data = prepared(args, in_memory(images, test, shape))
+    data = open_data(args, in_memory(images, test, shape))
     args, backend = complete(args, data), open_backend(args.backend, args.precision, args.tf32)
-    args.out = None if out is None else Path(out)
+    args.out = out and Path(out)
     if args.out:
         run_one(args, backend, data, argv, [])
         return load(args.out, backend.name)
@@ -177,8 +154,7 @@ def in_memory(images, test, shape) -> Dataset:
     side = math.isqrt(images.shape[1])
     usual = (side, side, 1) if side * side == images.shape[1] else (1, images.shape[1], 1)
     shape = tuple(shape or (usual if images.ndim == 2 else (*images.shape[1:], 1)[:3]))
-    train = rows_of(images, shape)
-    if test is not None:
-        return Dataset("fit", train, rows_of(test, shape), shape)
-    chosen = held_out(len(train))
-    return Dataset("fit", train[~chosen], train[chosen], shape)
+    rows = rows_of(images, shape)
+    chosen = held_out(len(rows))
+    train, test = (rows[~chosen], rows[chosen]) if test is None else (rows, rows_of(test, shape))
+    return Dataset("fit", train, test, shape)

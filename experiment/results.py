@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from experiment.checkpoint import VERSION
+from experiment.defaults import a_pixel, spread
 from experiment.training import progress, reader
 from ref import metrics, vae
 from ref.information import mutual_information_gaps
@@ -16,44 +17,36 @@ from ref.train import NonFiniteError
 EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs are compared on the same noise
 WATCHED = 1000  # images that are watched while training; fewer where these would take more than 2 % of an epoch
 # Options by which summary.json says which run it is.
-IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "samples", "latent", "hidden", "lr", "batch_size")
+IDENTITY = (
+    "method",
+    "likelihood",
+    "variance",
+    "beta",
+    "kappa",
+    "samples",
+    "latent",
+    "hidden",
+    "lr",
+    "batch_size",
+    "seed",
+)
 
 
 def summarize(model, data, seconds: float, nll_samples: int) -> dict:
     """summary.json: which run it is, and its figures on the test set. `model` is a TrainedModel."""
     args, backend, method, last = model.args, model.backend, METHODS[model.args.method], model.history[-1]
-    figures = metrics.evaluate(
-        backend,
-        model.network,
-        model.theta,
-        reader(backend, model.pixels(data.test), False),
-        len(data.test),
-        backend.noise(EVALUATION_SEED),
-        nll_samples,
-        samples=args.samples,
-        constrained=method.constrained,
-        progress=progress("evaluation"),
-    )
+    images = (reader(backend, model.pixels(data.test), False), len(data.test), backend.noise(EVALUATION_SEED))
+    how = {"samples": args.samples, "constrained": method.constrained, "progress": progress("evaluation")}
+    figures = metrics.evaluate(backend, model.network, model.theta, *images, nll_samples, **how)
     error, on_train = figures.pop("constrained"), watcher(model, spread(data.train, WATCHED))()["constrained"]
-    figures |= {"constraint": None, "train_constraint": None}
-    if method.constrained:
-        figures |= {"constraint": error - args.kappa**2, "train_constraint": on_train - args.kappa**2}
+    constraint = {"constraint": error, "train_constraint": on_train}
+    figures |= {name: found - args.kappa**2 if method.constrained else None for name, found in constraint.items()}
     figures |= gaps(model, data)
     if not all(math.isfinite(value) for value in figures.values() if value is not None):
         raise NonFiniteError("the figures on the test images are not finite")
-    return {
-        "version": VERSION,
-        "data": data.name,
-        **{name: getattr(args, name, None) for name in IDENTITY},
-        "seed": args.seed,
-        "epochs": last["epoch"],
-        "steps": last["step"],
-        "backend": backend.name,
-        **figures,
-        "nll_samples": nll_samples,
-        "lambda": last["lambda"],
-        "seconds": seconds,
-    }
+    run = {"version": VERSION, "data": data.name, **{name: getattr(args, name) for name in IDENTITY}}
+    run |= {"epochs": last["epoch"], "steps": last["step"], "backend": backend.name}
+    return run | figures | {"nll_samples": nll_samples, "lambda": last["lambda"], "seconds": seconds}
 
 
 def gaps(model, data) -> dict:
@@ -66,11 +59,6 @@ def gaps(model, data) -> dict:
         encoded = metrics.encodings(backend, model.network, model.theta, read, len(images), noise)
         found = mutual_information_gaps(backend, *encoded, factors, noise, progress=progress("factors"))
     return {"mig": sum(found.values()) / len(found) if found else None} | {f"mig_{k}": v for k, v in found.items()}
-
-
-def spread(images: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the images, evenly spread."""
-    return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
 
 
 def watched(data) -> np.ndarray:
@@ -105,10 +93,10 @@ def best_epoch(args: argparse.Namespace, rows: list[dict]) -> str | None:
 
     With a constraint the objective is rate + λ·error at the last λ, else the ELBO with its rate weighed by β.
     """
-    rows = [row for row in rows if row["test_rate"] is not None and row["test_elbo"] is not None]
+    rows = [row for row in rows if None not in (row["test_rate"], row["test_elbo"])]
     if not rows:
         return None
-    lam, weight = rows[-1]["lambda"], 1.0 if args.beta is None else args.beta
+    lam, weight = rows[-1]["lambda"], args.beta or 1.0
 
     def loss(row: dict) -> float:
         if lam is not None:
@@ -145,13 +133,14 @@ def at_limit(args: argparse.Namespace, state: dict) -> bool:
 
 def table(summary: dict, pixels: int) -> str:
     """The summary as one row under its header."""
+    rmse, psnr = a_pixel(summary["distortion"], pixels)
     cells = {
         "method": summary["method"],
         "rate": f"{summary['rate']:.2f}",
         "distortion": f"{summary['distortion']:.3f}",
         "at the mean": f"{summary['distortion_at_mean']:.3f}",
-        "RMSE": f"{math.sqrt(summary['distortion'] / pixels):.3f}",
-        "PSNR": f"{10 * math.log10(pixels / summary['distortion']):.1f} dB",
+        "RMSE": f"{rmse:.3f}",
+        "PSNR": f"{psnr:.1f} dB",
         "ELBO": f"{summary['elbo']:.2f}",
         f"NLL (K = {summary['nll_samples']})": f"{summary['nll']:.2f} ± {summary['nll_standard_error']:.2f}",
         "active": str(summary["active_units"]),
@@ -159,7 +148,5 @@ def table(summary: dict, pixels: int) -> str:
     if summary["lambda"] is not None:
         cells |= {"C": f"{summary['constraint']:+.3f}", "λ": f"{summary['lambda']:.3g}"}
     cells["seconds"] = f"{summary['seconds']:.1f}"
-    widths = [max(len(name), len(cell)) for name, cell in cells.items()]
-    return "\n".join(
-        "  ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)) for line in (cells, cells.values())
-    )
+    columns = [(name.rjust(len(cell)), cell.rjust(len(name))) for name, cell in cells.items()]
+    return "\n".join(map("  ".join, zip(*columns, strict=True)))

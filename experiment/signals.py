@@ -1,8 +1,11 @@
 """Ctrl-C, SIGTERM and a terminal that goes away end a run at a point from which it can go on."""
 
+import contextvars
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from threading import Thread
 
 SIGHUP = getattr(signal, "SIGHUP", None)  # Windows has none
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([SIGHUP] if SIGHUP else []))
@@ -48,3 +51,20 @@ def noted() -> Iterator[list[int]]:
 
     with handled_by(note):
         yield numbers
+
+
+def interruptible(call: Callable):
+    """What call() returns. It works on a thread of its own, so that a signal ends the wait at once.
+
+    Python hears a signal between two calls only, and one factorization by LAPACK may take seconds.
+    """
+    outcome = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
+    return outcome.result()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiment.options import typed
+from experiment.options import said
 
 FIGURES = {  # key in summary.json: heading and decimals
     "rate": ("rate", 2),
@@ -72,7 +72,7 @@ def appendix(result: dict, out: Path) -> list[Block]:
 
 def named(row: dict, between: str = ", ") -> str:
     """The title of a row's method and the options that tell it from others."""
-    told = " ".join(typed(name, value).replace("=", " ", 1) for name, value in row["options"].items())
+    told = " ".join(said(name, value) for name, value in row["options"].items())
     return f"{row['title']}{between}{told}" if told else row["title"]
 
 

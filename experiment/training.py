@@ -12,7 +12,7 @@ from tqdm import tqdm
 from data.dataset import DataError, white
 from experiment import checkpoint
 from experiment.files import write_metrics
-from experiment.signals import Stopped, noted
+from experiment.signals import Stopped, interruptible, noted
 from ref import linear, vae
 from ref.mlp import size
 from ref.networks import plain, principal
@@ -38,29 +38,24 @@ def reader(backend, pixels: np.ndarray, dynamic: bool):
 
 def network(args: argparse.Namespace, center, whiten=None, color=None) -> vae.Model:
     """The network that the options describe, about a mean image, in principal coordinates or not."""
-    return vae.Model(
-        network=plain if whiten is None else principal,
-        hidden=args.hidden,
-        latents=args.latent,
-        activation=args.activation,
-        sigmoid_output=args.output == "sigmoid",
-        likelihood=args.likelihood,
-        variance=args.variance,
-        center=center,
-        whiten=whiten,
-        color=color,
-    )
+    layers = {"hidden": args.hidden, "latents": args.latent, "activation": args.activation}
+    density = {"likelihood": args.likelihood, "variance": args.variance}
+    arrays = {"center": center, "whiten": whiten, "color": color}
+    module = plain if whiten is None else principal
+    return vae.Model(network=module, **layers, sigmoid_output=args.output == "sigmoid", **density, **arrays)
 
 
 def build(args: argparse.Namespace, backend, data, read, trained=None):
     """The network, its constants from the training images, and the state before the first step.
 
-    A `trained` model gives its network, θ and λ instead.
+    A `trained` model, on the host, gives its network, θ and λ instead.
     """
     noise, constrained = backend.noise(args.seed), METHODS[args.method].constrained
     lam = initial_multiplier(args.kappa) if constrained else None
     if trained:
-        model, theta = moved(args, backend, trained)
+        arrays = {name: backend.asarray(array) for name, array in constants(trained.network).items()}
+        model = trained.network._replace(likelihood=args.likelihood, variance=args.variance, **arrays)
+        theta = backend.xp.array(backend.asarray(trained.theta))
         lam = lam and (trained.history[-1]["lambda"] or lam)
     elif in_coordinates(args):
         model, theta, level = linear_start(args, backend, data, read, noise)
@@ -83,22 +78,14 @@ def linear_start(args: argparse.Namespace, backend, data, read, noise):
     """The network in principal coordinates, θ at the best linear VAE, and that VAE's level."""
     model = network(args, backend.asarray(mean_image(data)))
     target = args.kappa**2 if METHODS[args.method].constrained else None
-    directions, variances, total = linear.principal_components(
-        backend, read, len(data.train), model.center, args.latent, noise, progress=progress("principal components")
-    )
-    weight = 1.0 if args.beta is None else args.beta
-    level = linear.level_for(variances, total, target, args.variance * weight)
+    images = (backend, read, len(data.train), model.center, args.latent, noise)
+    components = partial(linear.principal_components, *images, progress=progress("principal components"))
+    directions, variances, total = interruptible(components)
+    level = linear.level_for(variances, total, target, args.variance * (args.beta or 1.0))
     model = linear.in_principal_coordinates(backend.xp, model, directions, variances)
     theta = initial_theta(backend, model, noise, 0.0)
     linear.start_linear(backend.xp, model, theta, variances, level)
     return model, theta, level
-
-
-def moved(args: argparse.Namespace, backend, trained):
-    """The network and θ of a trained model on this backend, with the likelihood of these options."""
-    arrays = {name: backend.asarray(trained.backend.to_host(a)) for name, a in constants(trained.network).items()}
-    model = trained.network._replace(likelihood=args.likelihood, variance=args.variance, **arrays)
-    return model, backend.xp.array(backend.asarray(trained.backend.to_host(trained.theta)))
 
 
 def in_coordinates(args: argparse.Namespace) -> bool:
@@ -113,16 +100,19 @@ def constants(model: vae.Model) -> dict:
 
 def trained_network(args: argparse.Namespace, backend, pixels: int, path: Path, arrays: dict):
     """The network and θ in a checkpoint's arrays, and nothing else. Raises DataError for those of another network."""
-    m, dtype = args.latent, backend.dtype
-    shapes = [(pixels,), *([(pixels, m), (m, pixels)] if in_coordinates(args) else [])]
-    model = network(args, *(np.empty(shape, dtype) for shape in shapes))
-    parameters = sum(map(size, model.network.shapes(model)))
-    if "theta" not in arrays or arrays["theta"].shape != (parameters,):  # before so many are made
-        raise DataError(f"{path}: expected a theta of {parameters} parameters")
-    expected = {**constants(model), "theta": np.empty(parameters, dtype)}
+    m, z = (pixels, args.latent) if in_coordinates(args) else (0, 0)
+    shapes = [(pixels,), *([(m, z), (z, m)] if z else [])]
+    expected = constants(network(args, *(unwritten(backend, shape) for shape in shapes)))
+    described = network(args, **expected)
+    expected["theta"] = unwritten(backend, (sum(map(size, described.network.shapes(described))),))
     checkpoint.check(path, {name: arrays[name] for name in expected if name in arrays}, expected)
-    model = network(args, *(backend.asarray(arrays[name]) for name in constants(model)))
+    model = described._replace(**{name: backend.asarray(arrays[name]) for name in constants(described)})
     return model, backend.xp.array(backend.asarray(arrays["theta"]))  # a copy: what was read cannot be written
+
+
+def unwritten(backend, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of that shape that takes no memory, for a checkpoint's to be compared with."""
+    return np.broadcast_to(np.zeros((), backend.dtype), shape)
 
 
 def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: Path, arrays: dict, moved: bool):
@@ -131,25 +121,18 @@ def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: P
     The noise of a checkpoint that has `moved` from another backend means nothing here: a new stream takes over.
     """
     constrained, saved = METHODS[args.method].constrained is not None, dict(arrays)
-    history = checkpoint.reports(path, saved.pop("history", np.empty(0)))
     model, theta = trained_network(args, backend, pixels, path, saved)
+    history = checkpoint.reports(path, saved, constrained)
+    del saved["history"]
     state = initial_state(backend, theta, backend.noise(args.seed), images, 1.0 if constrained else None)
     expected = {name: backend.to_host(array) for name, array in (constants(model) | state).items()}
     if moved:
-        saved["noise"] = expected["noise"]
-    if constrained and "log_lambda" in saved:
-        saved.setdefault("log_lambda_start", saved["log_lambda"])  # which an older version did not keep
+        saved["noise"] = backend.to_host(backend.noise(args.seed + int(saved["step"])))
     checkpoint.check(path, saved, expected)
-    steps_per_epoch, step = images // args.batch_size, int(saved["step"])
     if not np.array_equal(np.sort(saved["order"]), np.arange(images)) or (saved["v"] < 0).any():
         raise DataError(f"{path}: its order or its second moments are not those of a run")
-    if not 0 <= step <= args.epochs * steps_per_epoch:
-        raise DataError(f"{path}: step {step} is not one of the {args.epochs * steps_per_epoch} of its run")
-    checkpoint.check_reports(path, history, step, steps_per_epoch, constrained)
     for name, array in state.items():
         array[...] = backend.xp.asarray(saved[name])  # in its own precision: λ is in float64
-    if moved:
-        state["noise"][...] = backend.noise(args.seed + step)
     return model, state, history
 
 
@@ -178,19 +161,9 @@ def save(model, state: dict, config: dict) -> None:
 
 def plan_of(args: argparse.Namespace, images: int) -> Plan:
     """The constants of the training that the options describe."""
-    return Plan(
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        steps_per_epoch=images // args.batch_size,
-        samples=args.samples,
-        lr=args.lr,
-        schedule=args.schedule,
-        weight_decay=args.weight_decay,
-        multiplier=args.multiplier or "relative",
-        multiplier_rate=args.multiplier_rate or 0.0,
-        options={name: getattr(args, name) for name in METHODS[args.method].options},
-        adam=args.adam,
-    )
+    named = {name: value for name, value in vars(args).items() if name in Plan._fields}
+    options = {name: getattr(args, name) for name in METHODS[args.method].options}
+    return Plan(**named, steps_per_epoch=images // args.batch_size, options=options)
 
 
 def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -> list[dict]:
@@ -230,8 +203,7 @@ def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -
 
 def postfix(history: list[dict], steps_per_epoch: int) -> dict[str, str]:
     """What the bar says: the last report, and the last figures on test images."""
-    report = history[-1]
-    live = {"rate": report["rate"], "err": report["distortion"], "λ": report["lambda"]}
     watched = next((r for r in reversed(history[-2 * steps_per_epoch :]) if r.get("test_rate") is not None), {})
+    live = {name: history[-1][key] for name, key in (("rate", "rate"), ("err", "distortion"), ("λ", "lambda"))}
     live |= {"test rate": watched.get("test_rate"), "test err": watched.get("test_distortion")}
     return {name: f"{value:.2f}" for name, value in live.items() if value is not None}

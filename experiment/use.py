@@ -40,16 +40,14 @@ def use(args: argparse.Namespace, given: dict) -> str:
 def evaluate(model: TrainedModel, args: argparse.Namespace) -> str:
     """The figures of summary.json again, on the run's own images or on others, in a file beside it."""
     of_run = copy.copy(model.args)
-    if args.data is not None:
-        of_run.data, of_run.size = args.data, args.size
+    of_run.data, of_run.size = (of_run.data, of_run.size) if args.data is None else (args.data, args.size)
     of_run.data_dir = args.data_dir or of_run.data_dir
     data, samples = open_data(of_run), args.nll_samples or of_run.nll_samples
     if data.shape != model.shape:
         raise UsageError(f"the images of --data {of_run.data} are {data.shape}, those of {args.load} {model.shape}")
     label = [data.name] * (args.data is not None) + [f"nll{samples}"]
     out = free(args, "-".join(["evaluation", *label]) + ".json")
-    seconds = sum(report["seconds"] for report in model.history)
-    summary = summarize(model, data, seconds, samples)
+    summary = summarize(model, data, sum(report["seconds"] for report in model.history), samples)
     write_json(out, summary)
     return f"{table(summary, data.test.shape[1])}\nall in {out}"
 
@@ -59,15 +57,9 @@ def encode(model: TrainedModel, args: argparse.Namespace) -> str:
     pixels, names = images_at(args.encode, model.shape)
     out = free(args, f"encoded-{safe_name(args.encode)}.npz")
     found = model.scores(pixels, args.nll_samples or model.args.nll_samples)
-    arrays = {
-        "files": np.array(names),
-        "mean": found["mean"],
-        "std": np.exp(found["log_std"]),
-        "rate": found["rate"],
-        "squared_error": found["distortion"],
-        "squared_error_at_mean": found["distortion_at_mean"],
-        "log_likelihood": found["log_likelihood"],
-    }
+    arrays = {name: found[name] for name in ("mean", "rate", "log_likelihood")}
+    arrays |= {"files": np.array(names), "std": np.exp(found["log_std"])}
+    arrays |= {"squared_error": found["distortion"], "squared_error_at_mean": found["distortion_at_mean"]}
     write_whole(out, lambda file: np.savez(file, **arrays))
     last = np.argsort(found["log_likelihood"])[:UNLIKELY]
     unlikely = ", ".join(f"{names[i]} ({found['log_likelihood'][i]:.1f})" for i in last)
@@ -78,8 +70,7 @@ def sample(model: TrainedModel, args: argparse.Namespace) -> str:
     """PNG files of draws from the prior, and a sheet of the first of them."""
     out = free(args, f"samples-{args.sample}-{args.seed}")
     pictures = model.sample(args.sample, args.seed)
-    digits = len(str(args.sample - 1))
-    write_pictures(out, pictures, [f"{i:0{digits}}" for i in range(args.sample)])
+    write_pictures(out, pictures, [f"{i:0{len(str(args.sample - 1))}}" for i in range(args.sample)])
     save(out / "sheet.png", grid(pictures[:SHOWN].reshape(-1, pictures[0].size), model.shape, 10))
     return f"{args.sample} samples of the prior in {out}/, the first of them in sheet.png"
 

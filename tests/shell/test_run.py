@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -29,20 +30,8 @@ from tests.tested import NAME, device, host, on_command_line, open_tested
 ROOT = Path(run.__file__).parent
 QUICK = ["--data", "digits", "--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
 KEYS = {
-    *(
-        "method",
-        "data",
-        "backend",
-        "seed",
-        "epochs",
-        "steps",
-        "rate",
-        "distortion",
-        "distortion_at_mean",
-        "elbo",
-        "nll",
-    ),
-    *("nll_standard_error", "active_units", "lambda", "constraint", "train_constraint", "kappa", "seconds"),
+    *("method", "data", "backend", "seed", "epochs", "steps", "rate", "distortion", "distortion_at_mean", "elbo"),
+    *("nll", "nll_standard_error", "active_units", "lambda", "constraint", "train_constraint", "kappa", "seconds"),
     *("version", "likelihood", "beta", "variance", "samples", "latent", "hidden", "lr", "batch_size"),
     *("marginal_kl", "mutual_information", "information_standard_error", "mutual_information_ceiling", "mig"),
 }
@@ -222,7 +211,7 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
         (["--kappa", "-1"], "'-1' is not a finite number above 0"),
         (["--kappa", "1e200"], "--kappa 1e.200 is not between"),
         (["--seed", "1" + "0" * 400], "is not an integer at least 0"),
-        (["--out", "x" * 300], "cannot be read|cannot be written"),
+        (["--out", "x" * 300], "too long"),
         (["--kappa", "nan"], "'nan' is not a finite number"),
         (["--lr", "inf"], "'inf' is not a finite number"),
         (["--epochs", "0"], "'0' is not an integer above 0"),
@@ -406,7 +395,7 @@ def test_data_dir_is_where_data_are_looked_for(capsys):
 
 def test_ctrl_c_is_status_130(monkeypatch, capsys):
     def interrupted(*_):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(run, "run", interrupted)
     assert run.main([]) == 130 and capsys.readouterr().err.count("\n") == 1
@@ -486,7 +475,7 @@ def test_the_name_of_a_run_says_which_options_are_not_at_their_default():
 
 
 def test_help_shows_every_default_by_data_set_where_it_differs():
-    text = " ".join(options.parser("").format_help().split())
+    text = " ".join(options.parser("").format_help().split()).replace("- ", "-")  # a line may end within a name
     assert "mnist-10k: 5; digits: 1.2; mnist: 4; cifar10: 3.394; sprites: 2; own images: chosen from them" in text
     assert "sprites: bernoulli" in text and "(silu)" in text and "vae 1, beta-vae 1, geco 1, iwae 5" in text
     assert "by data set" not in text
