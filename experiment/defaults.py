@@ -25,7 +25,7 @@ BY_DATA = {
     "mnist":      (  4.0,  200, (512, 256), "sigmoid",  "gaussian",   30,  128, 2e-3, 0.2, 100),
     "cifar10":    (3.394,  384, (512, 256),  "linear",  "gaussian",   20,  128, 1e-3, 0.0,  20),
     "sprites":    (  2.0,   10, (512, 256), "sigmoid", "bernoulli",   30,  128, 1e-3, 0.0, 100),
-    "own images": ( None, None, (512, 256),  "linear",  "gaussian", None, None, 1e-3, 0.0, 100),
+    "own images": ( None, None,       None,  "linear",  "gaussian", None, None, 1e-3, 0.0, 100),
 }
 # fmt: on
 COMMON = {
@@ -59,7 +59,8 @@ PRESETS = {
 DRAWN, PHOTOGRAPHED = 0.3, 0.06  # κ² as a share of the images' variance: as on MNIST, and as on CIFAR-10
 EXTREME = 0.05  # of the way from black to white: a pixel this near to either end is black or white
 LOOKED_AT = 2000  # images, spread over all of them, that latents are chosen from
-STEPS, EPOCHS = 6000, 20  # of a run on the user's own images, whichever takes longer
+STEPS, EPOCHS = 3000, 20  # of a run on the user's own images, whichever takes longer
+IMAGES_PER_UNIT, UNITS = 28, 512  # one hidden layer learns few images by heart unless it is small; two from UNITS on
 # Options that a run's name says when they are not at their default.
 IN_NAME = tuple(
     dict.fromkeys(["preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from"])
@@ -106,6 +107,8 @@ def defaults_of(args: argparse.Namespace, data) -> dict:
     if found["latent"] is None and args.latent is None:
         found["latent"] = latents_for(data.train, (args.kappa or found["kappa"]) ** 2)
     found["latent"] = min(pixels, found["latent"] or pixels)
+    if found["hidden"] is None:
+        found["hidden"] = hidden_for(images)
     found["batch_size"] = min(images, found["batch_size"] or min(128, max(16, images // 16)))
     if found["epochs"] is None:
         found["epochs"] = max(EPOCHS, -(-STEPS // max(1, images // (args.batch_size or found["batch_size"]))))
@@ -137,6 +140,12 @@ def latents_for(images: np.ndarray, distortion: float) -> int:
     return max(1, sum(variance > level for variance in variances))
 
 
+def hidden_for(images: int) -> tuple[int, ...]:
+    """One hidden layer of a unit for every IMAGES_PER_UNIT images, or, where these are many, UNITS and half as many."""
+    units = max(8, images // IMAGES_PER_UNIT)
+    return (units,) if units < UNITS else (UNITS, UNITS // 2)
+
+
 def spread(images: np.ndarray) -> np.ndarray:
     """At most LOOKED_AT of the images, evenly spread."""
     return images[np.linspace(0, len(images) - 1, min(LOOKED_AT, len(images))).astype(int)]
@@ -166,10 +175,15 @@ def chosen(args: argparse.Namespace, typed: list[str], pixels: int) -> str | Non
     """One sentence on what was chosen from the images, because nobody had typed it; None where nothing was."""
     row = row_of(args.data).items()
     names = [n for n, default in row if default is None and n not in typed and getattr(args, n) is not None]
-    words = ", ".join(f"{flag(name)} {getattr(args, name):g}" for name in names)
+    words = ", ".join(f"{flag(name)} {as_typed(getattr(args, name))}" for name in names)
     if "kappa" in names:
         words += f"; κ tolerates {in_words(args.kappa**2, pixels)}"
     return f"chosen from the images: {words}" if names else None
+
+
+def as_typed(value) -> str:
+    """A number, or the sizes of hidden layers, as on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
 
 
 def in_words(error: float, pixels: int) -> str:
