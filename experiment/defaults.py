@@ -56,11 +56,12 @@ PRESETS = {
     },
 }
 
-DRAWN, PHOTOGRAPHED = 0.3, 0.06  # κ² as a share of the images' variance: as on MNIST, and as on CIFAR-10
+# κ² as a share of the images' variance, and images to a hidden unit: as is best on MNIST, and on CIFAR-10
+DRAWN, PHOTOGRAPHED = (0.3, 7), (0.06, 28)
 EXTREME = 0.05  # of the way from black to white: a pixel this near to either end is black or white
 LOOKED_AT = 2000  # images, spread over all of them, that latents are chosen from
 STEPS, EPOCHS = 3000, 20  # of a run on the user's own images, whichever takes longer
-IMAGES_PER_UNIT, UNITS = 28, 512  # one hidden layer learns few images by heart unless it is small; two from UNITS on
+UNITS = 8, 512  # of the first hidden layer: no fewer, no more
 # Options that a run's name says when they are not at their default.
 IN_NAME = tuple(
     dict.fromkeys(["preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from"])
@@ -103,12 +104,12 @@ def defaults_of(args: argparse.Namespace, data) -> dict:
     found |= {name: default for name, (default, _) in method.options.items() if default is not None}
     found |= PRESETS.get(args.preset, {})
     if found["kappa"] is None and args.kappa is None:
-        found["kappa"] = round(math.sqrt(tolerated(data.train)), 3)
+        found["kappa"] = round(math.sqrt(kind(data.train)[0] * total_variance(data.train)), 3)
     if found["latent"] is None and args.latent is None:
         found["latent"] = latents_for(data.train, (args.kappa or found["kappa"]) ** 2)
     found["latent"] = min(pixels, found["latent"] or pixels)
     if found["hidden"] is None:
-        found["hidden"] = hidden_for(images)
+        found["hidden"] = hidden_for(data.train)
     found["batch_size"] = min(images, found["batch_size"] or min(128, max(16, images // 16)))
     if found["epochs"] is None:
         found["epochs"] = max(EPOCHS, -(-STEPS // max(1, images // (args.batch_size or found["batch_size"]))))
@@ -121,12 +122,12 @@ def defaults_of(args: argparse.Namespace, data) -> dict:
     return {name: value for name, value in found.items() if name in method.options or name not in METHOD_OPTIONS}
 
 
-def tolerated(images: np.ndarray) -> float:
-    """κ² for images of any kind: more of their variance where most pixels are black or white, as in drawings."""
+def kind(images: np.ndarray) -> tuple[float, int]:
+    """DRAWN where most pixels are black or white, as in drawings; else PHOTOGRAPHED."""
     looked_at = spread(images)
     edge = EXTREME * white(images)
     extreme = np.mean((looked_at <= edge) | (looked_at >= white(images) - edge))
-    return (DRAWN if extreme > 0.5 else PHOTOGRAPHED) * total_variance(images)
+    return DRAWN if extreme > 0.5 else PHOTOGRAPHED
 
 
 def latents_for(images: np.ndarray, distortion: float) -> int:
@@ -140,10 +141,11 @@ def latents_for(images: np.ndarray, distortion: float) -> int:
     return max(1, sum(variance > level for variance in variances))
 
 
-def hidden_for(images: int) -> tuple[int, ...]:
-    """One hidden layer of a unit for every IMAGES_PER_UNIT images, or, where these are many, UNITS and half as many."""
-    units = max(8, images // IMAGES_PER_UNIT)
-    return (units,) if units < UNITS else (UNITS, UNITS // 2)
+def hidden_for(images: np.ndarray) -> tuple[int, ...]:
+    """One hidden layer that grows with the number of images, because a large one learns few by heart; of many, two."""
+    fewest, most = UNITS
+    units = max(fewest, len(images) // kind(images)[1])
+    return (units,) if units < most else (most, most // 2)
 
 
 def spread(images: np.ndarray) -> np.ndarray:

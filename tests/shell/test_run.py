@@ -158,13 +158,13 @@ def test_what_own_images_bring_is_chosen_from_them_and_said(capsys):
     np.savez("grey.npz", train=images[:300], test=images[300:])
     np.savez("drawn.npz", train=np.round(images[:300]), test=np.round(images[300:]))
     quick = [*on_command_line(), "--epochs", "1", "--nll-samples", "2"]
-    for name, share in (("grey.npz", 0.06), ("drawn.npz", 0.3)):
+    for name, share, units in (("grey.npz", 0.06, 10), ("drawn.npz", 0.3, 42)):
         assert run.main([*quick, "--data", name, "--out", name[:-4]]) == 0
         summary, said = json.loads(Path(name[:-4], "summary.json").read_text()), capsys.readouterr().out
         train = np.load(name)["train"].reshape(300, -1)
         assert summary["kappa"] ** 2 == pytest.approx(share * train.var(axis=0).sum(), rel=0.01)
         rmse = math.sqrt(summary["kappa"] ** 2 / 20)
-        assert f"--kappa {summary['kappa']:g}, --latent {summary['latent']}, --hidden 10, --batch-size" in said
+        assert f"--kappa {summary['kappa']:g}, --latent {summary['latent']}, --hidden {units}, --batch-size" in said
         assert f"RMSE of {rmse:.3f} a pixel, PSNR {-20 * math.log10(rmse):.1f} dB" in said
     assert run.main([*quick, "--data", "pictures", "--size", "6"]) == 0
     assert "27 images to train on and 3 to test" in capsys.readouterr().out
@@ -192,13 +192,15 @@ def test_a_few_pictures_train_for_thousands_of_steps_and_many_for_twenty_epochs(
     assert budget(3600) == (128, 108) and budget(50_000) == (128, 20)
 
 
-def test_the_fewer_the_images_the_smaller_the_network():
-    def hidden(count: int, *chosen: str) -> tuple[int, ...]:
+def test_the_fewer_the_images_the_smaller_the_network_and_smaller_for_photographs_than_for_drawings():
+    def hidden(count: int, pixel: float, *chosen: str) -> tuple[int, ...]:
         args = options.parser("").parse_args(["--data", "mine", "--kappa", "1", "--latent", "1", *chosen])
-        return complete(args, SimpleNamespace(name="mine", train=np.zeros((count, 4), np.float32))).hidden
+        return complete(args, SimpleNamespace(name="mine", train=np.full((count, 4), pixel, np.float32))).hidden
 
-    assert [hidden(n) for n in (20, 280, 3600, 14_335, 14_336)] == [(8,), (10,), (128,), (511,), (512, 256)]
-    assert hidden(280, "--hidden", "64,32") == (64, 32)
+    grey = [hidden(n, 0.5) for n in (20, 280, 3600, 14_335, 14_336)]
+    assert grey == [(8,), (10,), (128,), (511,), (512, 256)]
+    assert [hidden(n, 1.0) for n in (20, 280, 3583, 3600)] == [(8,), (40,), (511,), (512, 256)]
+    assert hidden(280, 0.5, "--hidden", "64,32") == (64, 32)
 
 
 def test_an_existing_run_is_kept_unless_forced(capsys):
