@@ -26,7 +26,7 @@ BY_DATA = {
     "mnist":      (  4.0,  200, (512, 256), "sigmoid",  "gaussian",   30,  128, 2e-3, 0.2, 100),
     "cifar10":    (3.394,  384, (512, 256),  "linear",  "gaussian",   20,  128, 1e-3, 0.0,  20),
     "sprites":    (  2.0,   10, (512, 256), "sigmoid", "bernoulli",   30,  128, 1e-3, 0.0, 100),
-    "own images": ( None, None, (512, 256),  "linear",  "gaussian", None, None, 1e-3, 0.0, 100),
+    "own images": ( None, None,       None,  "linear",  "gaussian", None, None, 1e-3, 0.0, 100),
 }
 COMMON = {"activation": "silu", "adam": (0.9, 0.999, 1e-8), "binarize": "none", "multiplier": "relative",
           "schedule": "cosine", "variance": 0.5}
@@ -39,10 +39,12 @@ PRESETS = {
 }
 # fmt: on
 
-DRAWN, PHOTOGRAPHED = 0.3, 0.06  # κ² as a share of the images' variance: as on MNIST, and as on CIFAR-10
+# κ² as a share of the images' variance, and images to a hidden unit: as is best on MNIST, and on CIFAR-10
+DRAWN, PHOTOGRAPHED = (0.3, 7), (0.06, 28)
 EXTREME = 0.05  # of the way from black to white: a pixel this near to either end is black or white
 LOOKED_AT = 2000  # images, spread over all of them, that latents are chosen from
-STEPS, EPOCHS = 6000, 20  # of a run on the user's own images, whichever takes longer
+STEPS, EPOCHS = 3000, 20  # of a run on the user's own images, whichever takes longer
+UNITS = 8, 512  # of the first hidden layer: no fewer, no more
 # Options that a run's name says when they are not at their default.
 OTHERS_IN_NAME = ("multiplier_rate", "samples", "init_from")
 IN_NAME = tuple(dict.fromkeys(["preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, *OTHERS_IN_NAME]))
@@ -83,10 +85,12 @@ def defaults_of(args: argparse.Namespace, data) -> dict:
     found |= {name: default for name, (default, _) in method.options.items() if default is not None}
     found |= PRESETS.get(args.preset, {})
     if found["kappa"] is None and args.kappa is None:
-        found["kappa"] = round(math.sqrt(tolerated(data.train)), 3)
+        found["kappa"] = round(math.sqrt(kind(data.train)[0] * total_variance(data.train)), 3)
     if found["latent"] is None and args.latent is None:
         found["latent"] = latents_for(data.train, (args.kappa or found["kappa"]) ** 2)
     found["latent"] = min(pixels, found["latent"] or pixels)
+    if found["hidden"] is None:
+        found["hidden"] = hidden_for(data.train)
     found["batch_size"] = min(images, found["batch_size"] or min(128, max(16, images // 16)))
     if found["epochs"] is None:
         found["epochs"] = max(EPOCHS, -(-STEPS // max(1, images // (args.batch_size or found["batch_size"]))))
@@ -99,12 +103,12 @@ def defaults_of(args: argparse.Namespace, data) -> dict:
     return {name: value for name, value in found.items() if name in method.options or name not in METHOD_OPTIONS}
 
 
-def tolerated(images: np.ndarray) -> float:
-    """κ² for images of any kind: more of their variance where most pixels are black or white, as in drawings."""
+def kind(images: np.ndarray) -> tuple[float, int]:
+    """DRAWN, where most pixels are black or white, or else PHOTOGRAPHED."""
     looked_at = spread(images, LOOKED_AT)
     edge = EXTREME * white(images)
     extreme = np.mean((looked_at <= edge) | (looked_at >= white(images) - edge))
-    return (DRAWN if extreme > 0.5 else PHOTOGRAPHED) * total_variance(images)
+    return DRAWN if extreme > 0.5 else PHOTOGRAPHED
 
 
 def latents_for(images: np.ndarray, distortion: float) -> int:
@@ -114,6 +118,13 @@ def latents_for(images: np.ndarray, distortion: float) -> int:
     variances, rest = interruptible(lambda: linear.principal_variances(*found))
     level = linear.level_for(variances, math.fsum(variances) + rest, distortion, 0.0)
     return max(1, sum(variance > level for variance in variances))
+
+
+def hidden_for(images: np.ndarray) -> tuple[int, ...]:
+    """One hidden layer that grows with the number of images, because a large one learns few by heart; of many, two."""
+    fewest, most = UNITS
+    units = max(fewest, len(images) // kind(images)[1])
+    return (units,) if units < most else (most, most // 2)
 
 
 def spread(images: np.ndarray, count: int) -> np.ndarray:
@@ -139,7 +150,7 @@ def chosen(args: argparse.Namespace, typed: list[str], pixels: int) -> str | Non
     """One sentence on what was chosen from the images, because nobody had typed it; None where nothing was."""
     row = row_of(args.data).items()
     names = [n for n, default in row if default is None and n not in typed and getattr(args, n) is not None]
-    words = ", ".join(f"{flag(name)} {getattr(args, name):g}" for name in names)
+    words = ", ".join(f"{flag(name)} {as_typed(getattr(args, name))}" for name in names)
     if "kappa" in names:
         rmse, psnr = a_pixel(args.kappa**2, pixels)
         words += f"; κ tolerates an RMSE of {rmse:.3f} a pixel, PSNR {psnr:.1f} dB"
@@ -149,6 +160,11 @@ def chosen(args: argparse.Namespace, typed: list[str], pixels: int) -> str | Non
 def a_pixel(error: float, pixels: int) -> tuple[float, float]:
     """A squared error an image as a root mean square a pixel, and as a peak signal-to-noise ratio in dB."""
     return math.sqrt(error / pixels), 10 * math.log10(pixels / error)
+
+
+def as_typed(value) -> str:
+    """A number, or the sizes of hidden layers, as on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
 
 
 def refuse_unused(args: argparse.Namespace, method) -> None:

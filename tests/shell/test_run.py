@@ -146,18 +146,18 @@ def test_what_own_images_bring_is_chosen_from_them_and_said(capsys):
     images = rng.uniform(0.2, 0.8, size=(400, 5, 4)).astype(np.float32)
     np.savez("grey.npz", train=images[:300], test=images[300:])
     np.savez("drawn.npz", train=np.round(images[:300]), test=np.round(images[300:]))
-    quick = [*on_command_line(), "--epochs", "1", "--hidden", "8", "--nll-samples", "2"]
-    for name, share in (("grey.npz", 0.06), ("drawn.npz", 0.3)):
+    quick = [*on_command_line(), "--epochs", "1", "--nll-samples", "2"]
+    for name, share, units in (("grey.npz", 0.06, 10), ("drawn.npz", 0.3, 42)):
         assert run.main([*quick, "--data", name, "--out", name[:-4]]) == 0
         summary, said = json.loads(Path(name[:-4], "summary.json").read_text()), capsys.readouterr().out
         train = np.load(name)["train"].reshape(300, -1)
         assert summary["kappa"] ** 2 == pytest.approx(share * train.var(axis=0).sum(), rel=0.01)
         rmse = math.sqrt(summary["kappa"] ** 2 / 20)
-        assert f"--kappa {summary['kappa']:g}, --latent {summary['latent']}" in said
+        assert f"--kappa {summary['kappa']:g}, --latent {summary['latent']}, --hidden {units}, --batch-size" in said
         assert f"RMSE of {rmse:.3f} a pixel, PSNR {-20 * math.log10(rmse):.1f} dB" in said
     assert run.main([*quick, "--data", "pictures", "--size", "6"]) == 0
     assert "27 images to train on and 3 to test" in capsys.readouterr().out
-    assert Path("runs/pictures-geco-hidden8-epochs1-nll-samples2-0/samples.png").exists()
+    assert Path("runs/pictures-geco-epochs1-nll-samples2-0/samples.png").exists()
 
 
 def test_latents_are_those_that_the_best_linear_vae_uses_at_kappa():
@@ -177,8 +177,19 @@ def test_a_few_pictures_train_for_thousands_of_steps_and_many_for_twenty_epochs(
         found = defaults.defaults_of(args, SimpleNamespace(train=images))
         return found["batch_size"], found["epochs"]
 
-    assert budget(270) == (16, 375) and 375 * (270 // 16) == 6000
-    assert budget(3600) == (128, 215) and budget(50_000) == (128, 20)
+    assert budget(270) == (16, 188) and 187 * (270 // 16) < 3000 <= 188 * (270 // 16)
+    assert budget(3600) == (128, 108) and budget(50_000) == (128, 20)
+
+
+def test_the_fewer_the_images_the_smaller_the_network_and_smaller_for_photographs_than_for_drawings():
+    def hidden(count: int, pixel: float, *chosen: str) -> tuple[int, ...]:
+        args = options.parser("").parse_args(["--data", "mine", "--kappa", "1", "--latent", "1", *chosen])
+        return complete(args, SimpleNamespace(name="mine", train=np.full((count, 4), pixel, np.float32))).hidden
+
+    grey = [hidden(n, 0.5) for n in (20, 280, 3600, 14_335, 14_336)]
+    assert grey == [(8,), (10,), (128,), (511,), (512, 256)]
+    assert [hidden(n, 1.0) for n in (20, 280, 3583, 3600)] == [(8,), (40,), (511,), (512, 256)]
+    assert hidden(280, 0.5, "--hidden", "64,32") == (64, 32)
 
 
 def test_an_existing_run_is_kept_unless_forced(capsys):
