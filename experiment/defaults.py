@@ -39,7 +39,7 @@ PRESETS = {
 }
 # fmt: on
 
-# κ² as a share of the images' variance, and images to a hidden unit: as is best on MNIST, and on CIFAR-10
+# κ² as a share of the images' variance, and images to a hidden unit: measured on MNIST, and on CIFAR-10
 DRAWN, PHOTOGRAPHED = (0.3, 7), (0.06, 28)
 EXTREME = 0.05  # of the way from black to white: a pixel this near to either end is black or white
 LOOKED_AT = 2000  # images, spread over all of them, that latents are chosen from

@@ -186,7 +186,7 @@ def draw_curves(path: Path, history: list[dict], epochs: list[dict], kappa: floa
             ax.plot(ends, tests, "C1--", marker=mark, label="test")
         if key == "distortion" and kappa is not None:
             ax.axhline(kappa**2, color="black", linestyle=":", label=f"κ² = {kappa**2:.4g}")
-            ax.set_ylim(0, max(2 * kappa**2, 2 * min(means)))
+            ax.set_ylim(0, max(2 * kappa**2, 2 * min(means), 1.1 * (tests[-1] or 0)))
         if noisy:
             ax.legend(fontsize=8)
         elif key == "lambda" and max(means) > 10 * min(means):

@@ -19,7 +19,7 @@ from PIL import Image
 import data as data_module
 import run
 from data import DATASETS, load
-from experiment import checkpoint, defaults, files, one, options, results, training
+from experiment import checkpoint, defaults, files, one, options, pictures, results, training
 from experiment import load as load_model
 from experiment.defaults import complete
 from experiment.model import TrainedModel
@@ -190,6 +190,16 @@ def test_the_fewer_the_images_the_smaller_the_network_and_smaller_for_photograph
     assert grey == [(8,), (10,), (128,), (511,), (512, 256)]
     assert [hidden(n, 1.0) for n in (20, 280, 3583, 3600)] == [(8,), (40,), (511,), (512, 256)]
     assert hidden(280, 0.5, "--hidden", "64,32") == (64, 32)
+
+
+def test_the_curve_of_test_images_is_in_view_where_it_ends_far_above_kappa(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save_plot", lambda path, figure: drawn.append(figure))
+    report = {"rate": 5.0, "distortion": 10.0, "constraint_ma": 0.0, "lambda": 1.0, "test_rate": 5.0}
+    rows = [report | {"step": step, "test_distortion": 30.0 + step} for step in (10, 20)]
+    pictures.draw_curves(Path("curves.png"), rows, rows, math.sqrt(10))
+    low, high = drawn[0].axes[1].get_ylim()
+    assert low == 0 and 50 < high < 60
 
 
 def test_an_existing_run_is_kept_unless_forced(capsys):
