@@ -121,6 +121,6 @@ def reports(path: Path, arrays: dict[str, np.ndarray], constrained: bool) -> lis
         fits = (np.isfinite(history[:, : len(known)]) == known).all() and (of["steps"] > 0).all()
         fits = fits and np.array_equal(np.cumsum(of["steps"]), of["step"]) and np.array_equal(of["steps"].sum(), step)
     if not fits:
-        raise DataError(f"{path}: its history is not that of a run to step {step}")
+        raise DataError(f"{path}: its history is not that of a run to its step")
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in history.tolist()]
     return [{n: None if math.isnan(v) else int(v) if n in WHOLE else v for n, v in row.items()} for row in rows]

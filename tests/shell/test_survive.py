@@ -452,7 +452,7 @@ ALTERED = {
     "an order beyond the images": (put("order", poked(10**9)), "its order"),
     "a negative step": (put("step", np.array(-4)), "step -4"),
     "a step beyond the end": (put("step", np.array(400)), "step 400"),
-    "a step between": (put("step", np.array(7)), "history is not that of a run to step 7"),
+    "a step between": (put("step", np.array(7)), "history is not that of a run to its step"),
     "NaN in the history": (put("history", poked(np.nan)), "history"),
     "a history of another form": (put("history", np.zeros((3, 3))), "history"),
     "a config that is no JSON": (put("config", np.zeros(3, np.uint8)), "expected a checkpoint"),
