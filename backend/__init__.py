@@ -33,6 +33,7 @@ class Backend(NamedTuple):
     ranks: Ranks = ALONE  # the processes that share the work
     parts: Callable = lambda rows: 1  # into how many parts a batch of so many rows, images × samples, is best cut
     each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can
+    anywhere: Callable = lambda call: call  # call() with this library's arrays -> the same, on whatever thread
     at_once: int = 1  # how many runs the machine makes best at once
 
 

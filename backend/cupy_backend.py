@@ -1,7 +1,7 @@
 """CuPy: the same code on an NVIDIA GPU. With nvmath-python a step is recorded once as a CUDA graph and replayed."""
 
 import sys
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -63,6 +63,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         synchronize=stream.synchronize,
         versions=versions | {"tf32": tf32, "graph": products is not None},
         on_host=through_pinned_memory,
+        anywhere=partial(on_stream, stream),
     )
 
 
@@ -116,6 +117,16 @@ def usable_cupy():
             f"--backend cupy finds a GPU, and CuPy {cp.__version__} cannot compute on it ({one_line(error)}): {INSTALL}"
         ) from error
     return cp
+
+
+def on_stream(stream, call):
+    """call() on that stream also where another thread calls it, whose current stream would be the default one."""
+
+    def on_any_thread():
+        with stream:
+            return call()
+
+    return on_any_thread
 
 
 def through_pinned_memory(f):

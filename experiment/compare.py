@@ -225,7 +225,7 @@ def linear_bound(backend, data: Dataset, dynamic: bool) -> list[tuple[float, flo
     """
     read, center = reader(backend, data.train, dynamic), backend.asarray(mean_image(data))
     images = (backend, read, len(data.train), center, backend.noise(0), progress("linear bound"))
-    variances, rest = interruptible(lambda: linear.principal_variances(*images))
+    variances, rest = interruptible(linear.principal_variances, *images)
     total = math.fsum(variances) + rest
     lowest = max(0.01 * total, rest + len(variances) * variances[-1] if rest else 0)
     distortions = map(float, np.geomspace(total, lowest, 100))

@@ -115,7 +115,7 @@ def latents_for(images: np.ndarray, distortion: float) -> int:
     """The latents that the best linear VAE puts to use at this squared error an image, by reverse water-filling."""
     x, backend = spread(images, LOOKED_AT).astype(np.float32) / white(images), open_backend("numpy")
     found = (backend, lambda rows, noise: x[rows], len(x), x.mean(axis=0), backend.noise(0))
-    variances, rest = interruptible(lambda: linear.principal_variances(*found))
+    variances, rest = interruptible(linear.principal_variances, *found)
     level = linear.level_for(variances, math.fsum(variances) + rest, distortion, 0.0)
     return max(1, sum(variance > level for variance in variances))
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from threading import Thread
 
 SIGHUP = getattr(signal, "SIGHUP", None)  # Windows has none
@@ -53,12 +54,12 @@ def noted() -> Iterator[list[int]]:
         yield numbers
 
 
-def interruptible(call: Callable):
-    """What call() returns. It works on a thread of its own, so that a signal ends the wait at once.
+def interruptible(f: Callable, backend, *args, **named):
+    """What f(backend, …) returns. It works on a thread of its own, so that a signal ends the wait at once.
 
     Python hears a signal between two calls only, and one factorization by LAPACK may take seconds.
     """
-    outcome = Future()
+    call, outcome = backend.anywhere(partial(f, backend, *args, **named)), Future()
 
     def work() -> None:
         try:

@@ -79,8 +79,8 @@ def linear_start(args: argparse.Namespace, backend, data, read, noise):
     model = network(args, backend.asarray(mean_image(data)))
     target = args.kappa**2 if METHODS[args.method].constrained else None
     images = (backend, read, len(data.train), model.center, args.latent, noise)
-    components = partial(linear.principal_components, *images, progress=progress("principal components"))
-    directions, variances, total = interruptible(components)
+    shown = progress("principal components")
+    directions, variances, total = interruptible(linear.principal_components, *images, progress=shown)
     level = linear.level_for(variances, total, target, args.variance * (args.beta or 1.0))
     model = linear.in_principal_coordinates(backend.xp, model, directions, variances)
     theta = initial_theta(backend, model, noise, 0.0)

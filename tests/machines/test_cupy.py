@@ -11,6 +11,7 @@ import pytest
 
 from backend import BackendError, open_backend
 from backend.cupy_backend import recordable_matmul, recordable_stream, say_once
+from experiment.signals import interruptible
 from ref.densities import squared_error
 from ref.linear import in_principal_coordinates, principal_components, start_linear
 from ref.metrics import evaluate
@@ -20,6 +21,7 @@ from tests.machines.test_backends import reader, training
 from tests.small import NETWORKS, NUMPY, model_of, theta_of
 from tests.tested import NAME, open_tested
 
+NEEDS_CUPY = pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
 SKIP = "CuPy is not installed; pip install cupy-cuda13x does it, without a GPU too"
 
 
@@ -251,13 +253,34 @@ def test_the_recordable_stream_stays_current_when_cupy_enters_and_leaves_it(devi
     assert device.current is stream != 0
 
 
-@pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
+@NEEDS_CUPY
 def test_a_slice_copied_to_the_host_leaves_the_recordable_stream_current():
     import cupy as cp
 
     backend = open_tested("float32")
     backend.to_host(backend.asarray(np.ones((3, 4)))[:, :2])
     assert cp.cuda.get_current_stream() == recordable_stream(cp)
+
+
+def test_a_call_on_another_thread_is_on_the_recordable_stream(device):
+    backend = open_backend("cupy")
+    stream, device.entered, device.current = device.current, [], 0  # as a thread begins
+    assert backend.anywhere(lambda: device.current)() is stream != 0
+    assert device.current == 0
+
+
+@pytest.mark.parametrize("backend", [pytest.param("cupy", marks=NEEDS_CUPY), "numpy"])
+def test_what_a_signal_may_interrupt_runs_where_the_backend_wants_it(backend):
+    asked = []
+    backend = open_backend(backend)
+    watched = backend._replace(anywhere=lambda call: asked.append(1) or backend.anywhere(call))
+
+    def total(backend, a, factor):
+        return factor * backend.xp.sum(a * backend.asarray(np.arange(100_000.0)))
+
+    a = backend.asarray(np.ones(100_000))
+    a += 1
+    assert float(interruptible(total, watched, a, factor=3)) == pytest.approx(6 * 4_999_950_000) and asked == [1]
 
 
 def test_a_step_on_another_stream_is_refused(device):
@@ -277,7 +300,7 @@ def test_the_state_of_the_noise_has_the_same_size_on_every_card(device, monkeypa
     assert sizes == {2**20}
 
 
-@pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
+@NEEDS_CUPY
 def test_the_state_of_the_noise_takes_one_mebibyte():
     assert open_tested("float32").noise(0).nbytes == 2**20
 

@@ -254,7 +254,7 @@ def test_each_method_gets_the_options_that_it_takes():
 def test_the_linear_bound_falls_from_the_total_variance_and_ends_where_the_known_variances_end(compared, monkeypatch):
     bound = np.array(comparison(compared)["linear_bound"])
     total = (load_data("digits").train / 255).var(axis=0).sum()
-    assert bound[0] == pytest.approx([0, total], abs=1e-6) and bound[-1, 1] == pytest.approx(total / 100)
+    assert bound[0] == pytest.approx([0, total], rel=1e-6, abs=1e-6) and bound[-1, 1] == pytest.approx(total / 100)
     assert (np.diff(bound, axis=0) * [1, -1] > 0).all()
     monkeypatch.setattr(compare.linear, "principal_variances", lambda *_: ([4.0, 2.0], 1.5))
     known = np.array(compare.linear_bound(TESTED, load_data("digits"), False))

@@ -181,7 +181,7 @@ def test_encode_writes_of_each_picture_what_the_model_finds(folder, tmp_path, ca
 
 def test_evaluate_writes_the_table_again_beside_the_summary_and_never_over_it(folder, capsys):
     before = (folder / "summary.json").read_bytes()
-    encoded(folder, "--evaluate")
+    encoded(folder, "--evaluate", *on_command_line())
     again, summary = json.loads((folder / "evaluation-nll3.json").read_text()), json.loads(before)
     assert again == {**summary, "backend": again["backend"]}
     encoded(folder, "--evaluate", "--nll-samples", "50")
