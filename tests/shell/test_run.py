@@ -310,12 +310,16 @@ def test_a_linear_output_starts_at_the_linear_vae_of_kappa():
     np.testing.assert_allclose(gain, np.sqrt(np.maximum(1 - level / e[:20], 0)), atol=0.02)
 
 
-def test_beta_sets_the_level_of_the_linear_start():
-    gains = []
-    for beta in ("0.1", "1"):
-        *_, model, state = prepared("--method", "beta-vae", "--beta", beta)
-        gains.append(float(vae.params_of(model, state["theta"])["decoder"]["linear"][0, 0]))
-    assert gains[0] > gains[1]
+def test_beta_times_the_variance_of_the_likelihood_is_the_level_of_the_linear_start():
+    def gain(*options: str) -> float:
+        """√(1 − level/e₁), of the first principal direction."""
+        *_, model, state = prepared("--method", "beta-vae", *options)
+        return float(vae.params_of(model, state["theta"])["decoder"]["linear"][0, 0])
+
+    first = 0.5 / (1 - gain("--beta", "1") ** 2)  # e₁, at the default variance of ½
+    for beta, variance in ((0.1, 0.5), (1.0, 0.2), (0.5, 0.4)):
+        level = first * (1 - gain("--beta", str(beta), "--variance", str(variance)) ** 2)
+        assert level == pytest.approx(beta * variance, rel=1e-3)
 
 
 def test_a_sigmoid_output_starts_at_the_mean_image_and_lambda_at_8_over_kappa_squared():
