@@ -7,6 +7,7 @@ import pytest
 
 import run
 from experiment import fit
+from experiment.results import watcher
 from experiment.training import reader
 from tests.tested import NAME, TESTED, host, needs_backend, on_command_line
 
@@ -50,3 +51,16 @@ def test_the_constraint_is_measured_on_test_images_and_the_constraint_of_trainin
     fit(train, test=1 - train**4, out=tmp_path / "out", backend=NAME, **options)
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert abs(summary["train_constraint"]) < 0.2 * summary["constraint"]
+    assert summary["constraint"] == pytest.approx(summary["distortion"] - 0.3**2, rel=1e-6)
+
+
+def test_encodings_are_those_of_the_rate_and_watched_images_are_decoded_by_the_same_draws_in_every_run():
+    images = np.random.default_rng(0).uniform(size=(40, 9))
+    model = fit(images, "vae", epochs=1, hidden=(8,), latent=2, lr=FROZEN, variance=0.01, backend=NAME)
+    mean, std = model.encode(images)
+    rate = np.sum(0.5 * (mean**2 + std**2 - 1) - np.log(std), axis=1)
+    assert std.max() < 0.5  # so that every latent is in use
+    np.testing.assert_allclose(model.scores(images, 1)["rate"], rate, rtol=1e-4)
+    watched = watcher(model, images)()
+    model.args.seed += 1
+    assert watcher(model, images)() == watched
