@@ -77,6 +77,16 @@ def test_a_loop_and_a_sum_are_numpys_however_the_arrays_lie_and_are_broadcast(sh
             np.testing.assert_allclose(total, expected.sum(-1), rtol=1e-4 if dtype == np.float32 else 1e-13, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (100_003,), (3, 4), (2, 3, 4), (3, 0)])
+def test_a_sum_over_any_axis_is_numpys(shape):
+    xp = open_backend("numba", "float64").xp
+    for a in (rng.normal(size=shape), rng.integers(0, 9, shape)):
+        for axis in (None, *range(-len(shape), len(shape))):
+            np.testing.assert_allclose(xp.sum(a, axis=axis), np.sum(a, axis=axis), rtol=1e-12, atol=1e-12)
+    out = np.empty(4)
+    assert xp.sum(np.ones((3, 4)), axis=0, out=out) is out and (out == 3).all()
+
+
 def test_numbers_bytes_arrays_of_one_number_and_empty_ones_are_treated_as_by_numpy():
     f, a = fused(de.scaled_difference.__wrapped__), rng.normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_allclose(f(2.0, a, 1), 2 * (a - 1), rtol=1e-6)
