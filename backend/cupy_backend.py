@@ -38,16 +38,6 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         a = cp.asarray(a)
         return a.astype(dtype, copy=False) if a.dtype.kind == "f" else a
 
-    bits = cp.random.Philox4x3210(0, size=STREAMS)
-    generator = cp.random.Generator(bits)
-
-    def draw(method: str):
-        def numbers(noise, shape: tuple[int, ...]):
-            bits._state = noise  # its state on the device, which the draw advances in place
-            return getattr(generator, method)(shape, dtype)
-
-        return numbers
-
     versions = {"cupy": cp.__version__, "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode()}
     return Backend(
         name="cupy",
@@ -56,8 +46,8 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         asarray=asarray,
         to_host=cp.asnumpy,
         noise=lambda seed: cp.random.Philox4x3210(seed, size=STREAMS)._state,
-        normal=draw("standard_normal"),
-        uniform=draw("random"),
+        normal=from_stream(cp, "standard_normal", dtype),
+        uniform=from_stream(cp, "random", dtype),
         fuse=cp.fuse,
         compile=(lambda step: recorded(cp, stream, step)) if products else lambda step: step,
         synchronize=stream.synchronize,
@@ -65,6 +55,18 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         on_host=through_pinned_memory,
         anywhere=partial(on_stream, stream),
     )
+
+
+def from_stream(cp, method: str, dtype):
+    """That method of CuPy's generator as a function of (noise, shape), where noise is its state and is advanced."""
+    bits = cp.random.Philox4x3210(0, size=STREAMS)
+    generator = cp.random.Generator(bits)
+
+    def numbers(noise, shape: tuple[int, ...]):
+        bits._state = noise  # its state on the device, which the draw advances in place
+        return getattr(generator, method)(shape, dtype)
+
+    return numbers
 
 
 @cache
