@@ -125,7 +125,7 @@ def groups() -> dict[str, list[tuple]]:
                 "of the learning rate; stages: eight, each 3 × as long as the last, to a tenth",
             ),
             ("adam", ADAM, "Adam's constants"),
-            ("weight_decay", NOT_NEGATIVE, "decoupled, of all of θ"),
+            ("weight_decay", NOT_NEGATIVE, "decoupled; of weights, not of biases"),
         ],
         "run": [
             ("preset", PRESETS, "defaults of a published protocol. burda: VAE and IWAE of Burda et al. 2015"),

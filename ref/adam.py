@@ -1,4 +1,4 @@
-"""Adam on one flat vector, with decoupled weight decay. Kingma & Ba 2015, algorithm 1."""
+"""Adam on one flat vector, Kingma & Ba 2015, algorithm 1; and weight decay."""
 
 import math
 
@@ -22,26 +22,35 @@ SCHEDULES = {
 }
 
 
-def step_sizes(xp, step, rate, decay: float, beta1: float, beta2: float, epsilon: float):
-    """What `adam` multiplies by at t = step + 1, arrays of one number: scale, floor and shrink.
+def step_sizes(xp, step, rate, beta1: float, beta2: float, epsilon: float):
+    """What `adam` multiplies by at t = step + 1, arrays of one number: scale and floor.
 
     With c₁ = (1 − β₁)/(1 − β₁ᵗ) and c₂ = (1 − β₂)/(1 − β₂ᵗ): m̂ = c₁m, v̂ = c₂v, so rate·m̂/(√v̂ + ε) is
-    scale·m/(√v + floor), scale = rate·c₁/√c₂ and floor = ε/√c₂; shrink = 1 − rate·decay.
+    scale·m/(√v + floor), scale = rate·c₁/√c₂ and floor = ε/√c₂.
     """
     c1 = (1 - beta1) / -xp.expm1((step + 1) * math.log(beta1))
     root = xp.sqrt((1 - beta2) / -xp.expm1((step + 1) * math.log(beta2)))
-    return rate * c1 / root, epsilon / root, 1 - rate * decay
+    return rate * c1 / root, epsilon / root
 
 
-def adam(xp, theta, m, v, grad, scale, floor, shrink, beta1: float, beta2: float) -> None:
-    """m ← β₁m + g,  v ← β₂v + g²,  θ ← shrink·θ − scale·m/(√v + floor); elementwise and in place.
+def decay(params: dict[str, dict], shrink) -> None:
+    """W ← shrink·W for every matrix of weights, and for no bias: a bias is no weight that could be too large.
 
-    m and v are the paper's, over 1 − β₁ and 1 − β₂, which saves passes over memory; `step_sizes` makes up for it. The
-    decay is decoupled: Loshchilov & Hutter 2019, algorithm 2.
+    The decay is decoupled, it does not enter m and v: Loshchilov & Hutter 2019, algorithm 2.
+    """
+    for part in params.values():
+        for name, weights in part.items():
+            if not name.startswith("b"):
+                weights *= shrink
+
+
+def adam(xp, theta, m, v, grad, scale, floor, beta1: float, beta2: float) -> None:
+    """m ← β₁m + g,  v ← β₂v + g²,  θ ← θ − scale·m/(√v + floor); elementwise and in place.
+
+    m and v are the paper's, over 1 − β₁ and 1 − β₂, which saves passes over memory; `step_sizes` makes up for it.
     """
     m *= beta1
     m += grad
     v *= beta2
     v += grad * grad
-    theta *= shrink
     theta -= scale * m / (xp.sqrt(v) + floor)

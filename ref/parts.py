@@ -43,8 +43,8 @@ def network_of(backend, model: vae.Model, state: dict, grad, images: int, sample
     params, d_params = vae.params_of(model, theta), [vae.params_of(model, g) for g in grads]
 
     @backend.fuse
-    def adam_of(theta, m, v, grad, scale, floor, shrink) -> None:
-        adam(xp, theta, m, v, grad, scale, floor, shrink, *betas)
+    def adam_of(theta, m, v, grad, scale, floor) -> None:
+        adam(xp, theta, m, v, grad, scale, floor, *betas)
 
     def forward(x, eps):
         passes = backend.each(lambda part: vae.forward(xp, model, params, x[part], eps[:, part]), batch_parts)

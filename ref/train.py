@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ref import vae
-from ref.adam import SCHEDULES, step_sizes
+from ref.adam import SCHEDULES, decay, step_sizes
 from ref.mlp import size
 from ref.objectives import MULTIPLIERS, Method, memory, moving_average
 from ref.parts import network_of
@@ -66,6 +66,7 @@ def initial_state(backend, theta, noise, images: int, lam: float | None) -> dict
 def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Callable, state: dict) -> Callable[[], None]:
     """The function that advances `state` by one minibatch; `read(rows, noise)` gives those images as floats (B, D)."""
     xp, dtype, theta = backend.xp, backend.dtype, state["theta"]
+    params = vae.params_of(model, theta)
     part, weight = backend.ranks.share(plan.batch_size)
     # The gradient, the reported means and the constraint: one vector, which is summed over the ranks once a step.
     shared = xp.zeros(theta.size + len(REPORTED) + 1, dtype)
@@ -94,7 +95,9 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         backend.ranks.all_reduce(shared, weight)  # grad and means, now those of the whole batch
 
         rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
-        sizes = [s.astype(dtype) for s in step_sizes(xp, t, rate, plan.weight_decay, *plan.adam)]
+        if plan.weight_decay:
+            decay(params, (1 - rate * plan.weight_decay).astype(dtype))
+        sizes = [s.astype(dtype) for s in step_sizes(xp, t, rate, *plan.adam)]
         sum_theta = net.update(sizes)  # θ ← Adam(θ, grad)
         state["totals"][...] += means[:-1]
         finite = xp.isfinite(state["totals"][0]) & xp.isfinite(sum_theta)

@@ -64,7 +64,7 @@ def main() -> None:
             )
     vector, square = np.ones(LARGE // 10, np.float32), np.ones((1024, 1024), np.float32)
     theta, m, v, grad = (np.ones(LARGE // 10, np.float32) for _ in range(4))
-    update = open_backend("numpy").fuse(lambda *arrays: adam(np, *arrays, *np.float32([1e-3, 1e-8, 1]), 0.9, 0.999))
+    update = open_backend("numpy").fuse(lambda *arrays: adam(np, *arrays, *np.float32([1e-3, 1e-8]), 0.9, 0.999))
     reduced = times(lambda: ranks.all_reduce(vector, 1.0), 50)[0] / vector.size
     updated = times(lambda: update(theta, m, v, grad), 5)[1] / vector.size
     rate = 2 * 1024**3 / times(lambda: np.matmul(square, square), 20)[1]

@@ -122,7 +122,7 @@ def test_what_is_no_function_of_single_numbers_is_refused_by_name():
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_adam_in_one_loop_writes_what_numpys_writes(precision):
     vectors = [np.abs(rng.normal(size=1001)).astype(precision) for _ in range(4)]
-    sizes = [np.asarray(s, precision) for s in (1e-2, 1e-8, 0.999)]
+    sizes = [np.asarray(s, precision) for s in (1e-2, 1e-8)]
     ours, numpys = ([a.copy() for a in vectors] for _ in range(2))
     gradient = vectors[3].copy()
 

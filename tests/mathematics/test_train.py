@@ -44,8 +44,8 @@ def test_adam_is_the_algorithm_of_the_paper():
     for t in range(1, 8):
         grad = rng.normal(size=6)
         m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
-        theta = theta - 0.01 * ((m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-3) + 0.1 * theta)
-        sizes = step_sizes(xp, device(np.array(t - 1)), 0.01, 0.1, 0.9, 0.999, 1e-3)
+        theta = theta - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-3)
+        sizes = step_sizes(xp, device(np.array(t - 1)), 0.01, 0.9, 0.999, 1e-3)
         adam(xp, *ours, device(grad), *sizes, 0.9, 0.999)
     ours = host(ours)
     np.testing.assert_allclose(ours[0], theta, rtol=1e-12)
@@ -68,8 +68,13 @@ def test_the_eight_stages_last_3_to_the_i_epochs_each_and_end_at_a_tenth():
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_a_step_is_adam_with_decoupled_decay_by_the_constants_of_the_plan(schedule):
+def test_a_step_is_adam_with_decoupled_decay_of_the_weights_and_not_of_the_biases(schedule):
     plan, state, _, model = setup("vae")
+    weights = np.zeros(state["theta"].size)
+    for part in vae.params_of(model, weights).values():
+        for values in part.values():
+            values[...] = values.ndim == 2
+    assert 0 < weights.sum() < weights.size
     beta1, beta2, epsilon, lr, decay = 0.8, 0.95, 1e-3, 0.02, 0.3
     plan = plan._replace(schedule=schedule, adam=(beta1, beta2, epsilon), lr=lr, weight_decay=decay)
     step = make_step(TESTED, model, METHODS["vae"], plan, READ, state)
@@ -79,7 +84,7 @@ def test_a_step_is_adam_with_decoupled_decay_by_the_constants_of_the_plan(schedu
         m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
         rate = lr * {"cosine": 0.5 * (1 + math.cos(math.pi * t / 12)), "constant": 1.0}[schedule]
         move = (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - beta2 ** (t + 1))) + epsilon)
-        theta = theta - rate * move - rate * decay * theta
+        theta = theta - rate * move - rate * decay * weights * theta
         step()
         np.testing.assert_allclose(host(state["theta"]), theta, rtol=1e-9, atol=1e-12)
 
