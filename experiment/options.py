@@ -94,7 +94,7 @@ def groups() -> dict[str, list[tuple]]:
     return {
         "objective": [
             ("method", [*METHODS, "all"], f"{listed('about', ': ', '; ')}; all: compares them", "geco"),
-            *((name, POSITIVE, about) for name, (_, about) in METHOD_OPTIONS.items()),
+            *((n, NOT_NEGATIVE if default == 0 else POSITIVE, about) for n, (default, about) in METHOD_OPTIONS.items()),
             ("multiplier", MULTIPLIERS, "the rule of a constraint's λ"),
             ("multiplier_rate", POSITIVE, "η of that rule (relative: 56/steps, at most 0.01; plain: 0.001)"),
             ("samples", COUNT, f"posterior samples an image in training ({listed('samples', ' ', ', ')})"),
@@ -128,7 +128,11 @@ def groups() -> dict[str, list[tuple]]:
             ("weight_decay", NOT_NEGATIVE, "decoupled; of weights, not of biases"),
         ],
         "run": [
-            ("preset", PRESETS, "defaults of a published protocol. burda: VAE and IWAE of Burda et al. 2015"),
+            (
+                "preset",
+                PRESETS,
+                "burda: the published protocol of Burda et al. 2015; burda-short: its network in 100 epochs",
+            ),
             ("nll_samples", COUNT, "samples per image of the NLL; 5000 in publications"),
             ("backend", BACKENDS, "", "numpy"),
             ("precision", ("float32", "float64"), "", "float32"),

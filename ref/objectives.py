@@ -47,32 +47,38 @@ def geco_backward(xp, terms, lam, kappa):
     return Gradient(kl=mean_backward(xp, terms.kl), err=lam * mean_backward(xp, terms.err))
 
 
-def log_weight(log_px, terms):
-    """log w_k = log p(x|z_k) + log p(z_k) − log q(z_k|x).   (K, B), nats"""
-    return log_px + terms.log_pz - terms.log_qz
+def log_weight(log_px, terms, beta=1.0):
+    """log w_k = log p(x|z_k) + β·(log p(z_k) − log q(z_k|x)), β = 1 but in a warm-up.   (K, B), nats"""
+    return log_px + beta * (terms.log_pz - terms.log_qz)
 
 
-def iwae(xp, terms):
+def warmed_up(xp, warm_up: float, progress):
+    """β = min(progress/warm_up, 1): latents find a use before they cost their full price. Sønderby et al. 2016."""
+    return xp.minimum(progress / warm_up, 1.0) if warm_up else 1.0
+
+
+def iwae(xp, terms, warm_up=0.0, progress=1.0):
     """−L_K,  L_K = E_B[ log (1/K) Σ_k w_k ]. Burda et al. 2015, equation 8."""
-    return -xp.mean(log_mean_exp(xp, log_weight(terms.log_px, terms)))
+    return -xp.mean(log_mean_exp(xp, log_weight(terms.log_px, terms, warmed_up(xp, warm_up, progress))))
 
 
-def iwae_backward(xp, terms):
+def iwae_backward(xp, terms, warm_up=0.0, progress=1.0):
     """d_log_w = −w̃/B,  w̃ = softmax_k(log w). Burda et al. 2015, equation 14."""
-    images = terms.kl.size
-    d_log_w = log_mean_exp_backward(xp, -1 / images, log_weight(terms.log_px, terms))
-    return Gradient(log_px=d_log_w, log_pz=d_log_w, log_qz=-d_log_w)
+    images, beta = terms.kl.size, warmed_up(xp, warm_up, progress)
+    d_log_w = log_mean_exp_backward(xp, -1 / images, log_weight(terms.log_px, terms, beta))
+    return Gradient(log_px=d_log_w, log_pz=beta * d_log_w, log_qz=-beta * d_log_w)
 
 
-def dreg_backward(xp, terms):
+def dreg_backward(xp, terms, warm_up=0.0, progress=1.0):
     """IWAE's gradient in expectation, of less variance: the decoder's is weighted by w̃_k, the encoder's by w̃_k².
 
     d_log_w = −w̃/B. The way through log q(z_k|x) is the one through z_k alone. What arrives at z_k is weighted by w̃_k
-    once more on its way into the encoder. Tucker et al. 2019, the estimator IWAE-DReG.
+    once more on its way into the encoder, in a warm-up by 1 − β + β·w̃_k. Tucker et al. 2019, the estimator IWAE-DReG.
     """
-    w, images = softmax(xp, log_weight(terms.log_px, terms)), terms.kl.size
+    images, beta = terms.kl.size, warmed_up(xp, warm_up, progress)
+    w = softmax(xp, log_weight(terms.log_px, terms, beta))
     d_log_w = -1 / images * w
-    return Gradient(log_px=d_log_w, log_pz=d_log_w, log_qz_of_z=-d_log_w, to_encoder=w)
+    return Gradient(log_px=d_log_w, log_pz=beta * d_log_w, log_qz_of_z=-beta * d_log_w, to_encoder=1 - beta + beta * w)
 
 
 def weighted_error(xp, terms):
@@ -131,13 +137,18 @@ class Method(NamedTuple):
 
 BETA = {"beta": (0.5, "β, the weight of the KL")}
 KAPPA = {"kappa": (None, "κ, the tolerance on ‖x − x̂‖ per image: κ² of squared error")}
+WARM_UP = {"warm_up": (0.0, "the share of the run in which log p(z) − log q(z|x) grows to its full weight")}
 
 METHODS = {
     "vae": Method(vae, vae_backward, None, {}, 1, "the ELBO", "VAE"),
     "beta-vae": Method(beta_vae, beta_vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β", "β-VAE"),
     "geco": Method(geco, geco_backward, mean_error, KAPPA, 1, "the least KL within an error of κ²", "GECO", ("lam",)),
-    "iwae": Method(iwae, iwae_backward, None, {}, 5, "the importance-weighted bound of K samples", "IWAE"),
-    "dreg": Method(iwae, dreg_backward, None, {}, 5, "IWAE's bound by a gradient of less variance", "DReG"),
+    "iwae": Method(
+        iwae, iwae_backward, None, WARM_UP, 5, "the importance-weighted bound of K samples", "IWAE", ("progress",)
+    ),
+    "dreg": Method(
+        iwae, dreg_backward, None, WARM_UP, 5, "IWAE's bound by a gradient of less variance", "DReG", ("progress",)
+    ),
     "geco-iwae": Method(
         geco_iwae, geco_iwae_backward, weighted_error, KAPPA, 5, "GECO under q_IW", "GECO + IWAE", ("lam",)
     ),

@@ -65,22 +65,22 @@ def check_pair(pair: Pair) -> None:
         assert error <= TOLERANCE, f"gradient {i}: relative error {error:.3g}"
 
 
-def settings_of(name: str, lam: float = 0.8) -> dict:
+def settings_of(name: str, **told) -> dict:
     """What the loss of a method gets besides the terms: options, and what training tells it."""
-    return options_of(name) | {told: {"lam": lam, "progress": 0.3}[told] for told in METHODS[name].takes}
+    return options_of(name) | {key: ({"lam": 0.8, "progress": 0.3} | told)[key] for key in METHODS[name].takes}
 
 
-def objective(name: str, model: vae.Model, theta, x, eps, lam: float = 0.8, xp=anp):
+def objective(name: str, model: vae.Model, theta, x, eps, xp=anp, **told):
     """The loss of a method as a function of θ, and the terms and the cache of its backward pass."""
     terms, cache = vae.forward(xp, model, vae.params_of(model, theta), x, eps)
-    return METHODS[name].loss(xp, terms, **settings_of(name, lam)), (terms, cache)
+    return METHODS[name].loss(xp, terms, **settings_of(name, **told)), (terms, cache)
 
 
-def hand_loss_and_gradient(name: str, model: vae.Model, theta, x, eps, lam: float = 0.8):
+def hand_loss_and_gradient(name: str, model: vae.Model, theta, x, eps, **told):
     """The loss and its gradient by hand, on the backend under test; every entry is written, or NaN."""
     model, theta, x, eps = device((model, theta, x, eps))
-    loss, (terms, cache) = objective(name, model, theta, x, eps, lam, xp)
+    loss, (terms, cache) = objective(name, model, theta, x, eps, xp, **told)
     gradient = xp.full_like(theta, np.nan)
-    d = METHODS[name].backward(xp, terms, **settings_of(name, lam))
+    d = METHODS[name].backward(xp, terms, **settings_of(name, **told))
     vae.backward(xp, model, vae.params_of(model, theta), cache, d, vae.params_of(model, gradient))
     return host((loss, gradient))

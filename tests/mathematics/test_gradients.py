@@ -50,10 +50,10 @@ def test_the_table_of_residuals_has_a_row_for_each_pair():
 
 def oracle_gradient(name, model, theta, x, eps, lam=0.8):
     """autograd's gradient of the loss or, of a method whose gradient is not the loss's own, of its surrogate."""
-    _, (terms, _) = objective(name, model, theta, x, eps, lam, np)
-    d = METHODS[name].backward(np, terms, **settings_of(name, lam))
+    _, (terms, _) = objective(name, model, theta, x, eps, np, lam=lam)
+    d = METHODS[name].backward(np, terms, **settings_of(name, lam=lam))
     if is_of_the_loss(d):
-        return autograd.grad(lambda theta: objective(name, model, theta, x, eps, lam)[0])(theta)
+        return autograd.grad(lambda theta: objective(name, model, theta, x, eps, lam=lam)[0])(theta)
     encoder = nn.size(model.network.shapes(model)[0])
     weighted, plain = (
         autograd.grad(lambda t, w=w: surrogate(d, w, model, t, theta, x, eps))(theta) for w in (True, False)
@@ -82,9 +82,9 @@ def surrogate(d: vae.Gradient, weighted: bool, model, theta, fixed, x, eps):
 
 
 def check_every_parameter(name, model, theta, x, eps, lam=0.8):
-    loss, _ = objective(name, model, theta, x, eps, lam, np)
+    loss, _ = objective(name, model, theta, x, eps, np, lam=lam)
     oracle = oracle_gradient(name, model, theta, x, eps, lam)
-    hand, gradient = hand_loss_and_gradient(name, model, theta, x, eps, lam)
+    hand, gradient = hand_loss_and_gradient(name, model, theta, x, eps, lam=lam)
     assert hand == pytest.approx(loss, rel=1e-12, abs=1e-11)
     check(gradient, oracle, "θ")
     actual, expected = (vae.params_of(model, g) for g in (gradient, oracle))

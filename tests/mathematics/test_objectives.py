@@ -32,6 +32,15 @@ def test_iwae_with_one_sample_is_the_sampled_elbo(likelihood):
     assert compute(ob.iwae, t) == pytest.approx(-np.mean(t.log_px + t.log_pz - t.log_qz), rel=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("warm_up", "progress", "beta"), [(0.4, 0.0, 0), (0.4, 0.1, 0.25), (0.4, 0.5, 1), (0.0, 0.0, 1)]
+)
+def test_in_a_warm_up_the_sampled_kl_counts_by_the_share_that_is_done_of_it(warm_up, progress, beta):
+    t = terms_of(samples=1)
+    expected = beta * np.mean(t.log_qz - t.log_pz) - np.mean(t.log_px)
+    assert compute(ob.iwae, t, warm_up, np.array(progress)) == pytest.approx(expected, rel=1e-14)
+
+
 def test_the_importance_weighted_bound_is_never_below_the_mean_log_weight():
     for seed in range(20):
         t = terms_of(samples=6, seed=seed)
