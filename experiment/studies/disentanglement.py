@@ -1,0 +1,108 @@
+"""Which factors of the sprites come apart: MIG and the FactorVAE score of finished runs against their rate.
+
+python -m experiment.studies.disentanglement runs/sprites
+
+Draws disentanglement.png, every run as a point, and the traversals of the run of the highest and of the median MIG,
+traversals-best.png and traversals-median.png. It takes about ten seconds a run.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from data import Dataset
+from experiment.compare import Finished, rows_of
+from experiment.defaults import UsageError
+from experiment.model import TrainedModel, load
+from experiment.one import open_data, start
+from experiment.page import aligned
+from experiment.pictures import MARKERS, plot, save, save_plot, traversals
+from experiment.results import EVALUATION_SEED, gaps
+from experiment.studies.factor_vae import factor_vae_score
+from experiment.studies.runs import command, finished_in, over_seeds
+from experiment.tables import named
+from experiment.training import reader
+from ref.densities import gaussian_kl
+from ref.information import factor_information
+from ref.objectives import METHODS
+
+
+def figures_of(model: TrainedModel, data: Dataset, found: dict) -> dict:
+    """MIG over all factors and without the shape, each factor's gap, the share of its entropy that its best latent
+    knows, and the FactorVAE score. `found` has the gaps under the names of summary.json.
+    """
+    backend, (mean, std) = model.backend, model.encode(data.population)
+    factors = {name: backend.xp.asarray(v) for name, v in data.factors.items()}
+    encoded = backend.asarray(mean), backend.asarray(np.log(std))
+    information, entropies = factor_information(backend, *encoded, factors, backend.noise(EVALUATION_SEED))
+    known = backend.to_host(information.max(axis=1) / entropies).tolist()
+    figures = {"rate": float(np.mean(gaussian_kl(np, mean, np.log(std))))}
+    figures |= {"MIG": found["mig"], "MIG without shape": fmean(found[f"mig_{v}"] for v in factors if v != "shape")}
+    figures |= {"FactorVAE score": factor_vae_score(mean, data.factors)}
+    figures |= {v: found[f"mig_{v}"] for v in factors}
+    return figures | {f"{v}, known": share for v, share in zip(factors, known, strict=True)}
+
+
+def floors(run: Finished, data: Dataset) -> dict[str, dict]:
+    """What tells no factor apart: the run's network before training, and its encodings with each factor shuffled."""
+    model, rng = load(run.out), np.random.default_rng(EVALUATION_SEED)
+    shuffled = data._replace(factors={name: rng.permutation(v) for name, v in data.factors.items()})
+    untrained, _ = start(run.args, model.backend, data, reader(model.backend, data.train, False))
+    pairs = {"untrained": (untrained, data), "factors shuffled": (model, shuffled)}
+    return {name: figures_of(*pair, gaps(*pair)) for name, pair in pairs.items()}
+
+
+def study(folders: Sequence[Path], out: Path) -> str:
+    """Two tables, mean ± standard error over seeds, and the pictures."""
+    runs = finished_in(folders)
+    data = open_data(runs[0].args)
+    if data.factors is None:
+        raise UsageError(f"the factors of --data {runs[0].args.data} are not known; name runs on sprites")
+    found = {f"{run.out}": figures_of(load(run.out), data, run.summary) for run in runs}
+    rows, _ = rows_of(runs)
+    groups = {named(row): [found[folder] for folder in row["runs"]] for row in rows}
+    lowest = floors(max(runs, key=lambda run: run.summary["rate"]), data)
+    draw(out / "disentanglement.png", [METHODS[row["method"]].title for row in rows], groups, lowest)
+    ranked = sorted(found, key=lambda folder: found[folder]["MIG"])
+    for name, folder in (("best", ranked[-1]), ("median", ranked[len(ranked) // 2])):
+        model = load(folder)
+        save(out / f"traversals-{name}.png", traversals(model, model.encode(data.test)[0]))
+    groups |= {name: [figures] for name, figures in lowest.items()}
+    return f"{tables(groups, [*data.factors])}\n\nbest: {ranked[-1]}, median: {ranked[len(ranked) // 2]}"
+
+
+def tables(groups: dict[str, list[dict]], factors: list[str]) -> str:
+    """A row a setting: its rate and the measures; and of each factor the gap, and the share that one latent knows."""
+
+    def cells(runs: list[dict], name: str) -> str:
+        return over_seeds([run[name] for run in runs])
+
+    def known(runs: list[dict], factor: str) -> str:
+        return f"{fmean(run[f'{factor}, known'] for run in runs):.2f}"
+
+    measures = ("rate", "MIG", "MIG without shape", "FactorVAE score")
+    first, second = [["", "seeds", *measures]], [["gap of what one latent knows", *factors]]
+    for title, runs in groups.items():
+        first.append([title, str(len(runs)), *(cells(runs, name) for name in measures)])
+        second.append([title, *(f"{cells(runs, v)} of {known(runs, v)}" for v in factors)])
+    return f"{aligned(first)}\n\n{aligned(second)}"
+
+
+def draw(path: Path, methods: list[str], groups: dict[str, list[dict]], lowest: dict[str, dict]) -> None:
+    """Every run as a point: its MIG and its FactorVAE score against its rate, a mark a method, and the floors."""
+    figure, panels = plot(11, 4.5, 2)
+    for axes, measure in zip(panels, ("MIG", "FactorVAE score"), strict=True):
+        for (title, runs), method in zip(groups.items(), methods, strict=True):
+            mark = MARKERS[[*dict.fromkeys(methods)].index(method)]
+            axes.plot([r["rate"] for r in runs], [r[measure] for r in runs], mark, label=title)
+        for (name, floor), line in zip(lowest.items(), ("--", ":"), strict=True):
+            axes.axhline(floor[measure], color="black", linestyle=line, linewidth=1, label=name)
+        axes.set(xlabel="rate [nats]", ylabel=measure)
+    panels[1].legend(fontsize=8)
+    save_plot(path, figure)
+
+
+if __name__ == "__main__":
+    raise SystemExit(command(__doc__, study, draws=True))
