@@ -1,27 +1,29 @@
 """The studies behind the results: what the FactorVAE score measures, and that each script reads what run.py leaves."""
 
-import re
+import json
+import math
+from itertools import product
 
 import numpy as np
 import pytest
 
 import run
 from data import load as load_data
-from experiment import one, options
-from experiment.defaults import complete
+from experiment import one
 from experiment.model import load
 from experiment.studies import ablation, disentanglement, ladder, signal_to_noise
 from experiment.studies.factor_vae import factor_vae_score
-from experiment.studies.runs import command, finished_in, over_seeds
-from ref.objectives import METHODS
+from experiment.studies.runs import command, over_seeds
+from ref import information
 from tests.gradients import hand_loss_and_gradient
 
-FACTORS = dict(zip("abcd", np.stack(np.meshgrid(*map(np.arange, (3, 4, 6, 5)))).reshape(4, -1), strict=True))
+FACTORS = dict(zip("abcd", np.array([*product(*map(range, (3, 4, 6, 5)))]).T, strict=True))
 COPIES = np.stack([*FACTORS.values()], axis=1).astype(float)  # a latent a factor
 
 
 def test_a_latent_for_each_factor_scores_one_whatever_its_scale_sign_and_place():
-    assert factor_vae_score(COPIES[:, [2, 0, 3, 1]] * [-3.0, 0.1, 100.0, 1.0], FACTORS) == 1
+    noisy = COPIES[:, [2, 0, 3, 1]] + np.random.default_rng(0).normal(0, 0.1, COPIES.shape)
+    assert factor_vae_score(noisy * [-3.0, 0.1, 100.0, 1.0], FACTORS) == 1
 
 
 def test_latents_that_know_no_factor_score_one_over_the_number_of_factors():
@@ -55,3 +57,94 @@ def test_a_collapsed_latent_takes_no_part():
 def test_the_same_code_has_the_same_score_every_time():
     code = COPIES @ np.random.default_rng(0).normal(size=(4, 3))
     assert factor_vae_score(code, FACTORS) == factor_vae_score(code, FACTORS) != factor_vae_score(code, FACTORS, seed=1)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with tiny runs on sprites: GECO with two seeds, and IWAE; their pictures are left out."""
+    out = tmp_path_factory.mktemp("studies")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_pictures", "draw_curves"):
+            patch.setattr(one, name, lambda *_: None)
+        patch.setattr(information, "FACTOR_DRAWS", 20)
+        tiny = ["--data", "sprites", "--hidden", "4", "--epochs", "1", "--batch-size", "512", "--nll-samples", "1"]
+        for name, options in (("geco-0", ["geco"]), ("geco-1", ["geco", "--seed", "1"]), ("iwae-0", ["iwae"])):
+            assert run.main([*tiny, "--out", str(out / name), "--method", *options]) == 0
+    return out
+
+
+def cells(table: str) -> list[list[str]]:
+    """The rows of a table in Markdown, without the line under its header."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
+
+
+def test_the_ladder_shows_the_evaluation_with_the_most_samples(runs):
+    assert [row[0] for row in cells(ladder.ladder([runs]))[1:]] == ["1", "1", "5"]
+    evaluated = json.loads((runs / "iwae-0/summary.json").read_text()) | {"nll": 77.7, "nll_samples": 9}
+    (runs / "iwae-0/evaluation-nll9.json").write_text(json.dumps(evaluated))
+    row = cells(ladder.ladder([runs]))[-1]
+    assert row[3].startswith("77.70 ±") and row[4] == "9" and row[-1] == "iwae-0"
+    assert float(row[6].replace("−", "-")) == pytest.approx(-evaluated["elbo"] - 77.7, abs=0.006)
+
+
+def test_the_ablation_moves_a_rate_to_kappa_along_the_slope_lambda(runs):
+    header, row = cells(ablation.ablation([runs / "geco-0", runs / "geco-1"]))
+    moved = []
+    for seed in (0, 1):
+        summary = json.loads((runs / f"geco-{seed}/summary.json").read_text())
+        moved.append(summary["rate"] + summary["lambda"] * (summary["distortion"] - summary["kappa"] ** 2))
+    error = abs(moved[0] - moved[1]) / 2  # of the mean of two
+    assert row[:2] == ["geco", "2"] and row[header.index("rate at κ²")] == f"{sum(moved) / 2:.2f} ± {error:.2f}"
+
+
+def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(information, "FACTOR_DRAWS", 20)
+    text = disentanglement.study([runs], tmp_path)
+    first, second = (cells(table) for table in text.split("\n\n")[:2])
+    assert second[0][1:] == ["shape", "scale", "rotation", "x", "y"] and len(first) == len(second)
+    assert [row[0].split(",")[0] for row in first[1:]] == ["GECO", "IWAE", "untrained", "factors shuffled"]
+    pictures = {"disentanglement.png", "traversals-best.png", "traversals-median.png"}
+    assert {path.name for path in tmp_path.iterdir()} == pictures
+
+
+def test_the_gaps_are_those_of_the_runs_summary(runs, monkeypatch):
+    monkeypatch.setattr(information, "FACTOR_DRAWS", 20)
+    found = disentanglement.figures_of(load(runs / "iwae-0"), load_data("sprites"))
+    summary = json.loads((runs / "iwae-0/summary.json").read_text())
+    for ours, theirs in (("MIG", "mig"), ("x", "mig_x"), ("shape", "mig_shape")):
+        assert found[ours] == pytest.approx(summary[theirs], rel=1e-3)
+    without = sum(summary[f"mig_{name}"] for name in ("scale", "rotation", "x", "y")) / 4
+    assert found["MIG without shape"] == pytest.approx(without, rel=1e-3)
+    assert all(found[f"{name}, known"] >= found[name] for name in ("shape", "x"))
+
+
+def test_the_gradients_whose_noise_is_measured_are_those_of_the_estimators(runs):
+    model = load(runs / "iwae-0")
+    x = np.random.default_rng(0).random((4, 784), dtype=np.float32)
+    (found,) = signal_to_noise.encoder_gradients(model, x, samples=3, draws=1)
+    eps = model.backend.normal(model.backend.noise(signal_to_noise.SEED), (3, 4, model.network.latents))
+    assert {*found} == {"iwae", "dreg"}
+    for name, gradient in found.items():
+        _, whole = hand_loss_and_gradient(name, model.network, model.theta, x, eps)
+        np.testing.assert_allclose(gradient, whole[: len(gradient)], rtol=1e-4, atol=1e-7)
+
+
+def test_signal_to_noise_is_the_mean_ratio_over_the_parameters_that_vary():
+    draws = np.random.default_rng(0).normal(3, [1, 2, 0, 5], size=(50, 4))
+    ratio, variance = signal_to_noise.signal_and_noise({"iwae": g} for g in draws)["iwae"]
+    moving = draws[:, [0, 1, 3]]
+    assert ratio == pytest.approx(np.mean(moving.mean(axis=0) / moving.std(axis=0, ddof=1)))
+    assert variance == pytest.approx(draws.var(axis=0, ddof=1).sum())
+
+
+def test_mean_and_standard_error():
+    assert over_seeds([1.0, 2.0, 3.0]) == f"2.00 ± {1 / math.sqrt(3):.2f}" and over_seeds([-1.5], 1) == "−1.5"
+
+
+def test_folders_that_a_study_cannot_read_are_one_sentence(runs, tmp_path, capsys):
+    assert command("", ladder.ladder, argv=[str(tmp_path)]) == 2
+    assert command("", ablation.ablation, argv=[str(runs)]) == 2
+    assert command("", signal_to_noise.study, draws=True, argv=[str(tmp_path)]) == 2
+    empty, without, no_run = capsys.readouterr().err.splitlines()
+    assert "holds no run" in empty and "iwae-0 has no constraint" in without and "checkpoint" in no_run

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Trains what disentanglement.py reads: the VAE and the β-VAE, and GECO at the training errors that these end with.
+#
+#   experiment/studies/sprites.sh runs/sprites 0 1 2 3 4      (a folder and seeds; seed 0 tells κ, so it comes first)
+#
+# A run that is there is skipped, and one that was stopped goes on. PYTHON names the interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-python} out=$1
+shift
+
+train() { # the run's name, then its options
+  local run=$out/$1
+  shift
+  if [ -f "$run/summary.json" ]; then
+    return
+  elif [ -f "$run/checkpoint.npz" ]; then
+    "$python" run.py --resume "$run"
+  else
+    "$python" run.py --data sprites --hidden 256,128 --epochs 200 --nll-samples 10 --backend numba --out "$run" "$@"
+  fi
+}
+
+for seed in "$@"; do
+  train "vae-$seed" --method vae --seed "$seed"
+  for beta in 2 4 8 16; do
+    train "beta$beta-$seed" --method beta-vae --beta "$beta" --seed "$seed"
+  done
+done
+for like in vae beta2 beta4 beta8 beta16; do
+  kappa=$("$python" -c 'import csv, sys
+*_, last = csv.DictReader(open(sys.argv[1]))
+print(round(float(last["distortion"]) ** 0.5, 3))' "$out/$like-0/metrics.csv")
+  for seed in "$@"; do
+    train "geco-like-$like-$seed" --method geco --kappa "$kappa" --seed "$seed"
+  done
+done
