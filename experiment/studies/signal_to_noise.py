@@ -21,7 +21,7 @@ from ref import vae
 from ref.mlp import size
 from ref.objectives import METHODS
 
-SAMPLES, DRAWS, IMAGES, SEED = (1, 4, 16, 64), 50, 10, 20_181_003
+SAMPLES, DRAWS, IMAGES, SEED = tuple(2**i for i in range(9)), 400, 10, 20_181_003
 ESTIMATORS = {name: method for name, method in METHODS.items() if method.loss is METHODS["iwae"].loss}
 
 
