@@ -95,7 +95,7 @@ def tables(groups: dict[str, list[dict]], factors: list[str]) -> str:
 
 def draw(path: Path, methods: list[str], groups: dict[str, list[dict]], lowest: dict[str, dict]) -> None:
     """Every run as a point: its MIG and its FactorVAE score against its rate, a mark a method, and the floors."""
-    figure, panels = plot(11, 4.5, 2)
+    figure, panels = plot(12, 4.5, 2)
     for axes, measure in zip(panels, ("MIG", "FactorVAE score"), strict=True):
         for (title, runs), method in zip(groups.items(), methods, strict=True):
             mark = MARKERS[[*dict.fromkeys(methods)].index(method)]
@@ -103,7 +103,7 @@ def draw(path: Path, methods: list[str], groups: dict[str, list[dict]], lowest: 
         for (name, floor), line in zip(lowest.items(), ("--", ":"), strict=True):
             axes.axhline(floor[measure], color="black", linestyle=line, linewidth=1, label=name)
         axes.set(xlabel="rate [nats]", ylabel=measure)
-    panels[1].legend(fontsize=8)
+    panels[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     save_plot(path, figure)
 
 

@@ -1,12 +1,14 @@
-"""The noise of IWAE's gradient in the encoder and of DReG's, against the number K of samples, in a trained model.
+"""The noise of IWAE's gradient in the encoder and of DReG's, against the number K of samples, in trained models.
 
 python -m experiment.studies.signal_to_noise runs/mnist-iwae-preset-burda-0
 
 Every estimator of the importance-weighted bound gets the same draws, on the first test images of the run. Draws
-signal-to-noise.png, a panel a run. Rainforth et al. 2018: as √K where more samples help the encoder, as 1/√K for IWAE.
+signal-to-noise.png. Where the weights w̃_k are even, IWAE's ratio falls as 1/√K (Rainforth et al. 2018), and DReG's
+rises as √K (Tucker et al. 2019). The effective samples 1/Σ_k w̃_k² tell how even they are: K, if they all are alike.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,12 @@ from experiment.page import aligned
 from experiment.pictures import MARKERS, plot, save_plot
 from experiment.studies.runs import command
 from ref import vae
+from ref.densities import softmax
 from ref.mlp import size
-from ref.objectives import METHODS
+from ref.objectives import METHODS, log_weight
 
 SAMPLES, DRAWS, IMAGES, SEED = tuple(2**i for i in range(9)), 400, 10, 20_181_003
+LINES = ("-", "--", ":", "-.")  # a run each
 ESTIMATORS = {name: method for name, method in METHODS.items() if method.loss is METHODS["iwae"].loss}
 
 
@@ -56,24 +60,43 @@ def signal_and_noise(gradients: Iterator[dict[str, np.ndarray]]) -> dict[str, tu
     return found
 
 
+def effective_samples(model: TrainedModel, x, samples: int) -> float:
+    """The mean of 1/Σ_k w̃_k² over the images, from 1 to K.   (B, D) -> a number"""
+    xp, net, noise = model.backend.xp, model.network, model.backend.noise(SEED)
+    terms, _ = vae.forward(xp, net, model.params, x, model.backend.normal(noise, (samples, len(x), net.latents)))
+    weights = softmax(xp, log_weight(terms.log_px, terms))
+    return float(xp.mean(1 / xp.sum(weights * weights, axis=0)))
+
+
 def study(folders: Sequence[Path], out: Path) -> str:
-    """A row for each run and K, and the picture."""
-    names, (figure, panels) = [*ESTIMATORS], plot(5 * len(folders), 4, len(folders))
-    rows = [["run", "K", *(f"{ESTIMATORS[n].title}: |mean|/std" for n in names)]]
-    rows[0] += [f"variance, {ESTIMATORS[n].title} / {ESTIMATORS[names[0]].title}" for n in names[1:]]
-    for folder, axes in zip(folders, panels, strict=True):
+    """A row for each run and K, and the picture. The last column divides the sums of the parameters' variances."""
+    titles = [method.title for method in ESTIMATORS.values()]
+    rows = [
+        [
+            "run",
+            "K",
+            "effective",
+            *(f"signal to noise, {t}" for t in titles),
+            f"variance, {', '.join(titles[1:])} ÷ {titles[0]}",
+        ]
+    ]
+    figure, (axes,) = plot(7, 4.5)
+    for folder, line in zip(folders, cycle(LINES)):
         model = load(folder)
         pixels = model.pixels(open_data(model.args).test[:IMAGES])
         x = model.backend.asarray(pixels / white(pixels)).astype(model.backend.dtype)
         found = [signal_and_noise(encoder_gradients(model, x, k, DRAWS)) for k in SAMPLES]
-        for name, marker in zip(names, MARKERS, strict=False):
-            axes.loglog(SAMPLES, [f[name][0] for f in found], marker=marker, label=ESTIMATORS[name].title)
-        axes.axhline(np.sqrt(2 / (np.pi * DRAWS)), color="black", linestyle=":", label=f"no signal, {DRAWS} draws")
-        axes.set(xlabel="samples K", ylabel="|mean| / std of the encoder's gradient", title=folder.name)
-        axes.legend(fontsize=8)
-        for k, f in zip(SAMPLES, found, strict=True):
-            ratios = [f[name][1] / f[names[0]][1] for name in names[1:]]
-            rows.append([folder.name, str(k), *(f"{f[name][0]:.3f}" for name in names), *(f"{r:.3f}" for r in ratios)])
+        for i, (name, title) in enumerate(zip(ESTIMATORS, titles, strict=True)):
+            ratios = [of[name][0] for of in found]
+            axes.loglog(SAMPLES, ratios, f"C{i}{MARKERS[i]}{line}", label=f"{title}, {folder.name}")
+        for k, of in zip(SAMPLES, found, strict=True):
+            ratios, variances = zip(*of.values(), strict=True)
+            shares = ", ".join(f"{variance / variances[0]:.2f}" for variance in variances[1:])
+            effective = f"{effective_samples(model, x, k):.1f}"
+            rows.append([folder.name, str(k), effective, *(f"{ratio:.3f}" for ratio in ratios), shares])
+    axes.axhline(np.sqrt(2 / (np.pi * DRAWS)), color="black", linewidth=1, label=f"{DRAWS} draws of a mean of zero")
+    axes.set(xlabel="samples K", ylabel="|mean| / std, averaged over the encoder's parameters")
+    axes.legend(fontsize=8)
     save_plot(out / "signal-to-noise.png", figure)
     return aligned(rows)
 

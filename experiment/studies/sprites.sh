@@ -6,7 +6,7 @@
 # A run that is there is skipped, and one that was stopped goes on. PYTHON names the interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-python=${PYTHON:-python} out=$1
+python=${PYTHON:-python} out=${1:?name a folder for the runs, and seeds}
 shift
 
 train() { # the run's name, then its options
@@ -28,6 +28,10 @@ for seed in "$@"; do
   done
 done
 for like in vae beta2 beta4 beta8 beta16; do
+  if [ ! -f "$out/$like-0/summary.json" ]; then
+    echo "$out/$like-0 has not ended, and its error is κ; run seed 0 first" >&2
+    exit 2
+  fi
   kappa=$("$python" -c 'import csv, sys
 *_, last = csv.DictReader(open(sys.argv[1]))
 print(round(float(last["distortion"]) ** 0.5, 3))' "$out/$like-0/metrics.csv")

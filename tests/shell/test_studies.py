@@ -14,8 +14,8 @@ from experiment.model import load
 from experiment.studies import ablation, disentanglement, ladder, signal_to_noise
 from experiment.studies.factor_vae import factor_vae_score
 from experiment.studies.runs import command, over_seeds
-from ref import information
-from tests.gradients import hand_loss_and_gradient
+from ref import information, vae
+from ref.objectives import METHODS
 
 FACTORS = dict(zip("abcd", np.array([*product(*map(range, (3, 4, 6, 5)))]).T, strict=True))
 COPIES = np.stack([*FACTORS.values()], axis=1).astype(float)  # a latent a factor
@@ -67,8 +67,13 @@ def runs(tmp_path_factory):
         for name in ("draw_pictures", "draw_curves"):
             patch.setattr(one, name, lambda *_: None)
         patch.setattr(information, "FACTOR_DRAWS", 20)
+        loose = ["--kappa", "8"]  # which does not bind, so that λ falls
         tiny = ["--data", "sprites", "--hidden", "4", "--epochs", "1", "--batch-size", "512", "--nll-samples", "1"]
-        for name, options in (("geco-0", ["geco"]), ("geco-1", ["geco", "--seed", "1"]), ("iwae-0", ["iwae"])):
+        for name, options in (
+            ("geco-0", ["geco", *loose]),
+            ("geco-1", ["geco", "--seed", "1", *loose]),
+            ("iwae-0", ["iwae"]),
+        ):
             assert run.main([*tiny, "--out", str(out / name), "--method", *options]) == 0
     return out
 
@@ -90,12 +95,14 @@ def test_the_ladder_shows_the_evaluation_with_the_most_samples(runs):
 
 def test_the_ablation_moves_a_rate_to_kappa_along_the_slope_lambda(runs):
     header, row = cells(ablation.ablation([runs / "geco-0", runs / "geco-1"]))
-    moved = []
-    for seed in (0, 1):
-        summary = json.loads((runs / f"geco-{seed}/summary.json").read_text())
-        moved.append(summary["rate"] + summary["lambda"] * (summary["distortion"] - summary["kappa"] ** 2))
+    runs_of = [json.loads((runs / f"geco-{seed}/summary.json").read_text()) for seed in (0, 1)]
+    moved = [of["rate"] + of["lambda"] * (of["distortion"] - 64) for of in runs_of]
+    between = sum(of["constraint"] - of["train_constraint"] for of in runs_of) / 2
     error = abs(moved[0] - moved[1]) / 2  # of the mean of two
-    assert row[:2] == ["geco", "2"] and row[header.index("rate at κ²")] == f"{sum(moved) / 2:.2f} ± {error:.2f}"
+    assert row[:2] == ["geco", "2"]
+    assert row[header.index("rate at κ²")] == f"{sum(moved) / 2:.2f} ± {error:.2f}".replace("-", "−")
+    assert row[-1].startswith(f"{between:.2f}".replace("-", "−"))
+    assert float(row[header.index("overshoot of λ")].split()[0]) > 1  # λ was higher than at the end
 
 
 def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(runs, tmp_path, monkeypatch):
@@ -126,8 +133,12 @@ def test_the_gradients_whose_noise_is_measured_are_those_of_the_estimators(runs)
     eps = model.backend.normal(model.backend.noise(signal_to_noise.SEED), (3, 4, model.network.latents))
     assert {*found} == {"iwae", "dreg"}
     for name, gradient in found.items():
-        _, whole = hand_loss_and_gradient(name, model.network, model.theta, x, eps)
-        np.testing.assert_allclose(gradient, whole[: len(gradient)], rtol=1e-4, atol=1e-7)
+        terms, cache = vae.forward(np, model.network, model.params, x, eps)
+        whole = np.zeros_like(model.theta)
+        d_params = vae.params_of(model.network, whole)
+        vae.backward(np, model.network, model.params, cache, METHODS[name].backward(np, terms), d_params)
+        np.testing.assert_allclose(gradient, whole[: len(gradient)], rtol=1e-6)
+        assert len(gradient) == sum(w.size for w in d_params["encoder"].values())
 
 
 def test_signal_to_noise_is_the_mean_ratio_over_the_parameters_that_vary():
@@ -136,6 +147,22 @@ def test_signal_to_noise_is_the_mean_ratio_over_the_parameters_that_vary():
     moving = draws[:, [0, 1, 3]]
     assert ratio == pytest.approx(np.mean(moving.mean(axis=0) / moving.std(axis=0, ddof=1)))
     assert variance == pytest.approx(draws.var(axis=0, ddof=1).sum())
+
+
+def test_effective_samples_are_one_to_k(runs):
+    model, x = load(runs / "iwae-0"), np.random.default_rng(0).random((4, 784), dtype=np.float32)
+    assert signal_to_noise.effective_samples(model, x, 1) == pytest.approx(1)
+    assert 1 < signal_to_noise.effective_samples(model, x, 8) < 8
+    # without weights q is the prior, and no z changes the picture
+    model.params = {side: {name: 0 * w for name, w in views.items()} for side, views in model.params.items()}
+    assert signal_to_noise.effective_samples(model, x, 8) == pytest.approx(8)
+
+
+def test_the_picture_of_signal_to_noise_has_a_row_for_each_k(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(signal_to_noise, "DRAWS", 3)
+    monkeypatch.setattr(signal_to_noise, "SAMPLES", (1, 4))
+    rows = cells(signal_to_noise.study([runs / "iwae-0"], tmp_path))
+    assert [row[1] for row in rows[1:]] == ["1", "4"] and (tmp_path / "signal-to-noise.png").is_file()
 
 
 def test_mean_and_standard_error():
