@@ -4,7 +4,7 @@ import numpy as np
 
 from experiment.results import EVALUATION_SEED
 
-FIXED, TRAINING, TEST, COLLAPSED = 64, 10_000, 5_000, 0.05  # as Locatello et al. 2019 have them
+FIXED, TRAINING, TEST, COLLAPSED = 64, 10_000, 5_000, 0.05  # as in code after Locatello et al. 2019
 
 
 def factor_vae_score(mean: np.ndarray, factors: dict[str, np.ndarray], seed: int = EVALUATION_SEED) -> float:

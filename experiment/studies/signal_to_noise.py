@@ -71,15 +71,8 @@ def effective_samples(model: TrainedModel, x, samples: int) -> float:
 def study(folders: Sequence[Path], out: Path) -> str:
     """A row for each run and K, and the picture. The last column divides the sums of the parameters' variances."""
     titles = [method.title for method in ESTIMATORS.values()]
-    rows = [
-        [
-            "run",
-            "K",
-            "effective",
-            *(f"signal to noise, {t}" for t in titles),
-            f"variance, {', '.join(titles[1:])} ÷ {titles[0]}",
-        ]
-    ]
+    rows = [["run", "K", "effective", *(f"signal to noise, {title}" for title in titles)]]
+    rows[0].append(f"variance, {', '.join(titles[1:])} ÷ {titles[0]}")
     figure, (axes,) = plot(7, 4.5)
     for folder, line in zip(folders, cycle(LINES)):
         model = load(folder)

@@ -3,7 +3,7 @@
 #
 #   experiment/studies/sprites.sh runs/sprites 0 1 2 3 4      (a folder and seeds; seed 0 tells κ, so it comes first)
 #
-# A run that is there is skipped, and one that was stopped goes on. PYTHON names the interpreter.
+# A run that is there is skipped, and one that was stopped goes on. PYTHON names the interpreter; it needs Numba.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python} out=${1:?name a folder for the runs, and seeds}
