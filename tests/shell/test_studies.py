@@ -11,11 +11,11 @@ import run
 from data import load as load_data
 from experiment import one
 from experiment.model import load
-from experiment.studies import ablation, disentanglement, ladder, signal_to_noise
-from experiment.studies.factor_vae import factor_vae_score
-from experiment.studies.runs import command, over_seeds
 from ref import information, vae
 from ref.objectives import METHODS
+from studies import ablation, disentanglement, ladder, signal_to_noise
+from studies.factor_vae import factor_vae_score
+from studies.runs import command, over_seeds
 
 FACTORS = dict(zip("abcd", np.array([*product(*map(range, (3, 4, 6, 5)))]).T, strict=True))
 COPIES = np.stack([*FACTORS.values()], axis=1).astype(float)  # a latent a factor

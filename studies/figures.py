@@ -1,7 +1,7 @@
 """Draws README's pictures from two finished runs.
 
 python run.py --data mnist && python run.py --data mnist --multiplier plain --out runs/mnist-plain
-python -m tests.figures runs/mnist-geco-0 runs/mnist-plain
+python -m studies.figures runs/mnist-geco-0 runs/mnist-plain
 """
 
 import csv
@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from data import load as load_data
 from experiment.model import load
 from experiment.pictures import save, sheet
-
-PICTURES = Path(__file__).parent.parent / "experiment" / "pictures"
+from studies.runs import PICTURES
 
 
 def draw_multipliers(relative: Path, plain: Path) -> None:

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Trains what disentanglement.py reads: the VAE and the β-VAE, and GECO at the training errors that these end with.
 #
-#   experiment/studies/sprites.sh runs/sprites 0 1 2 3 4      (a folder and seeds; seed 0 tells κ, so it comes first)
+#   studies/sprites.sh runs/sprites 0 1 2 3 4      (a folder and seeds; seed 0 tells κ, so it comes first)
 #
 # A run that is there is skipped, and one that was stopped goes on. PYTHON names the interpreter; it needs Numba.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 python=${PYTHON:-python} out=${1:?name a folder for the runs, and seeds}
 shift
 

@@ -1,6 +1,6 @@
 """What a change to GECO's multiplier or training is worth: one row a setting, over its seeds.
 
-python -m experiment.studies.ablation runs/ablation
+python -m studies.ablation runs/ablation
 
 A setting is a folder's name without its seed: mnist-geco-0 and mnist-geco-1 are two seeds of mnist-geco.
 """
@@ -12,7 +12,7 @@ from experiment.compare import Finished
 from experiment.defaults import UsageError
 from experiment.model import load
 from experiment.page import aligned
-from experiment.studies.runs import command, finished_in, over_seeds
+from studies.runs import command, finished_in, over_seeds
 
 
 def figures_of(run: Finished) -> tuple[float, ...]:

@@ -1,6 +1,6 @@
 """The IWAE ladder: one row a run, by the number K of samples, the estimator and the epochs.
 
-python -m experiment.studies.ladder runs/ladder
+python -m studies.ladder runs/ladder
 
 The NLL is that of the evaluation with the most samples: python run.py --load DIR --evaluate --nll-samples 5000
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from experiment.compare import Finished
 from experiment.page import aligned
-from experiment.studies.runs import command, finished_in
 from ref.objectives import METHODS
+from studies.runs import command, finished_in
 
 
 def evaluated(run: Finished) -> dict:

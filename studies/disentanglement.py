@@ -1,6 +1,6 @@
 """Which factors of the sprites come apart: MIG and the FactorVAE score of finished runs against their rate.
 
-python -m experiment.studies.disentanglement runs/sprites
+python -m studies.disentanglement runs/sprites
 
 Draws disentanglement.png, every run as a point, and the traversals of the run of the highest and of the median MIG,
 traversals-best.png and traversals-median.png. It takes about ten seconds a run.
@@ -20,13 +20,13 @@ from experiment.one import open_data, start
 from experiment.page import aligned
 from experiment.pictures import MARKERS, plot, save, save_plot, traversals
 from experiment.results import EVALUATION_SEED
-from experiment.studies.factor_vae import factor_vae_score
-from experiment.studies.runs import command, finished_in, over_seeds
 from experiment.tables import named
 from experiment.training import reader
 from ref.densities import gaussian_kl
 from ref.information import factor_information
 from ref.objectives import METHODS
+from studies.factor_vae import factor_vae_score
+from studies.runs import command, finished_in, over_seeds
 
 
 def figures_of(model: TrainedModel, data: Dataset) -> dict[str, float]:

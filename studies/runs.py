@@ -13,7 +13,7 @@ from experiment.compare import Finished, finished
 from experiment.defaults import UsageError
 from experiment.options import Parser
 
-PICTURES = Path(__file__).parents[1] / "pictures"
+PICTURES = Path(__file__).parents[1] / "experiment" / "pictures"
 
 
 def command(about: str, study: Callable[..., str], draws: bool = False, argv: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """The noise of IWAE's gradient in the encoder and of DReG's, against the number K of samples, in trained models.
 
-python -m experiment.studies.signal_to_noise runs/mnist-iwae-preset-burda-0
+python -m studies.signal_to_noise runs/mnist-iwae-preset-burda-0
 
 Every estimator of the importance-weighted bound gets the same draws, on the first test images of the run. Draws
 signal-to-noise.png. Where the weights w̃_k are even, IWAE's ratio falls as 1/√K (Rainforth et al. 2018), and DReG's
@@ -18,11 +18,11 @@ from experiment.model import TrainedModel, load
 from experiment.one import open_data
 from experiment.page import aligned
 from experiment.pictures import MARKERS, plot, save_plot
-from experiment.studies.runs import command
 from ref import vae
 from ref.densities import softmax
 from ref.mlp import size
 from ref.objectives import METHODS, log_weight
+from studies.runs import command
 
 SAMPLES, DRAWS, IMAGES, SEED = tuple(2**i for i in range(9)), 400, 10, 20_181_003
 LINES = ("-", "--", ":", "-.")  # a run each
