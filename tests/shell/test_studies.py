@@ -84,6 +84,7 @@ def cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
 
 
+@pytest.mark.slow
 def test_the_ladder_shows_the_evaluation_with_the_most_samples(runs):
     assert [row[0] for row in cells(ladder.ladder([runs]))[1:]] == ["1", "1", "5"]
     evaluated = json.loads((runs / "iwae-0/summary.json").read_text()) | {"nll": 77.7, "nll_samples": 9}
@@ -93,6 +94,7 @@ def test_the_ladder_shows_the_evaluation_with_the_most_samples(runs):
     assert float(row[6].replace("−", "-")) == pytest.approx(-evaluated["elbo"] - 77.7, abs=0.006)
 
 
+@pytest.mark.slow
 def test_the_ablation_moves_a_rate_to_kappa_along_the_slope_lambda(runs):
     header, row = cells(ablation.ablation([runs / "geco-0", runs / "geco-1"]))
     runs_of = [json.loads((runs / f"geco-{seed}/summary.json").read_text()) for seed in (0, 1)]
@@ -105,6 +107,7 @@ def test_the_ablation_moves_a_rate_to_kappa_along_the_slope_lambda(runs):
     assert float(row[header.index("overshoot of λ")].split()[0]) > 1  # λ was higher than at the end
 
 
+@pytest.mark.slow
 def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(information, "FACTOR_DRAWS", 20)
     text = disentanglement.study([runs], tmp_path)
@@ -115,6 +118,7 @@ def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(runs, tmp_
     assert {path.name for path in tmp_path.iterdir()} == pictures
 
 
+@pytest.mark.slow
 def test_the_gaps_are_those_of_the_runs_summary(runs, monkeypatch):
     monkeypatch.setattr(information, "FACTOR_DRAWS", 20)
     found = disentanglement.figures_of(load(runs / "iwae-0"), load_data("sprites"))
@@ -126,6 +130,7 @@ def test_the_gaps_are_those_of_the_runs_summary(runs, monkeypatch):
     assert all(found[f"{name}, known"] >= found[name] for name in ("shape", "x"))
 
 
+@pytest.mark.slow
 def test_the_gradients_whose_noise_is_measured_are_those_of_the_estimators(runs):
     model = load(runs / "iwae-0")
     x = np.random.default_rng(0).random((4, 784), dtype=np.float32)
@@ -149,6 +154,7 @@ def test_signal_to_noise_is_the_mean_ratio_over_the_parameters_that_vary():
     assert variance == pytest.approx(draws.var(axis=0, ddof=1).sum())
 
 
+@pytest.mark.slow
 def test_effective_samples_are_one_to_k(runs):
     model, x = load(runs / "iwae-0"), np.random.default_rng(0).random((4, 784), dtype=np.float32)
     assert signal_to_noise.effective_samples(model, x, 1) == pytest.approx(1)
@@ -158,6 +164,7 @@ def test_effective_samples_are_one_to_k(runs):
     assert signal_to_noise.effective_samples(model, x, 8) == pytest.approx(8)
 
 
+@pytest.mark.slow
 def test_the_picture_of_signal_to_noise_has_a_row_for_each_k(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(signal_to_noise, "DRAWS", 3)
     monkeypatch.setattr(signal_to_noise, "SAMPLES", (1, 4))
@@ -169,6 +176,7 @@ def test_mean_and_standard_error():
     assert over_seeds([1.0, 2.0, 3.0]) == f"2.00 ± {1 / math.sqrt(3):.2f}" and over_seeds([-1.5], 1) == "−1.5"
 
 
+@pytest.mark.slow
 def test_folders_that_a_study_cannot_read_are_one_sentence(runs, tmp_path, capsys):
     assert command("", ladder.ladder, argv=[str(tmp_path)]) == 2
     assert command("", ablation.ablation, argv=[str(runs)]) == 2
