@@ -29,7 +29,7 @@ class Backend(NamedTuple):
     compile: Callable  # a step without arguments or result -> the same step, recorded if the library can
     synchronize: Callable  # waits until the device has finished
     versions: dict  # name -> version of the libraries that do the arithmetic
-    on_host: Callable  # a function that works in place on a host vector -> the same for a device array
+    on_host: Callable  # a function in place of a host vector, which parts it reads and writes -> of a device array
     ranks: Ranks = ALONE  # the processes that share the work
     parts: Callable = lambda rows: 1  # into how many parts a batch of so many rows, images × samples, is best cut
     each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can
@@ -50,7 +50,11 @@ def open_backend(name: str, precision: str = "float32", tf32: bool = False, rank
     backend = importlib.import_module(f"backend.{name}_backend").open_backend(precision, tf32)
     if ranks.size == 1:
         return backend
-    on_device = ranks._replace(all_reduce=backend.on_host(ranks.all_reduce), broadcast=backend.on_host(ranks.broadcast))
-    return backend._replace(
-        ranks=on_device, compile=lambda step: step, at_once=1
-    )  # no recorded graph can wait for other ranks
+    on_device = ranks._replace(
+        all_reduce=backend.on_host(ranks.all_reduce),
+        reduce_scatter=backend.on_host(ranks.reduce_scatter, written=ranks.own),
+        all_gather=backend.on_host(ranks.all_gather, read=ranks.own),
+        broadcast=backend.on_host(ranks.broadcast),
+    )
+    # no recorded graph can wait for other ranks
+    return backend._replace(ranks=on_device, compile=lambda step: step, at_once=1)

@@ -131,8 +131,11 @@ def on_stream(stream, call):
     return on_any_thread
 
 
-def through_pinned_memory(f):
-    """f, which works in place on a host vector, for vectors on the device; a buffer stays for each kind of them."""
+def through_pinned_memory(f, read=lambda size: ..., written=lambda size: ...):
+    """f, which works in place on a host array, for arrays on the device; a buffer stays for each kind of them.
+
+    `read` and `written` say which part of an array of so many numbers f reads, and which it changes.
+    """
     import cupyx
 
     buffers = {}
@@ -141,9 +144,10 @@ def through_pinned_memory(f):
         key = a.shape, a.dtype.str
         if key not in buffers:
             buffers[key] = cupyx.empty_pinned(a.shape, a.dtype)
-        a.get(out=buffers[key])  # waits for the device
-        f(buffers[key], *args)
-        a.set(buffers[key])
+        buffer, before, after = buffers[key], read(a.size), written(a.size)
+        a[before].get(out=buffer[before])  # waits for the device
+        f(buffer, *args)
+        a[after].set(buffer[after])
 
     return on_device
 

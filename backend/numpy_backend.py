@@ -38,7 +38,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         compile=lambda step: step,
         synchronize=lambda: None,
         versions={"numpy": np.__version__, "threads": threads},
-        on_host=lambda f: f,
+        on_host=lambda f, **parts: f,
         parts=lambda rows: threads if rows >= threads * ROWS else 1,
         each=on_threads(threads, limit),
         at_once=cores(),

@@ -5,6 +5,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -23,20 +24,27 @@ class RanksError(Exception):
 
 
 class Ranks(NamedTuple):
-    """This process among `size` that hold the same state; alone, every operation but `share` does nothing."""
+    """This process among `size` that share a run; alone, every operation but `own` and `share` does nothing."""
 
     rank: int = 0
     size: int = 1
     all_reduce: Callable = lambda array, weight: None  # array ← Σ_ranks weight·array, in place
+    reduce_scatter: Callable = lambda array, weight: None  # the same in this rank's `own` part of a flat array
+    all_gather: Callable = lambda array: None  # flat array ← the `own` part of each rank, in place
     broadcast: Callable = lambda array: None  # array ← that of rank 0, in place
     largest: Callable = lambda number: number  # of one integer a rank
     wait: Callable = lambda: None  # until every rank has come here
     fail: Callable = lambda status, message: None  # the end of a rank that has failed
 
+    def own(self, count: int) -> slice:
+        """This rank's part of `count` numbers."""
+        return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
     def share(self, count: int) -> tuple[slice, float]:
         """This rank's part of `count` images and its weight in their mean; one without a part takes the first, at 0."""
-        begin, end = self.rank * count // self.size, (self.rank + 1) * count // self.size
-        return (slice(begin, end), (end - begin) / count) if begin < end else (slice(0, 1), 0.0)
+        part = self.own(count)
+        images = part.stop - part.start
+        return (part, images / count) if images else (slice(0, 1), 0.0)
 
 
 ALONE = Ranks()
@@ -69,6 +77,26 @@ def over_mpi(MPI) -> Ranks:
         array *= weight
         comm.Allreduce(MPI.IN_PLACE, array)
 
+    def counts(size: int) -> list[int]:
+        """How many of `size` numbers each rank owns."""
+        parts = (Ranks(rank, comm.size).own(size) for rank in range(comm.size))
+        return [part.stop - part.start for part in parts]
+
+    @cache
+    def received(count: int, dtype) -> np.ndarray:
+        """Memory for `count` numbers of each rank, kept from step to step."""
+        return np.empty((comm.size, count), dtype)
+
+    def reduce_scatter(array, weight) -> None:
+        own, sent = Ranks(comm.rank, comm.size).own(array.size), counts(array.size)
+        pieces = received(sent[comm.rank], array.dtype)
+        array *= weight
+        comm.Alltoallv([array, sent], [pieces, [sent[comm.rank]] * comm.size])
+        np.sum(pieces, axis=0, out=array[own])  # quicker than Open MPI's Reduce_scatter, and always in the same order
+
+    def all_gather(array) -> None:
+        comm.Allgatherv(MPI.IN_PLACE, [array, counts(array.size)])
+
     def fail(status: int, message: str) -> None:
         """Returns if all ranks fail, of which the first has said why; else says it for this one, and ends the job."""
         arrived, deadline = last_words.Ibarrier(), time.monotonic() + PATIENCE
@@ -93,6 +121,8 @@ def over_mpi(MPI) -> Ranks:
         comm.rank,
         comm.size,
         all_reduce=all_reduce,
+        reduce_scatter=reduce_scatter,
+        all_gather=all_gather,
         broadcast=comm.Bcast,
         largest=largest,
         wait=comm.Barrier,

@@ -17,6 +17,7 @@ from ref import linear, vae
 from ref.mlp import size
 from ref.networks import plain, principal
 from ref.objectives import METHODS, initial_multiplier
+from ref.parts import gather
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 
 
@@ -189,8 +190,10 @@ def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -
             if whole and writes and args.out:
                 write_metrics(args.out / "metrics.csv", epoch_rows(history, plan.steps_per_epoch), last)
             due = whole and (report["epoch"] % args.checkpoint_every == 0 or last)
-            if (due or stopped) and writes and args.out:
-                save(model, state, config)
+            if (due or stopped) and args.out:
+                gather(backend.ranks, state)
+                if writes:
+                    save(model, state, config)
             if stopped:
                 break
         else:

@@ -3,6 +3,7 @@
 `state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums since the last
 report · for a method with a constraint, log_lambda (), log_lambda_start () and constraint_ma (). Each of
 `backend.ranks` processes holds the same state, draws the same noise, and goes through its own part of every batch.
+Only m and v are up to date in its own part of them; `parts.gather` makes them whole.
 """
 
 import math
@@ -68,10 +69,8 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     xp, dtype, theta = backend.xp, backend.dtype, state["theta"]
     params = vae.params_of(model, theta)
     part, weight = backend.ranks.share(plan.batch_size)
-    # The gradient, the reported means and the constraint: one vector, which is summed over the ranks once a step.
-    shared = xp.zeros(theta.size + len(REPORTED) + 1, dtype)
-    grad, means = shared[: theta.size], shared[theta.size :]
-    net = network_of(backend, model, state, grad, part.stop - part.start, plan.samples, plan.adam[:2])
+    means = xp.zeros(len(REPORTED) + 1, dtype)
+    net = network_of(backend, model, state, plan.batch_size, plan.samples, plan.adam[:2])
     offsets, steps = xp.arange(plan.batch_size), plan.epochs * plan.steps_per_epoch
     told = {
         "lam": lambda: xp.exp(state["log_lambda"]).astype(dtype),
@@ -92,7 +91,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         terms, cache = net.forward(x, eps)  # z ~ q(z|x), and what the loss is made of
         means[...] = batch_means(xp, method, plan, terms, method.loss(xp, terms, **options))  # the last is Ĉ
         net.backward(method.backward(xp, terms, **options), cache)  # -> grad, which does not see C_ma
-        backend.ranks.all_reduce(shared, weight)  # grad and means, now those of the whole batch
+        backend.ranks.all_reduce(means, weight)  # now those of the whole batch, as grad is
 
         rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
         if plan.weight_decay:

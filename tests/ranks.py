@@ -13,6 +13,7 @@ from backend.ranks import ALONE, Ranks, open_ranks
 from experiment import one, training
 from ref.metrics import evaluate
 from ref.objectives import METHODS
+from ref.parts import gather
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 from tests.small import model_of, options_of, reader
 
@@ -34,6 +35,7 @@ def trained(ranks: Ranks, method: str) -> dict:
     for report in train(backend, make_step(backend, model, row, plan, read, state), state, plan):
         if report["step"] == 50:
             break
+    gather(backend.ranks, state)
     figures = {}
     for samples in (1, 1200):  # in batches of all images, and of two: fewer than the ranks
         found = evaluate(backend, model, state["theta"], read, 23, backend.noise(4), 7, samples, row.constrained)

@@ -132,7 +132,7 @@ def open_backend(precision: str, tf32: bool = False):
         normal=draw(backend.normal),
         uniform=draw(backend.uniform),
         fuse=lambda f: f,
-        on_host=lambda f: lambda a, *args: f(a._memory, *args),
+        on_host=lambda f, **parts: lambda a, *args: f(a._memory, *args),
     )
 
 

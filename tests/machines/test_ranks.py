@@ -48,7 +48,7 @@ def mpiexec(count: int, *command: str) -> tuple[int, str, str]:
 @pytest.mark.usefixtures("mpi")
 @pytest.mark.parametrize(
     ("count", "methods"),
-    [(2, ["geco-iwae"]), *(pytest.param(count, [*METHODS], marks=pytest.mark.slow) for count in (2, 4))],
+    [(2, ["geco-iwae"]), *(pytest.param(count, [*METHODS], marks=pytest.mark.slow) for count in (2, 3, 4))],
 )
 def test_fifty_steps_and_the_figures_are_those_of_one_process(count, methods, tmp_path):
     status, _, err = mpiexec(count, "-m", "tests.ranks", str(tmp_path), "steps", *methods)
