@@ -77,6 +77,24 @@ def one_fails(folder: Path) -> int:
     return run_in(folder)
 
 
+def one_overflows(folder: Path) -> int:
+    """A run whose first step makes a weight infinite that the last rank updates, and no other."""
+
+    def build(*args, build=one.build):
+        model, state = build(*args)
+        state["m"][-1] = np.inf
+        return model, state
+
+    one.build = build
+    return run_in(folder)
+
+
+def one_is_stopped(folder: Path) -> int:
+    """A run of which a rank gets Ctrl-C in the middle of an epoch."""
+    in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGINT))
+    return run_in(folder)
+
+
 def one_dies(folder: Path) -> int:
     """A run of which a rank is killed, after it has computed another start than the first, which it must not use."""
     rank = open_ranks().rank

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from backend import BackendError, open_backend
-from backend.cupy_backend import recordable_matmul, recordable_stream, say_once
+from backend.cupy_backend import recordable_matmul, recordable_stream, say_once, through_pinned_memory
 from experiment.signals import interruptible
 from ref.densities import squared_error
 from ref.linear import in_principal_coordinates, principal_components, start_linear
@@ -19,7 +19,7 @@ from ref.mlp import ACTIVATIONS
 from ref.objectives import METHODS
 from tests.machines.test_backends import reader, training
 from tests.small import NETWORKS, NUMPY, model_of, theta_of
-from tests.tested import NAME, open_tested
+from tests.tested import NAME, host, open_tested
 
 NEEDS_CUPY = pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
 SKIP = "CuPy is not installed; pip install cupy-cuda13x does it, without a GPU too"
@@ -260,6 +260,19 @@ def test_a_slice_copied_to_the_host_leaves_the_recordable_stream_current():
     backend = open_tested("float32")
     backend.to_host(backend.asarray(np.ones((3, 4)))[:, :2])
     assert cp.cuda.get_current_stream() == recordable_stream(cp)
+
+
+@NEEDS_CUPY
+def test_a_host_function_sees_what_it_reads_of_a_device_array_and_changes_only_what_it_writes():
+    def f(array) -> None:
+        seen.append(array.copy())
+        array[...] = 9
+
+    seen, a = [], open_tested("float64").asarray(np.arange(6.0))
+    through_pinned_memory(f, read=lambda size: slice(0, 2), written=lambda size: slice(2, size - 1))(a)
+    assert seen[0][:2].tolist() == [0, 1] and host(a).tolist() == [0, 1, 9, 9, 9, 5]
+    through_pinned_memory(f)(a)
+    assert seen[1].tolist() == [0, 1, 9, 9, 9, 5] and (host(a) == 9).all()
 
 
 def test_a_call_on_another_thread_is_on_the_recordable_stream(device):

@@ -116,6 +116,24 @@ def test_a_rank_that_fails_alone_ends_the_job_with_a_message_and_the_run_can_go_
         assert_same_weights(out, tmp_path / "alone")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("mpi")
+def test_a_run_that_is_stopped_within_an_epoch_leaves_a_checkpoint_that_is_whole(tmp_path):
+    status, _, err = mpiexec(3, "-m", "tests.ranks", str(tmp_path / "out"), "one_is_stopped")
+    assert status == 130, err
+    assert int(checkpoint.read(tmp_path / "out" / "checkpoint.npz")[0]["step"]) == 6  # four steps are an epoch
+    assert run.main(["--resume", str(tmp_path / "out")]) == 0 and run.main([*QUICK, "--out", str(tmp_path / "one")]) == 0
+    assert_same_weights(tmp_path / "out", tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("mpi")
+def test_a_weight_that_is_no_longer_finite_ends_the_run_whichever_rank_updates_it(tmp_path):
+    status, _, err = mpiexec(2, "-m", "tests.ranks", str(tmp_path / "out"), "one_overflows")
+    sentences = [line for line in err.splitlines() if line.startswith("run.py")]
+    assert status == 1 and len(sentences) == 1 and "not finite at step 1," in sentences[0], err
+
+
 def test_shares_are_the_whole_each_image_once_and_weigh_one():
     for size in (1, 2, 3, 7):
         for count in (1, 2, 5, 7, 128):
