@@ -119,11 +119,12 @@ def test_a_rank_that_fails_alone_ends_the_job_with_a_message_and_the_run_can_go_
 @pytest.mark.slow
 @pytest.mark.usefixtures("mpi")
 def test_a_run_that_is_stopped_within_an_epoch_leaves_a_checkpoint_that_is_whole(tmp_path):
-    status, _, err = mpiexec(3, "-m", "tests.ranks", str(tmp_path / "out"), "one_is_stopped")
+    out = tmp_path / "out"
+    status, _, err = mpiexec(3, "-m", "tests.ranks", str(out), "one_is_stopped")
     assert status == 130, err
-    assert int(checkpoint.read(tmp_path / "out" / "checkpoint.npz")[0]["step"]) == 6  # four steps are an epoch
-    assert run.main(["--resume", str(tmp_path / "out")]) == 0 and run.main([*QUICK, "--out", str(tmp_path / "one")]) == 0
-    assert_same_weights(tmp_path / "out", tmp_path / "one")
+    assert int(checkpoint.read(out / "checkpoint.npz")[0]["step"]) == 6  # four steps are an epoch
+    assert run.main(["--resume", str(out)]) == 0 and run.main([*QUICK, "--out", str(tmp_path / "alone")]) == 0
+    assert_same_weights(out, tmp_path / "alone")
 
 
 @pytest.mark.slow
