@@ -29,7 +29,7 @@ class Backend(NamedTuple):
     compile: Callable  # a step without arguments or result -> the same step, recorded if the library can
     synchronize: Callable  # waits until the device has finished
     versions: dict  # name -> version of the libraries that do the arithmetic
-    on_host: Callable  # a function in place of a host vector, which parts it reads and writes -> of a device array
+    on_host: Callable  # a function that works in place on a host array, `read` and `written` -> on a device array
     ranks: Ranks = ALONE  # the processes that share the work
     parts: Callable = lambda rows: 1  # into how many parts a batch of so many rows, images × samples, is best cut
     each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can

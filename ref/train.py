@@ -3,7 +3,7 @@
 `state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums since the last
 report · for a method with a constraint, log_lambda (), log_lambda_start () and constraint_ma (). Each of
 `backend.ranks` processes holds the same state, draws the same noise, and goes through its own part of every batch.
-Only m and v are up to date in its own part of them; `parts.gather` makes them whole.
+Of m and v it holds only its own part, until `parts.gather` makes them whole.
 """
 
 import math

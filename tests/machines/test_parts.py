@@ -67,8 +67,11 @@ def test_the_same_seed_in_the_same_parts_gives_the_same_bits():
 def test_the_parts_of_the_ranks_add_up_to_the_batch(method):
     def sent(rank: int, size: int, count: int):
         vectors = []
-        reduce = lambda array, weight: vectors.append(host(array * weight))  # noqa: E731
-        ranks = Ranks(rank, size, all_reduce=reduce, reduce_scatter=reduce)
+
+        def send(array, weight) -> None:
+            vectors.append(host(array * weight))
+
+        ranks = Ranks(rank, size, all_reduce=send, reduce_scatter=send)
 
         def parts(rows: int) -> int:
             assert rows == 2 * (ranks.share(5)[0].stop - ranks.share(5)[0].start)  # K = 2, this rank's images
