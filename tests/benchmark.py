@@ -17,7 +17,9 @@ import json
 import multiprocessing
 import os
 import platform
+import resource
 import statistics
+import sys
 import time
 from importlib import metadata
 from types import SimpleNamespace
@@ -32,7 +34,8 @@ from ref.train import Plan, initial_state, initial_theta, make_step
 from tests import peers
 
 NETWORKS = {"slides": ((512, 256), 200, "silu", "gaussian"), "burda": ((200, 200), 50, "tanh", "bernoulli")}
-CONSTANTS = {"beta": 0.5, "kappa": peers.KAPPA}
+OURS = ("step", "products", "numpy")
+RECIPE = peers.Recipe()
 IMAGES = np.random.default_rng(0).integers(0, 256, (8192, 784), dtype=np.uint8)
 
 
@@ -47,24 +50,18 @@ def setup(backend, case: peers.Case):
     return model, initial_state(backend, theta, noise, len(IMAGES), 1.0 if constrained else None)
 
 
+def options_of(case: peers.Case) -> dict:
+    """What the method's loss takes: its defaults, and κ."""
+    options = METHODS[case.method].options.items()
+    return {name: case.kappa if default is None else default for name, (default, _) in options}
+
+
 def step_of(backend, case: peers.Case):
     """Our step: gathering, noise, forward, backward, Adam, multiplier."""
     model, state = setup(backend, case)
-    options = {name: CONSTANTS[name] for name in METHODS[case.method].options}
-    steps = len(IMAGES) // case.batch_size
-    epochs = peers.STEPS // steps
-    plan = Plan(
-        epochs,
-        case.batch_size,
-        steps,
-        case.samples,
-        peers.RATE,
-        "cosine",
-        "relative",
-        peers.ETA,
-        options,
-        weight_decay=0.0,
-    )
+    steps, rule = len(IMAGES) // case.batch_size, ("cosine", "relative", RECIPE.eta)
+    rest = options_of(case), RECIPE.weight_decay
+    plan = Plan(RECIPE.steps // steps, case.batch_size, steps, case.samples, RECIPE.lr, *rule, *rest)
     images = backend.asarray(IMAGES)
     read = lambda rows, noise: backend.xp.take(images, rows, axis=0).astype(backend.dtype) * (1 / 255)  # noqa: E731
     return make_step(backend, model, METHODS[case.method], plan, read, state)
@@ -99,13 +96,13 @@ def same_loss(backend, case: peers.Case, loss) -> None:
     params = vae.params_of(model, state["theta"])
     terms, _ = vae.forward(backend.xp, model, params, backend.asarray(x), backend.asarray(eps))
     method = METHODS[case.method]
-    options = {name: CONSTANTS[name] for name in method.options} | ({"lam": 1.3} if method.constrained else {})
+    options = options_of(case) | ({"lam": 1.3} if method.constrained else {})
     ours, theirs = float(method.loss(backend.xp, terms, **options)), loss(x, eps, 1.3)
     assert abs(theirs - ours) <= 1e-4 * abs(ours), f"{case}: the losses differ: ours {ours}, theirs {theirs}"
 
 
-def contestant(name: str, backend, case: peers.Case):
-    """(step, wait for the device) of what is timed under that name; a peer's loss is compared with ours first."""
+def contestant(name: str, backend, case: peers.Case, check: bool):
+    """(step, wait for the device) of what is timed under that name; with `check` a peer's loss must be ours."""
     if name in ("step", "products"):
         return (step_of if name == "step" else products_of)(backend, case), backend.synchronize
     if name == "numpy":
@@ -113,24 +110,37 @@ def contestant(name: str, backend, case: peers.Case):
     device = "cuda" if backend.name == "cupy" else "cpu"
     model, state = setup(backend, case)
     sides = vae.params_of(model, state["theta"]).values()
-    parts = [{key: backend.to_host(weights) for key, weights in side.items()} for side in sides]
-    if name == "jax":
-        step, loss, wait = peers.jax_peer(case, parts, IMAGES, device)
-    else:
-        step, loss, wait = peers.torch_peer(case, parts, IMAGES, device, compiled=name == "compile")
-    same_loss(backend, case, loss)
-    return step, wait
+    theta = [peers.layers({key: backend.to_host(weights) for key, weights in side.items()}) for side in sides]
+    arguments = case, RECIPE, theta, IMAGES, 0.5, device
+    peer = peers.jax_peer(*arguments) if name == "jax" else peers.torch_peer(*arguments, compiled=name == "compile")
+    if check:
+        same_loss(backend, case, peer.loss)
+    return peer.step, peer.wait
 
 
-def serve(pipe, name: str, library: str, precision: str, case: peers.Case) -> None:
-    """A process of its own for each contestant, whose threads do not spin in another's way; answers with times."""
-    step, wait = contestant(name, open_backend(library, precision), case)
+def serve(pipe, name: str, library: str, precision: str, case: peers.Case, check: bool) -> None:
+    """A process of its own for each contestant, whose threads do not spin in another's way.
+
+    Answers with times, and at the end with the process's memory in MB: before the network was there, and at its peak.
+    """
+    backend = open_backend(library, precision)
+    if name not in OURS:
+        importlib.import_module("jax" if name == "jax" else "torch")
+    before = peak_memory()
+    step, wait = contestant(name, backend, case, check)
     milliseconds(step, wait, 3)
     pipe.send(max(1, int(100 / milliseconds(step, wait, 3))))
     while repeats := pipe.recv():
         time.sleep(0.2)  # the threads of the one before go on spinning for a while
         milliseconds(step, wait, 2)
         pipe.send(milliseconds(step, wait, repeats))
+    pipe.send((before, peak_memory()))
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def milliseconds(step, wait, repeats: int) -> float:
@@ -142,25 +152,30 @@ def milliseconds(step, wait, repeats: int) -> float:
     return 1e3 * (time.perf_counter() - started) / repeats
 
 
-def measure(names: list[str], library: str, precision: str, case: peers.Case, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each contestant in each round, in which they take turns, each for about a tenth of a second."""
+def measure(names: list[str], library: str, precision: str, case: peers.Case, rounds: int, check: bool = True):
+    """Milliseconds of each contestant in each round, and its memory: {name: [ms, …]}, {name: (MB before, MB at most)}.
+
+    In a round all take turns, each for about a tenth of a second.
+    """
     spawn = multiprocessing.get_context("spawn")
     pipes, processes, repeats = {}, [], {}
     for name in names:
         pipes[name], far_end = spawn.Pipe()
-        processes.append(spawn.Process(target=serve, args=(far_end, name, library, precision, case), daemon=True))
+        arguments = far_end, name, library, precision, case, check
+        processes.append(spawn.Process(target=serve, args=arguments, daemon=True))
         processes[-1].start()
         far_end.close()
         repeats[name] = pipes[name].recv()
-    times = {name: [] for name in names}
+    times, memory = {name: [] for name in names}, {}
     for _ in range(rounds):
         for name, pipe in pipes.items():
             pipe.send(repeats[name])
             times[name].append(pipe.recv())
-    for pipe, process in zip(pipes.values(), processes, strict=True):
+    for (name, pipe), process in zip(pipes.items(), processes, strict=True):
         pipe.send(0)
+        memory[name] = pipe.recv()
         process.join()
-    return times
+    return times, memory
 
 
 def line_of(case: peers.Case, times: dict[str, list[float]]) -> dict:
@@ -202,7 +217,8 @@ def main() -> None:
     cases = itertools.product(args.method, args.batch_size, args.samples or [None])
     for method, batch_size, samples in cases:
         case = peers.Case(method, *NETWORKS[args.network], batch_size, samples or METHODS[method].samples)
-        row = line_of(case, measure(names, args.backend, args.precision, case, args.rounds))
+        racing = [name for name in names if name in OURS or method in peers.METHODS]
+        row = line_of(case, measure(racing, args.backend, args.precision, case, args.rounds)[0])
         if args.json:
             line = json.dumps(row | where | versions, ensure_ascii=False)
         else:
