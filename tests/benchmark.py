@@ -190,6 +190,14 @@ def line_of(case: peers.Case, times: dict[str, list[float]]) -> dict:
     return row
 
 
+def conditions() -> dict:
+    """The machine, and the versions of the libraries that are there."""
+    libraries = [name for name in ("numpy", "numba", "torch", "jax") if importlib.util.find_spec(name)]
+    threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": threads}
+    return machine | {name: metadata.version(name) for name in libraries}
+
+
 def main() -> None:
     """Prints a line a case."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -207,20 +215,16 @@ def main() -> None:
     if not args.no_peers:
         names += ["torch", "compile"] if importlib.util.find_spec("torch") else []
         names += ["jax"] if importlib.util.find_spec("jax") else []
-    libraries = [name for name in ("numpy", "torch", "jax") if importlib.util.find_spec(name)]
-    versions = {name: metadata.version(name) for name in libraries}
-    versions |= open_backend(args.backend, args.precision).versions
-    threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
-    where = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": threads, "precision": args.precision}
+    where = conditions() | open_backend(args.backend, args.precision).versions | {"precision": args.precision}
     if not args.json:
-        print(", ".join(f"{name} {value}" for name, value in (where | versions).items()))
+        print(", ".join(f"{name} {value}" for name, value in where.items()))
     cases = itertools.product(args.method, args.batch_size, args.samples or [None])
     for method, batch_size, samples in cases:
         case = peers.Case(method, *NETWORKS[args.network], batch_size, samples or METHODS[method].samples)
         racing = [name for name in names if name in OURS or method in peers.METHODS]
         row = line_of(case, measure(racing, args.backend, args.precision, case, args.rounds)[0])
         if args.json:
-            line = json.dumps(row | where | versions, ensure_ascii=False)
+            line = json.dumps(row | where, ensure_ascii=False)
         else:
             line = "  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
         print(line, flush=True)

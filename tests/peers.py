@@ -57,6 +57,7 @@ class Peer(NamedTuple):
     wait: Callable  # () -> None: until the device has finished
     shuffle: Callable  # () -> None: the images in a new order
     loss: Callable  # (x, eps, λ) -> float
+    multiplier: Callable  # () -> λ
     encode: Callable  # x (B, D) -> mean, log_std (B, Z)
     draw: Callable  # (x, mean, log_std, K) -> squared error, log w (K, B) of K draws from q(z|x)
     decode: Callable  # z (N, Z) -> x̂ (N, D)
@@ -177,9 +178,12 @@ def torch_peer(case: Case, recipe: Recipe, theta, images, center, device: str, c
     def loss(x, eps, lam) -> float:
         return forward(tensor(x), tensor(eps), tensor(np.float32(lam)))[0].item()
 
+    def multiplier() -> float:
+        return math.exp(state["log_lam"].item())
+
     shuffle()
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    return Peer(step, wait, shuffle, loss, *torch_use(ops, case, theta, center, device, compiled))
+    return Peer(step, wait, shuffle, loss, multiplier, *torch_use(ops, case, theta, center, device, compiled))
 
 
 def torch_groups(theta, weight_decay: float) -> list[dict]:
@@ -259,8 +263,14 @@ def jax_peer(case: Case, recipe: Recipe, theta, images, center, device: str) -> 
         arrays = jax.device_put((x, eps, np.float32(lam)), where)
         return float(jax.jit(forward)(held["state"]["theta"], *arrays)[0])
 
+    def multiplier() -> float:
+        return math.exp(held["state"]["log_lam"])
+
+    def wait() -> None:
+        jax.block_until_ready(held["state"])
+
     shuffle()
-    return Peer(step, lambda: jax.block_until_ready(held["state"]), shuffle, loss, *jax_use(ops, case, held, center))
+    return Peer(step, wait, shuffle, loss, multiplier, *jax_use(ops, case, held, center))
 
 
 def jax_step(forward, case: Case, recipe: Recipe, per_epoch: int) -> Callable:
