@@ -123,7 +123,8 @@ def serve(pipe, name: str, library: str, precision: str, case: peers.Case, check
 
     Answers with times, and at the end with the process's memory in MB: before the network was there, and at its peak.
     """
-    backend = open_backend(library, precision)
+    own = name in ("step", "products") or library == "cupy"
+    backend = open_backend(library if own else "numpy", precision)  # no process holds a library that it does not need
     if name not in OURS:
         importlib.import_module("jax" if name == "jax" else "torch")
     before = peak_memory()

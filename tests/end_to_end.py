@@ -155,8 +155,8 @@ def peer_of(name: str, args: argparse.Namespace, data):
     network = args.hidden, args.latent, args.activation, args.likelihood
     case = peers.Case(args.method, *network, args.batch_size, args.samples, args.kappa)
     steps = args.epochs * (len(data.train) // args.batch_size)
-    lam = initial_multiplier(args.kappa)
-    recipe = peers.Recipe(steps, args.lr, args.weight_decay, args.multiplier_rate, lam)
+    moved = args.lr, args.weight_decay, args.multiplier_rate, initial_multiplier(args.kappa)
+    recipe = peers.Recipe(steps, *moved, args.seed)
     center, rng = mean_image(data), np.random.default_rng(args.seed)
     bounded = np.clip(center, 1e-3, 1 - 1e-3)
     theta = peers.initial(case, center.size, np.log(bounded / (1 - bounded)), rng)

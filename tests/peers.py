@@ -38,6 +38,7 @@ class Recipe(NamedTuple):
     weight_decay: float = 0.0  # of weights, not of biases
     eta: float = 2e-3  # of the relative rule for λ
     lam: float = 1.0  # λ of the first step
+    seed: int = 0  # of the order of the images and of all noise
 
     @property
     def memory(self) -> float:
@@ -144,6 +145,7 @@ def torch_peer(case: Case, recipe: Recipe, theta, images, center, device: str, c
     import torch
 
     ops, tensor = torch_ops(), partial(torch_tensor, device)
+    torch.manual_seed(recipe.seed)
     theta = [[(tensor(w.T).requires_grad_(), tensor(b).requires_grad_()) for w, b in part] for part in theta]
     optimizer = torch.optim.AdamW(torch_groups(theta, recipe.weight_decay), lr=recipe.lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
@@ -247,9 +249,12 @@ def jax_peer(case: Case, recipe: Recipe, theta, images, center, device: str) -> 
         return loss_of(ops, case, center, theta, x, eps, lam)
 
     zeros = [jax.tree.map(np.zeros_like, theta) for _ in "mv"]
-    start = {"step": 0, "log_lam": math.log(recipe.lam), "c_ma": 0.0, "key": jax.random.key(0, impl="rbg")}
+    start = {"step": 0, "log_lam": math.log(recipe.lam), "c_ma": 0.0, "key": jax.random.key(recipe.seed, impl="rbg")}
     start = jax.device_put({**start, "theta": theta, "m": zeros[0], "v": zeros[1]}, where)
-    held, rng = {"state": jax.tree.map(jnp.copy, start)}, np.random.default_rng(0)  # a copy, because it is donated
+    held, rng = (
+        {"state": jax.tree.map(jnp.copy, start)},
+        np.random.default_rng(recipe.seed),
+    )  # a copy, because it is donated
     pixels = jax.device_put(images, where)
     jitted = jax.jit(jax_step(forward, case, recipe, len(images) // case.batch_size), donate_argnums=0)
 
