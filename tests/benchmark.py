@@ -6,18 +6,17 @@ python -m tests.benchmark --network burda --method iwae --batch-size 20 --sample
 python -m tests.benchmark --method iwae --batch-size 32 128 512 4096 --samples 1 8 64 --no-peers --json
 
 All take turns in one run; times are medians over rounds, ratios medians of each round's ratio. PyTorch and JAX come
-with
-`pip install torch jax`. OMP_NUM_THREADS sets the threads of NumPy and PyTorch; JAX takes every core.
+with `pip install torch jax`. OMP_NUM_THREADS sets the threads of NumPy and PyTorch; JAX takes every core.
 """
 
 import argparse
 import importlib.util
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -32,6 +31,11 @@ from ref.networks import plain
 from ref.objectives import METHODS
 from ref.train import Plan, initial_state, initial_theta, make_step
 from tests import peers
+
+try:
+    import resource
+except ImportError:  # not a POSIX system: there, memory is not measured
+    resource = None
 
 NETWORKS = {"slides": ((512, 256), 200, "silu", "gaussian"), "burda": ((200, 200), 50, "tanh", "bernoulli")}
 OURS = ("step", "products", "numpy")
@@ -139,7 +143,9 @@ def serve(pipe, name: str, library: str, precision: str, case: peers.Case, check
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held, in MB."""
+    """The most memory that this process has held, in MB; not a number where the system does not say."""
+    if resource is None:
+        return math.nan
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

@@ -4,10 +4,10 @@ python -m tests.end_to_end --data mnist --epochs 30                      NumPy, 
 python -m tests.end_to_end torch-compiled jax --data mnist-10k --epochs 2
 python -m tests.end_to_end numba torch-compiled --cold                   as if nothing had been compiled before
 
-The peers (`tests/peers.py`; `pip install torch jax`) read the images through `data`, have run.py's options, and find
-the same figures on the test images from as many draws. They leave out what only run.py does: test images watched
-while training, checkpoints, mutual information, four of its six pictures. Each contestant has a process of its own, one
-after another. Of run.py's, functions are wrapped from here, and what one spends within another counts for the inner.
+Each contestant has a process of its own, one after another. The functions of run.py are wrapped from here; a phase
+within another counts for itself alone. The peers (`tests/peers.py`; `pip install torch jax`) read the images through
+`data`, have run.py's options, and find rate, squared error and NLL from as many draws. They leave out what only run.py
+does: test images watched while training, checkpoints, mutual information, four of its six pictures.
 """
 
 import argparse
@@ -119,14 +119,18 @@ def ours(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
 def theirs(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
     """The same training, evaluation and pictures in PyTorch or JAX. Returns the figures."""
     importlib.import_module(CONTESTANTS[name])
-    from data import load
+    from data import DataError, load
     from experiment.defaults import complete
     from experiment.options import parser
 
     watch.switch("rest")
     args = parser("").parse_args(options)
-    with watch.during("data"):
-        data = load(args.data)
+    try:
+        with watch.during("data"):
+            data = load(args.data)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     args = complete(args, data)
     with watch.during("first step"):
         peer = peer_of(name, args, data)
@@ -230,19 +234,24 @@ def main() -> None:
     options = ["--data", args.data, "--epochs", str(args.epochs), "--seed", str(args.seed)]
     if args.process:
         return contest(args.contestants[0], float(args.process[0]), Path(args.process[1]), options)
+    if args.epochs < 1:
+        p.error(f"--epochs {args.epochs} is not an integer above 0")
     there = [name for name, library in CONTESTANTS.items() if not library or importlib.util.find_spec(library)]
-    for name in args.contestants:
+    names = args.contestants or there
+    for name in names:
         if name not in CONTESTANTS:
             p.error(f"{name!r} is no contestant: choose from {', '.join(CONTESTANTS)}")
         if name not in there:
             p.error(f"{name} needs {CONTESTANTS[name]}, which is not installed: pip install {CONTESTANTS[name]}")
+        if args.out and (args.out / name).exists():
+            p.error(f"{args.out / name} exists; choose another folder for --out")
     from tests.benchmark import conditions  # not in a contestant's process, whose time it would take
 
     print(", ".join(f"{name} {value}" for name, value in conditions().items()))
     columns = ["seconds", *PHASES, "whole", "rate", "squared error", "NLL", "λ"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as temporary:
-        for name in args.contestants or there:
+        for name in names:
             found = race(name, (args.out or Path(temporary)) / name, options, args.cold)
             seconds = found["seconds"] | {"exit": found["whole"] - sum(found["seconds"].values())}
             cells = [f"{seconds.get(phase, 0):.1f}" for phase in PHASES]

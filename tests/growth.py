@@ -138,6 +138,8 @@ def main() -> None:
     p.add_argument("--points", type=Path, default=Path("runs/growth.csv"), help="what is measured already")
     p.add_argument("--picture", type=Path, default=PICTURE)
     args = p.parse_args()
+    if args.rounds < 1:
+        p.error(f"--rounds {args.rounds} is not an integer above 0")
     for library in ("numba", "jax" if args.peer == "jax" else "torch"):
         if args.axis and not importlib.util.find_spec(library):
             p.error(f"{library} is not installed: pip install {library}")

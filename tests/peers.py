@@ -251,10 +251,8 @@ def jax_peer(case: Case, recipe: Recipe, theta, images, center, device: str) -> 
     zeros = [jax.tree.map(np.zeros_like, theta) for _ in "mv"]
     start = {"step": 0, "log_lam": math.log(recipe.lam), "c_ma": 0.0, "key": jax.random.key(recipe.seed, impl="rbg")}
     start = jax.device_put({**start, "theta": theta, "m": zeros[0], "v": zeros[1]}, where)
-    held, rng = (
-        {"state": jax.tree.map(jnp.copy, start)},
-        np.random.default_rng(recipe.seed),
-    )  # a copy, because it is donated
+    held = {"state": jax.tree.map(jnp.copy, start)}  # a copy, because it is donated
+    rng = np.random.default_rng(recipe.seed)
     pixels = jax.device_put(images, where)
     jitted = jax.jit(jax_step(forward, case, recipe, len(images) // case.batch_size), donate_argnums=0)
 
