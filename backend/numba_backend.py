@@ -29,7 +29,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     own = {"fused": fused, "fused_sum": lambda f: fused(f, summed=True), "sum": total}
     return backend._replace(
         name="numba",
-        xp=SimpleNamespace(**{name: getattr(np, name) for name in dir(np)} | own),
+        xp=SimpleNamespace(**vars(np) | own),  # what dir(np) names beside it would be imported: 0.1 s
         fuse=fuse,
         normal=numpy_backend.from_stream(normals) if precision == "float32" else backend.normal,
         versions=backend.versions | {"numba": numba.__version__},
