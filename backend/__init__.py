@@ -25,7 +25,7 @@ class Backend(NamedTuple):
     noise: Callable  # seed -> the state of a stream of random numbers
     normal: Callable  # (noise, shape) -> standard normal numbers; advances the stream
     uniform: Callable  # (noise, shape) -> numbers uniform on [0, 1); advances the stream
-    fuse: Callable  # an elementwise function that writes into its arguments, flat vectors -> the same in one pass
+    fuse: Callable  # an elementwise f that writes into flat vectors -> the same in one pass; returns Σ of the first
     compile: Callable  # a step without arguments or result -> the same step, recorded if the library can
     synchronize: Callable  # waits until the device has finished
     versions: dict  # name -> version of the libraries that do the arithmetic

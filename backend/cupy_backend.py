@@ -48,13 +48,23 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         noise=lambda seed: cp.random.Philox4x3210(seed, size=STREAMS)._state,
         normal=from_stream(cp, "standard_normal", dtype),
         uniform=from_stream(cp, "random", dtype),
-        fuse=cp.fuse,
+        fuse=lambda f: then_sum(cp, cp.fuse(f)),
         compile=(lambda step: recorded(cp, stream, step)) if products else lambda step: step,
         synchronize=stream.synchronize,
         versions=versions | {"tf32": tf32, "graph": products is not None},
         on_host=through_pinned_memory,
         anywhere=partial(on_stream, stream),
     )
+
+
+def then_sum(cp, kernel):
+    """The kernel, and then the sum of its first argument."""
+
+    def call(first, *others):
+        kernel(first, *others)
+        return cp.sum(first)
+
+    return call
 
 
 def from_stream(cp, method: str, dtype):

@@ -90,16 +90,19 @@ def in_rows(a: np.ndarray) -> np.ndarray:
 
 
 def fuse(f):
-    """`f`, which writes into its arguments, in one loop over flat vectors; arguments of one number go to every turn."""
+    """`f`, which writes into its arguments, in one loop over flat vectors; arguments of one number go to every turn.
+
+    Returns the sum of the first vector, which the loop adds up on its way.
+    """
 
     @cache
     def loop(dtypes: tuple, rows: tuple[bool, ...]):
-        return compiled(f, dtypes, rows)
+        return compiled(f, dtypes, rows, dtypes[:1], summed=True)
 
-    def call(*vectors) -> None:
+    def call(*vectors):
         if not all(a.flags.c_contiguous for a in vectors):
             raise ValueError("a fused function writes into dense vectors, and one of these has gaps")
-        loop(tuple(a.dtype for a in vectors), tuple(a.ndim > 0 for a in vectors))(*vectors)
+        return loop(tuple(a.dtype for a in vectors), tuple(a.ndim > 0 for a in vectors))(*vectors)
 
     return call
 
@@ -124,38 +127,38 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         return target
 
 
-def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: list | None = None, summed: bool = False):
+def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: list, summed: bool):
     """The loop around f as a function of NumPy's, a gufunc: NumPy broadcasts, and lets go of the interpreter.
 
-    `rows` says which operands have a row of numbers; the others have one. `results` are the types of what f returns;
-    without them the loop writes into the operands that f changes.
+    `rows` says which operands have a row of numbers; the others have one. The loop writes into the operands that f
+    changes. `results` are the types of what f returns, which is the first operand if f returns nothing.
     """
     from numba import from_dtype, guvectorize
 
     number, lines, count = np.result_type(*dtypes), [], len(dtypes)
     symbols = [Symbol(lines, f"x{i}") for i in range(count)]
-    returned = f(*symbols)
-    changed = [i for i, symbol in enumerate(symbols) if symbol.name != f"x{i}"] if results is None else []
+    returned = f(*symbols) or symbols[0]
     returned = returned if isinstance(returned, tuple) else (returned,)
+    changed = [i for i, symbol in enumerate(symbols) if symbol.name != f"x{i}"]
     stores = [f"a{i}[j] = {symbols[i].name}" for i in changed]
     if summed:
-        stores = [f"total = plus(total, {returned[0].name})"]
-    elif results:
-        stores = [f"a{count + i}[j] = {symbol.name}" for i, symbol in enumerate(returned)]
+        stores.append(f"total = plus(total, {returned[0].name})")
+    else:
+        stores += [f"a{count + i}[j] = {symbol.name}" for i, symbol in enumerate(returned)]
     loads = [f"x{i} = number(a{i}{'[j]' if row else ''})" for i, row in enumerate(rows)]
     text = LOOP.format(
-        arguments=", ".join(f"a{i}" for i in range(count + len(results or ()))),
+        arguments=", ".join(f"a{i}" for i in range(count + len(results))),
         row=f"a{rows.index(True)}",
         body="\n        ".join([*loads, *lines, *stores]),
         end=f"a{count}[0] = total" if summed else "",
     )
     types = [from_dtype(dtype)[::1] if row else from_dtype(dtype) for dtype, row in zip(dtypes, rows, strict=True)]
-    types += [from_dtype(dtype)[::1] for dtype in results or ()]
+    types += [from_dtype(dtype)[::1] for dtype in results]
     inputs = ",".join("(n)" if row else "()" for row in rows)
-    outputs = ",".join("()" if summed else "(n)" for _ in results or ())
+    outputs = ",".join("()" if summed else "(n)" for _ in results)
     make = guvectorize(
         [tuple(types)],
-        f"{inputs}->{outputs}" if outputs else inputs,
+        f"{inputs}->{outputs}",
         nopython=True,
         cache=True,
         writable_args=changed,

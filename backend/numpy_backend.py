@@ -112,10 +112,17 @@ def on_threads(threads: int, limit: Callable) -> Callable:
 
 
 def fuse(f):
-    """`f` over flat vectors of one length, evaluated block by block; arguments of one number go to every block."""
+    """`f` over flat vectors of one length, block by block; arguments of one number go to every block.
 
-    def blockwise(*args) -> None:
-        for start in range(0, max(np.size(a) for a in args), BLOCK):
-            f(*(a[start : start + BLOCK] if np.ndim(a) else a for a in args))
+    Returns the sum of the first vector, each block's while it is in the cache.
+    """
+
+    def blockwise(*args):
+        total = args[0].dtype.type(0)
+        for start in range(0, len(args[0]), BLOCK):
+            first, *others = (a[start : start + BLOCK] if np.ndim(a) else a for a in args)
+            f(first, *others)
+            total += np.sum(first)
+        return total
 
     return blockwise

@@ -75,8 +75,7 @@ def network_of(backend, model: vae.Model, state: dict, batch: int, samples: int,
 
     def update(sizes):
         def update_part(part: slice):
-            adam_of(*(a[part] for a in (theta, state["m"], state["v"], grad)), *sizes)
-            return xp.sum(theta[part])
+            return adam_of(*(a[part] for a in (theta, state["m"], state["v"], grad)), *sizes)
 
         sums = backend.each(update_part, own_parts)
         total = sum(sums[1:], sums[0]).reshape(1)

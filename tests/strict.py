@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 
 from backend import BACKENDS, numpy_backend
+from backend.cupy_backend import then_sum
 from experiment import options
 
 
@@ -123,15 +124,16 @@ def open_backend(precision: str, tf32: bool = False):
     def draw(method):
         return lambda noise, shape: DeviceArray(method(noise._memory, shape))
 
+    xp = namespace()
     return backend._replace(
         name="strict",
-        xp=namespace(),
+        xp=xp,
         asarray=lambda a: DeviceArray(backend.asarray(a._memory if isinstance(a, DeviceArray) else a)),
         to_host=lambda a: a._memory.copy(),
         noise=lambda seed: DeviceArray(backend.noise(seed)),
         normal=draw(backend.normal),
         uniform=draw(backend.uniform),
-        fuse=lambda f: f,
+        fuse=lambda f: then_sum(xp, f),
         on_host=lambda f, **parts: lambda a, *args: f(a._memory, *args),
     )
 

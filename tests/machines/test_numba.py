@@ -1,5 +1,6 @@
 """The loops that Numba compiles compute what NumPy computes on the same arrays, however these lie in memory."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -129,8 +130,9 @@ def test_adam_in_one_loop_writes_what_numpys_writes(precision):
     def of_numpy(*arrays) -> None:
         adam(np, *arrays, 0.9, 0.999)
 
-    fuse(of_numpy)(*ours, *sizes)
+    total = fuse(of_numpy)(*ours, *sizes)
     of_numpy(*numpys, *sizes)
+    assert total == pytest.approx(math.fsum(numpys[0]), rel=1e-5 if precision == "float32" else 1e-13)
     for a, b in zip(ours, numpys, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6 if precision == "float32" else 1e-15)
     assert (ours[3] == gradient).all() and (ours[0] != vectors[0]).all()

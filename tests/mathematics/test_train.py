@@ -90,7 +90,7 @@ def test_a_step_is_adam_with_decoupled_decay_of_the_weights_and_not_of_the_biase
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_a_fused_function_is_the_function_whatever_the_length(precision):
+def test_a_fused_function_is_the_function_whatever_the_length_and_returns_the_sum_of_its_first_vector(precision):
     fuse = open_tested(precision).fuse
 
     def f(a, b, scale):
@@ -103,7 +103,8 @@ def test_a_fused_function_is_the_function_whatever_the_length(precision):
         scale = np.asarray(3, precision)  # integers, so that no order and no fused multiply-add rounds
         expected = (a + scale * b, b * (a + scale * b))
         ours = device((a, b, scale))
-        fuse(f)(*ours)
+        total = float(fuse(f)(*ours))
+        assert total == pytest.approx(math.fsum(expected[0]), rel=1e-4 if precision == "float32" else 1e-12)
         assert (host(ours[0]) == expected[0]).all() and (host(ours[1]) == expected[1]).all()
 
 
