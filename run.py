@@ -23,14 +23,13 @@ import numpy as np
 from backend import BackendError, open_backend
 from backend.ranks import ALONE, Ranks, RanksError, open_ranks
 from data import DataError
-from experiment import checkpoint
 from experiment.compare import compare_folders, compare_methods
 from experiment.defaults import UsageError, chosen, complete
 from experiment.files import FILES, held
 from experiment.jobs import RunFailed
 from experiment.one import command_to_go_on, open_data, run_one
-from experiment.options import USES, given, parser, resumed, with_network_of
-from experiment.results import table
+from experiment.options import USES, opened, parsed, resumed, with_network_of
+from experiment.results import listing
 from experiment.signals import Stopped, handled_by, stop
 from experiment.use import use
 from ref.train import NonFiniteError
@@ -42,21 +41,20 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack, again: list[str
     `again` is filled with the command that goes on with what is going on, once there is one.
     """
     command = sys.argv[1:] if argv is None else argv
-    args, asked = parser(__doc__).parse_args(command), given(command)
-    if args.compare or args.load or {*USES} & {*asked}:
+    args, given = parsed(command, __doc__)
+    if args.compare or args.load or {*USES} & {*given}:
         if ranks.rank == 0:
-            print(compare_folders(args, asked, command) if args.compare else use(args, asked))
+            print(compare_folders(args, given, command) if args.compare else use(args, given))
         return
     saved = None
     if args.resume:
-        path = checkpoint.path_in(args.resume)
-        if ranks.rank == 0:
+        if ranks.rank == 0 and args.resume.is_dir():
             folder.enter_context(held(args.resume))
             again[:] = [command_to_go_on(args.resume)]
-        arrays, config = checkpoint.read(path)
-        args, saved = resumed(asked, path, config["options"]), (path, arrays, config)
+        saved = opened(args.resume)
+        args = resumed(saved, given)
     elif args.init_from:
-        args = with_network_of(args.init_from, args, asked)
+        args = with_network_of(args.init_from, args, given)
     backend, data = open_backend(args.backend, args.precision, args.tf32, ranks), open_data(args)
     if args.method == "all":
         args.out = args.out or Path("runs") / f"{data.name}-all"
@@ -66,10 +64,10 @@ def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack, again: list[str
     args = complete(args, data)
     if ranks.size > args.batch_size:
         raise UsageError(f"--batch-size {args.batch_size} is less than the {ranks.size} processes; start fewer of them")
-    if not saved and (sentence := chosen(args, asked, data.train.shape[1])):
+    if not saved and (sentence := chosen(args, given, data.train.shape[1])):
         print(f"{data.split}\n{sentence}")
-    print(table(run_one(args, backend, data, command, again, saved), data.test.shape[1]))
-    print(f"rate, ELBO and NLL in nats, distortion in squared error per image; all in {args.out}/: {', '.join(FILES)}")
+    print(listing(run_one(args, backend, data, command, again, saved)))
+    print(f"rate, ELBO and NLL in nats, errors in squared error per image; all in {args.out}/: {', '.join(FILES)}")
 
 
 def main(argv: list[str] | None = None) -> int:

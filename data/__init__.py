@@ -69,10 +69,7 @@ def images_at(
             return images.read(folder, names, (width, height), "L" if channels == 1 else "RGB")[0], names
         else:
             arrays, _ = npz.read(own)
-    found = next(iter(arrays.values())).shape[1:]
-    if found not in ((height * width * channels,), shape, (height, width) if channels == 1 else shape):
-        raise DataError(f"{source}: expected images of {shape}, height x width x channels, found {found}")
-    pixels = np.concatenate([array.reshape(len(array), -1) for array in arrays.values()])
+    pixels = np.concatenate([npz.rows(f"{source}: {name}", array, shape) for name, array in arrays.items()])
     return pixels, [f"{name}/{i}" for name, array in arrays.items() for i in range(len(array))]
 
 

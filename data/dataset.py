@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class DataError(Exception):
+class DataError(ValueError):
     """Bad input, as one sentence: which file or value, what was expected, what was found, what to do."""
 
 

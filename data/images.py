@@ -1,4 +1,4 @@
-"""Pictures through Pillow: a folder of them as a data set, and rows of them as one picture."""
+"""Pictures through Pillow: a folder of them as a data set."""
 
 import os
 import warnings
@@ -172,23 +172,3 @@ def _opaque(image: Image.Image) -> Image.Image:
         ground = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(ground, image.convert("RGBA"))
     return image
-
-
-def grid(
-    pixels: np.ndarray, shape: tuple[int, int, int], columns: int, pad: int = 2, scale: int | None = None
-) -> Image.Image:
-    """Images (N, D), uint8 or floats clipped to [0, 1], in rows of `columns` on white, each pixel scale × scale.
-
-    Unless given, `scale` brings a tile to at least 48 pixels.
-    """
-    height, width, channels = shape
-    scale = scale or -(-48 // max(height, width))
-    if pixels.dtype != np.uint8:
-        pixels = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 255).astype(np.uint8)
-    tiles = pixels.reshape(-1, *shape).repeat(scale, axis=1).repeat(scale, axis=2)
-    tall, wide = height * scale + pad, width * scale + pad
-    canvas = np.full((-(-len(tiles) // columns) * tall + pad, columns * wide + pad, channels), 255, np.uint8)
-    for i, tile in enumerate(tiles):
-        top, left = i // columns * tall + pad, i % columns * wide + pad
-        canvas[top : top + height * scale, left : left + width * scale] = tile
-    return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)

@@ -1,10 +1,10 @@
-"""The user's own arrays: an .npz or an .npy. Nothing in it is unpickled or believed."""
+"""The user's own arrays, in memory or in an .npz or .npy. Nothing in a file is unpickled or believed."""
 
 import io
 import math
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,24 +23,42 @@ RATIO = 1000  # deflate reaches 1032 on nothing but zeros
 
 
 def load(path: Path) -> Dataset:
-    """Arrays to train on and to test under a pair of names in SPLITS, or one array, of which every tenth image is for
-    testing; uint8 or floats in [0, 1], of shape (N, H, W), (N, H, W, 1 or 3) or (N, D).
+    """The images of `read`, split as `dataset` says. Raises DataError."""
+    return dataset(safe_name(path), f"{path}", *read(path))
 
-    Rows of a square number D are square pictures, others strips (1, D). Raises DataError.
+
+def dataset(name: str, what: str, images: dict, labels=None, shape: Sequence[int] | None = None) -> Dataset:
+    """One array, of which every tenth image is for testing, or two: one to train on and one to test.
+
+    Arrays are (N, H, W), (N, H, W, C) or (N, D). Rows of a square number D are square pictures, others strips (1, D),
+    unless `shape` is their (H, W, C). Raises DataError, in which `what` says where they come from.
     """
-    images, labels = read(path)
-    pixels = [array.reshape(len(array), -1) for array in images.values()]
-    count, shape = sum(map(len, pixels)), next(iter(images.values())).shape
+    first, count = next(iter(images.values())).shape, sum(map(len, images.values()))
+    shape = tuple(shape or _picture(first))
+    pixels = [rows(f"{what}: {name}", array, shape) for name, array in images.items()]
     if len(pixels) == 2:
         rule, test = f"the arrays {' and '.join(images)}", np.arange(count) >= len(pixels[0])
-        train_pixels, test_pixels = pixels
     elif count < 2:
-        raise DataError(f"{path}: expected at least two images, found {count}")
+        raise DataError(f"{what}: expected at least two images, found {count}")
     else:
         rule, test = "every tenth is for testing, or the last of fewer than ten", held_out(count)
-        train_pixels, test_pixels = pixels[0][~test], pixels[0][test]
+        pixels = pixels[0][~test], pixels[0][test]
     known = {} if labels is None else classified(labels[~test], labels[test])
-    return Dataset(safe_name(path), train_pixels, test_pixels, _picture(shape), rule, **known)
+    return Dataset(name, *pixels, shape, rule, **known)
+
+
+def rows(what: str, images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Images (N, H, W, C), (N, H, W) of one channel or (N, D), checked.   -> (N, D), uint8 or float32 in [0, 1]
+
+    Raises DataError for those of another shape or type.
+    """
+    height, width, channels = shape
+    _check_images(what, images.shape, images.dtype)
+    accepted = [shape, (height * width * channels,), *([(height, width)] if channels == 1 else [])]
+    if images.shape[1:] not in accepted:
+        wanted = " or ".join(f"(N, {', '.join(map(str, form))})" for form in accepted)
+        raise DataError(f"{what} has shape {images.shape}, expected {wanted}")
+    return _pixels(what, images).reshape(len(images), -1)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None]:

@@ -51,19 +51,14 @@ def checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.frombuffer(sha.digest(), np.uint8)
 
 
-def path_in(folder: Path) -> Path:
-    """The checkpoint in a run's folder. Raises UsageError without one."""
-    path = folder / "checkpoint.npz"
-    if not path.is_file():
-        raise UsageError(f"{folder} holds no checkpoint.npz; name the folder of a run")
-    return path
-
-
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """The arrays (`history` among them) and the config of a checkpoint that is what was written. Raises DataError.
+    """The arrays (`history` among them) and the config of a checkpoint that is what was written.
 
     Whether they are those of a run is for `check` to say. What is read takes no more memory than the file is long.
+    Raises UsageError without a file, and DataError.
     """
+    if not path.is_file():
+        raise UsageError(f"{path.parent} holds no {path.name}; name the folder of a run")
     try:
         with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
             warnings.simplefilter("ignore")  # a hostile header makes its parser talk on stderr

@@ -4,7 +4,6 @@ import argparse
 import copy
 import json
 import math
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,16 +12,15 @@ import numpy as np
 
 from data import DataError, Dataset
 from data.files import reason, write_whole
-from experiment import checkpoint, options, pictures
-from experiment.defaults import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete, total_variance
+from experiment import options, pictures
+from experiment.defaults import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete, flag, said, total_variance
 from experiment.files import existing_run, write_json
 from experiment.jobs import run_side_by_side
 from experiment.model import load
 from experiment.one import fingerprint, open_data
-from experiment.options import said
-from experiment.page import html, markdown
+from experiment.report import COMPARED, SLIDES, page, text
+from experiment.results import figures_of
 from experiment.signals import interruptible
-from experiment.tables import COMPARED, FIGURES, OTHERS, SLIDES, appendix, named, report
 from experiment.training import mean_image, progress, reader
 from ref import linear
 from ref.objectives import METHODS
@@ -30,7 +28,7 @@ from ref.objectives import METHODS
 ELSEWHERE = (*options.OF_A_COMMAND, "out", "data_dir", "checkpoint_every", "seeds")  # these change no figure
 HIDDEN = (*ELSEWHERE, "method", "seed", "data", "size", "preset")  # told otherwise than as an option
 OF_METHODS = (*METHOD_OPTIONS, "samples")
-COMPARISON_FILES = ("report.html", "comparison.md", "comparison.json", *COMPARED)
+COMPARISON_FILES = ("report.html", "comparison.json", *COMPARED)
 
 
 class Finished(NamedTuple):
@@ -43,9 +41,9 @@ class Finished(NamedTuple):
 
 
 def compare_folders(args: argparse.Namespace, given: dict, command: list[str]) -> str:
-    """--compare: the finished runs in these folders, on the images that they name. Returns the tables."""
+    """--compare: the finished runs in these folders, on the images that they name. Returns the table."""
     if unused := {*given} - {"compare", "out", "force", "data", "data_dir", "backend"}:
-        raise UsageError(f"--{min(unused).replace('_', '-')} is not used by --compare, which trains nothing")
+        raise UsageError(f"{flag(min(unused))} is not used by --compare, which trains nothing")
     found = {}
     for folder in args.compare:
         inside = sorted(path.parent for path in folder.rglob("config.json"))
@@ -53,20 +51,19 @@ def compare_folders(args: argparse.Namespace, given: dict, command: list[str]) -
             raise UsageError(f"--compare {folder} holds no run; name folders that run.py has written")
         found |= {out.resolve(): out for out in inside}
     runs = [finished(out) for out in found.values()]
-    images = copy.copy(runs[0].args)
-    images.data, images.data_dir = given.get("data", images.data), given.get("data_dir", images.data_dir)
-    data = open_data(images)
-    args.out = args.out or Path("runs") / f"{data.name}-compared"
+    moved = {name: given[name] for name in ("data", "data_dir") if name in given}
+    data = open_data(argparse.Namespace(**vars(runs[0].args) | moved))
+    out = args.out or Path("runs") / f"{data.name}-compared"
     for name, what in (("checkpoint.npz", "a run"), ("comparison.json", "another comparison")):
-        if (args.out / name).exists() and not args.force:
-            raise UsageError(f"--out {args.out} holds {what}; choose another folder or add --force")
-    return compare(runs, args.out, args.backend, data, command)
+        if (out / name).exists() and not args.force:
+            raise UsageError(f"--out {out} holds {what}; choose another folder or add --force")
+    return compare(runs, out, args.backend, data, command)
 
 
 def compare_methods(args: argparse.Namespace, backend, data: Dataset, command: list[str], train: Callable) -> str:
     """--method all: makes the runs that args.out lacks, by train(argv) or side by side, and compares all of them.
 
-    A run that was stopped goes on. Returns the tables.
+    A run that was stopped goes on. Returns the table.
     """
     if (args.out / "config.json").exists():
         raise UsageError(f"--out {args.out} holds a single run; choose another folder for the comparison")
@@ -91,11 +88,10 @@ def options_of(args: argparse.Namespace, data: Dataset, name: str, seed: int) ->
     """The complete options of one run; a method gets those options of its own that it takes."""
     run, method = copy.copy(args), METHODS[name]
     takes = {*method.options, *(MULTIPLIER_OPTIONS if method.constrained else ())}
-    for option in {*METHOD_OPTIONS, *MULTIPLIER_OPTIONS} - takes:
-        setattr(run, option, None)
+    vars(run).update(dict.fromkeys({"seeds", "jobs", *METHOD_OPTIONS, *MULTIPLIER_OPTIONS} - takes))
     if method.samples == 1:
         run.samples = None
-    run.method, run.seed, run.out, run.seeds, run.jobs = name, seed, args.out / f"{name}-{seed}", None, None
+    run.method, run.seed, run.out = name, seed, args.out / f"{name}-{seed}"
     return complete(run, data)
 
 
@@ -108,41 +104,31 @@ def command_of(run: argparse.Namespace) -> list[str] | None:
     if not existing_run(run.out, force=True):
         return command
     try:
-        path = run.out / "checkpoint.npz"
-        refuse_difference(options.restored(path, checkpoint.read(path)[1]["options"]), run)
+        asked = {name: value for name, value in vars(run).items() if name not in ELSEWHERE}
+        options.refuse_contradiction(f"the run in {run.out}", options.opened(run.out).args, asked)
         return ["--resume", str(run.out)] if not (run.out / "summary.json").exists() else finished(run.out) and None
     except (DataError, UsageError) as error:
         if not run.force:
-            raise UsageError(f"{error}; choose another --out or add --force to make that run anew") from error
+            raise UsageError(f"{error}, choose another --out, or add --force to make {run.out} anew") from error
         return [*command, "--force"]
-
-
-def refuse_difference(found: argparse.Namespace, asked: argparse.Namespace) -> None:
-    """Raises UsageError if a run was made with other options than those asked for now."""
-    for name in sorted({*vars(asked)} - {*ELSEWHERE}):
-        there, here = getattr(found, name), getattr(asked, name)
-        if there != here:
-            there, here = said(name, there), said(name, here)
-            raise UsageError(f"{asked.out} holds a run made with {there}, and now {here} is asked for")
 
 
 def finished(out: Path) -> Finished:
     """The run in a folder. Raises UsageError for half a run or that of another version, and DataError."""
+    saved = options.opened(out)
     if not (out / "summary.json").exists():
         raise UsageError(f"{out} holds a run that has not ended; go on with it by --resume {out}, and compare again")
-    path = out / "checkpoint.npz"
-    config = checkpoint.read(path)[1]
     try:
         summary = dict(json.loads((out / "summary.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{out / 'summary.json'} cannot be read ({reason(error)})") from error
-    if lacking := {*FIGURES, *OTHERS} - {*summary}:
+    if lacking := {"rate", "distortion", "nll", "nll_standard_error"} - {*summary}:
         raise UsageError(f"{out} holds a run of another version, without {min(lacking)}")
-    return Finished(out, options.restored(path, config["options"]), config, summary)
+    return Finished(out, saved.args, saved.config, summary)
 
 
 def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, command: list[str]) -> str:
-    """Tables, pictures and report.html of finished runs on `data`. Returns the tables.
+    """Table, pictures and report.html of finished runs on `data`. Returns the table.
 
     Each network has the constants of its own checkpoint. Raises UsageError for runs on other images.
     """
@@ -153,7 +139,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     if first.config["images"] != fingerprint(data):
         raise UsageError(f"the images of --data {first.args.data} are not those that {first.out} was trained on")
     rows, shared = rows_of(runs)
-    models = {named(row, "\n"): load(row["runs"][0], backend) for row in rows}
+    models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
     result = {
         "command": ["run.py", *command],
@@ -169,21 +155,17 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     write_json(out / "comparison.json", result)
     pictures.draw_comparison(out, models, data)
     pictures.draw_rate_distortion(out / "rate_distortion.png", result)
-    blocks = report(result)
-    text, page = markdown(blocks), html([*blocks, *appendix(result, out)])
-    for name, content in (("comparison.md", text), ("report.html", page)):
-        write_whole(out / name, lambda file, content=content: file.write(content.encode()))
-    return f"{text}\nall in {out}/: {', '.join(COMPARISON_FILES)}"
+    write_whole(out / "report.html", lambda file: file.write(page(result, out).encode()))
+    return f"{text(result)}\nall in {out}/: {', '.join(COMPARISON_FILES)}"
 
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], str]:
     """One row for all the runs that differ in nothing but their seed, and the options that all runs share.
 
-    A row's title tells the options of its method, and of the others those in which the runs differ.
+    A row's name tells the options of its method, and of the others those in which the runs differ.
     """
     found = [{n: v for n, v in vars(run.args).items() if n not in HIDDEN} for run in runs]
-    values = {name: {repr(args[name]) for args in found} - {"None"} for name in found[0]}
-    varied = {name for name in values if len(values[name]) > 1} - {*OF_METHODS}
+    varied = {name for name in found[0] if len({repr(args[name]) for args in found} - {"None"}) > 1} - {*OF_METHODS}
     groups: dict[str, list[Finished]] = {}
     for run, args in sorted(zip(runs, found, strict=True), key=lambda pair: pair[0].args.seed):
         groups.setdefault(f"{run.args.method} {args}", []).append(run)
@@ -194,28 +176,20 @@ def rows_of(runs: list[Finished]) -> tuple[list[dict], str]:
 
 
 def row_of(group: list[Finished], varied: set[str]) -> dict:
-    """Name, options, folders and figures of runs that differ in their seeds."""
+    """Name, options, folders and figures of runs that differ in their seeds, and the slides' figures."""
     args = group[0].args
     method = METHODS[args.method]
-    own = {name.replace("-", "_") for name in method.options} | ({"samples"} if args.samples > 1 else set())
-    told = own | varied
+    told = varied | {*method.options} | ({"samples"} if args.samples > 1 else set())
+    own = {name: value for name, value in vars(args).items() if name in told and value not in (None, False)}
+    slides = dict(zip(("slides_rate", "slides_error"), SLIDES.get((args.data, args.method), ()), strict=False))
     return {
-        "title": method.title,
-        "options": {name: value for name, value in vars(args).items() if name in told and value not in (None, False)},
+        "name": ", ".join([method.title, *filter(None, [" ".join(said(*option) for option in own.items())])]),
+        "options": own,
         "method": args.method,
-        "kappa": args.kappa,
         "seeds": [run.args.seed for run in group],
         "runs": [str(run.out) for run in group],
-        "figures": {name: spread([run.summary[name] for run in group]) for name in (*FIGURES, *OTHERS)},
-        "slides": SLIDES.get(args.data, {}).get(args.method),
+        "figures": figures_of([run.summary | slides for run in group]),
     }
-
-
-def spread(values: list) -> dict | None:
-    """Mean and sample standard deviation (None of one value); None for a figure that a method does not have."""
-    if None in values:
-        return None
-    return {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def linear_bound(backend, data: Dataset, dynamic: bool) -> list[tuple[float, float]]:

@@ -14,7 +14,6 @@ from ref.objectives import METHODS, MULTIPLIERS
 
 METHOD_OPTIONS = {name: option for method in METHODS.values() for name, option in method.options.items()}
 MULTIPLIER_OPTIONS = ("multiplier", "multiplier_rate")
-NETWORK_OPTIONS = ("hidden", "latent", "activation", "output")
 
 # fmt: off
 # κ² is a squared error per image; None is chosen from the images.
@@ -28,6 +27,8 @@ BY_DATA = {
     "sprites":    (  2.0,   10, (512, 256), "sigmoid", "bernoulli",   30,  128, 1e-3, 0.0, 100),
     "own images": ( None, None,       None,  "linear",  "gaussian", None, None, 1e-3, 0.0, 100),
 }
+FIRST = {"method": "geco", "data": "mnist-10k", "backend": "numpy", "precision": "float32", "seed": 0,
+         "checkpoint_every": 1}  # known before there are images
 COMMON = {"activation": "silu", "adam": (0.9, 0.999, 1e-8), "binarize": "none", "multiplier": "relative",
           "schedule": "cosine", "variance": 0.5}
 # Defaults that come before those of the data set.
@@ -46,7 +47,7 @@ PRESETS = {
 # κ² as a share of the images' variance, and images to a hidden unit: measured on MNIST, and on CIFAR-10
 DRAWN, PHOTOGRAPHED = (0.3, 7), (0.06, 28)
 EXTREME = 0.05  # of the way from black to white: a pixel this near to either end is black or white
-LOOKED_AT = 2000  # images, spread over all of them, that latents are chosen from
+LOOKED_AT = 2000  # images, spread over all of them, that choices are made from
 STEPS, EPOCHS = 3000, 20  # of a run on the user's own images, whichever takes longer
 UNITS = 8, 512  # of the first hidden layer: no fewer, no more
 # Options that a run's name says when they are not at their default.
@@ -109,15 +110,13 @@ def defaults_of(args: argparse.Namespace, data) -> dict:
 
 def kind(images: np.ndarray) -> tuple[float, int]:
     """DRAWN, where most pixels are black or white, or else PHOTOGRAPHED."""
-    looked_at = spread(images, LOOKED_AT)
-    edge = EXTREME * white(images)
-    extreme = np.mean((looked_at <= edge) | (looked_at >= white(images) - edge))
-    return DRAWN if extreme > 0.5 else PHOTOGRAPHED
+    x = looked_at(images)
+    return DRAWN if np.mean((x <= EXTREME) | (x >= 1 - EXTREME)) > 0.5 else PHOTOGRAPHED
 
 
 def latents_for(images: np.ndarray, distortion: float) -> int:
     """The latents that the best linear VAE puts to use at this squared error an image, by reverse water-filling."""
-    x, backend = spread(images, LOOKED_AT).astype(np.float32) / white(images), open_backend("numpy")
+    x, backend = looked_at(images), open_backend("numpy")
     found = (backend, lambda rows, noise: x[rows], len(x), x.mean(axis=0), backend.noise(0))
     variances, rest = interruptible(linear.principal_variances, *found)
     level = linear.level_for(variances, math.fsum(variances) + rest, distortion, 0.0)
@@ -126,14 +125,18 @@ def latents_for(images: np.ndarray, distortion: float) -> int:
 
 def hidden_for(images: np.ndarray) -> tuple[int, ...]:
     """One hidden layer that grows with the number of images, because a large one learns few by heart; of many, two."""
-    fewest, most = UNITS
-    units = max(fewest, len(images) // kind(images)[1])
-    return (units,) if units < most else (most, most // 2)
+    units = max(UNITS[0], len(images) // kind(images)[1])
+    return (units,) if units < UNITS[1] else (UNITS[1], UNITS[1] // 2)
 
 
 def spread(images: np.ndarray, count: int) -> np.ndarray:
     """At most `count` of the images, evenly spread."""
     return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
+
+
+def looked_at(images: np.ndarray) -> np.ndarray:
+    """The images that choices are made from, in [0, 1].   -> (LOOKED_AT, D) at most"""
+    return spread(images, LOOKED_AT).astype(np.float32) / white(images)
 
 
 def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
@@ -146,19 +149,17 @@ def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float
 def part_of_name(name: str, value) -> str:
     """An option as a part of a folder's name: kappa1, hidden64x32, init-from-mnist-geco-0."""
     values = value if isinstance(value, tuple) else (f"-{value.name}" if isinstance(value, Path) else value,)
-    texts = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
-    return name.replace("_", "-") + ("x".join(texts) or "none")
+    return name.replace("_", "-") + ("x".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values) or "none")
 
 
-def chosen(args: argparse.Namespace, typed: list[str], pixels: int) -> str | None:
+def chosen(args: argparse.Namespace, given: dict, pixels: int) -> str | None:
     """One sentence on what was chosen from the images, because nobody had typed it; None where nothing was."""
-    row = row_of(args.data).items()
-    names = [n for n, default in row if default is None and n not in typed and getattr(args, n) is not None]
-    words = ", ".join(f"{flag(name)} {as_typed(getattr(args, name))}" for name in names)
-    if "kappa" in names:
+    names = [name for name, default in row_of(args.data).items() if default is None and name not in given]
+    words = ", ".join(said(name, getattr(args, name)) for name in names if getattr(args, name) is not None)
+    if args.kappa is not None and "kappa" in names:
         rmse, psnr = a_pixel(args.kappa**2, pixels)
         words += f"; κ tolerates an RMSE of {rmse:.3f} a pixel, PSNR {psnr:.1f} dB"
-    return f"chosen from the images: {words}" if names else None
+    return f"chosen from the images: {words}" if words else None
 
 
 def a_pixel(error: float, pixels: int) -> tuple[float, float]:
@@ -166,9 +167,15 @@ def a_pixel(error: float, pixels: int) -> tuple[float, float]:
     return math.sqrt(error / pixels), 10 * math.log10(pixels / error)
 
 
-def as_typed(value) -> str:
-    """A number, or the sizes of hidden layers, as on the command line."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+def usual(name: str) -> str:
+    """An option's default for --help, by data set where it differs; nothing where no table has one."""
+    fixed = FIRST | COMMON | {name: default for name, (default, _) in METHOD_OPTIONS.items() if default is not None}
+    if name not in fixed and name not in COLUMNS:
+        return ""
+    values = {data: fixed.get(name, row_of(data).get(name)) for data in BY_DATA}
+    told = {data: "chosen from them" if value is None else as_text(value) for data, value in values.items()}
+    same = len({*told.values()}) == 1
+    return f"({told['mnist'] if same else '; '.join(f'{data}: {text}' for data, text in told.items())})"
 
 
 def refuse_unused(args: argparse.Namespace, method) -> None:
@@ -200,8 +207,8 @@ def refuse_grey(args: argparse.Namespace, data) -> None:
             raise UsageError(f"--{name} is not used by --likelihood bernoulli; it is for --likelihood gaussian")
     if args.binarize or row_of(args.data)["likelihood"] == "bernoulli" or "binarize" in PRESETS.get(args.preset, {}):
         return
-    blocks = (data.train[i : i + 1000] for i in range(0, len(data.train), 1000))
-    if any(np.any((block > 0) & (block < white(block))) for block in blocks):
+    x = looked_at(data.train)
+    if np.any((x > 0) & (x < 1)):
         grey = "--likelihood bernoulli is a density of black and white pixels and these are grey"
         raise UsageError(f"{grey}: add --binarize dynamic or static, or --binarize none to use them all the same")
 
@@ -209,3 +216,20 @@ def refuse_grey(args: argparse.Namespace, data) -> None:
 def flag(name: str) -> str:
     """An option's name as it is typed."""
     return f"--{name.replace('_', '-')}"
+
+
+def as_text(value) -> str:
+    """An option's value as it is typed."""
+    return (",".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
+
+
+def typed(name: str, value) -> str:
+    """An option as the command line takes it, or that there is none."""
+    if value is None or value is False:
+        return f"no {flag(name)}"
+    return flag(name) if value is True else f"{flag(name)}={as_text(value)}"
+
+
+def said(name: str, value) -> str:
+    """An option as a sentence has it."""
+    return typed(name, value).replace("=", " ", 1)

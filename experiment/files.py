@@ -11,7 +11,7 @@ from data.files import lock, remove_leftovers, write_whole
 from experiment.checkpoint import COLUMNS
 from experiment.defaults import UsageError
 
-PICTURES = ("reconstructions.png", "samples.png", "interpolation.png", "traversals.png", "latents.png", "curves.png")
+PICTURES = ("reconstructions.png", "samples.png", "traversals.png", "latents.png", "curves.png")
 FILES = ("config.json", "metrics.csv", "checkpoint.npz", "summary.json", *PICTURES)
 OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz")  # what --load writes beside them: no longer true of another θ
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from backend import open_backend
-from data import binarize
+from data import binarize, npz
 from experiment import checkpoint, options, training
 from experiment.defaults import UsageError
 from experiment.results import EVALUATION_SEED
@@ -24,8 +24,8 @@ class TrainedModel:
             with the grey as probability, by the seed that its own test images were drawn with.
     mean, std, z  (N, Z), Z latents
 
-    Other images or latents raise UsageError, a ValueError. Images are worked on a few at a time, so memory holds what
-    goes in, what comes out and little else. `history` is what training reported.
+    Other images or latents raise a ValueError. Images are worked on a few at a time, so memory holds what goes in, what
+    comes out and little else. `history` is what training reported.
     """
 
     def __init__(self, backend, network: vae.Model, theta, shape: tuple[int, int, int], args, history: list[dict]):
@@ -34,15 +34,18 @@ class TrainedModel:
 
     def encode(self, images) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x).   images -> (N, Z), (N, Z)"""
-        pixels = self.pixels(images)
-        read = training.reader(self.backend, pixels, False)
-        found = metrics.encodings(self.backend, self.network, self.theta, read, len(pixels), None)
+        found = metrics.encodings(self.backend, self.network, self.theta, *self.readable(images), None)
         mean, log_std = map(self.backend.to_host, found)
         return mean, np.exp(log_std)
 
     def decode(self, z) -> np.ndarray:
         """Pictures at z, clipped to [0, 1].   (N, Z) -> (N, H, W, C) floats"""
-        z, size = self._latents(z), metrics.DECODED
+        z, size = np.asarray(z), metrics.DECODED
+        if z.ndim != 2 or z.shape[1] != self.network.latents or not len(z):
+            raise UsageError(f"z has shape {z.shape}, expected (N, {self.network.latents})")
+        if z.dtype.kind not in "fiu" or not np.isfinite(z).all():
+            raise UsageError("z must hold finite numbers")
+        z = z.astype(self.backend.dtype)
         parts = (self.backend.asarray(z[start : start + size]) for start in range(0, len(z), size))
         decoded = (vae.decode(self.backend.xp, self.network, self.params, part)[0] for part in parts)
         return np.concatenate([*map(self.backend.to_host, decoded)]).clip(0, 1).reshape(-1, *self.shape)
@@ -72,14 +75,9 @@ class TrainedModel:
         """
         if not isinstance(samples, int) or samples < 1:
             raise UsageError(f"samples must be an integer above 0, found {samples!r}")
-        backend, pixels = self.backend, self.pixels(images)
-        read, noise = training.reader(backend, pixels, False), backend.noise(EVALUATION_SEED)
-        found = metrics.scores(
-            *(backend, self.network, self.theta, read, len(pixels), noise, samples),
-            samples=self.args.samples,
-            progress=training.progress("scores"),
-        )
-        return {name: backend.to_host(values) for name, values in found.items()}
+        what = (self.network, self.theta, *self.readable(images), self.backend.noise(EVALUATION_SEED), samples)
+        how = {"samples": self.args.samples, "progress": training.progress("scores")}
+        return {name: self.backend.to_host(a) for name, a in metrics.scores(self.backend, *what, **how).items()}
 
     def transform(self, images) -> np.ndarray:
         """scikit-learn's name for the mean of q(z|x).   images -> (N, Z)"""
@@ -87,7 +85,6 @@ class TrainedModel:
 
     def inverse_transform(self, z) -> np.ndarray:
         """scikit-learn's name for `decode`, in rows.   (N, Z) -> (N, D)"""
-        z = np.asarray(z)
         return self.decode(z).reshape(len(z), -1)
 
     def score_samples(self, images) -> np.ndarray:
@@ -112,30 +109,13 @@ class TrainedModel:
 
     def pixels(self, images) -> np.ndarray:
         """Images in rows, checked, black and white if the model's are.   images -> (N, D), uint8 or floats in [0, 1]"""
-        pixels = rows_of(images, self.shape)
+        pixels = npz.rows("the array of images", np.asarray(images), self.shape)
         return pixels if self.args.binarize in (None, "none") else binarize(pixels, TEST_SEED)
 
-    def _latents(self, z) -> np.ndarray:
-        z = np.asarray(z)
-        if z.ndim != 2 or z.shape[1] != self.network.latents or not len(z):
-            raise UsageError(f"z has shape {z.shape}, expected (N, {self.network.latents})")
-        if z.dtype.kind not in "fiu" or not np.isfinite(z).all():
-            raise UsageError("z must hold finite numbers")
-        return z.astype(self.backend.dtype)
-
-
-def rows_of(images, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images of that shape in rows.   -> (N, D), uint8 or floats in [0, 1]. Raises UsageError for others."""
-    images, (h, w, c) = np.asarray(images), shape
-    accepted = [shape, (h * w * c,), *([(h, w)] if c == 1 else [])]
-    if images.shape[1:] not in accepted or not len(images):
-        wanted = " or ".join(f"(N, {', '.join(map(str, form))})" for form in accepted)
-        raise UsageError(f"images have shape {images.shape}, expected {wanted}")
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise UsageError(f"images are {images.dtype}, expected uint8 in 0..255 or floats in [0, 1]")
-    if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):  # false for NaN too
-        raise UsageError(f"images must lie in [0, 1], found {images.min():g} to {images.max():g}")
-    return images.reshape(len(images), -1)
+    def readable(self, images):
+        """The images as ref.metrics takes them: read(rows, noise), and how many there are."""
+        pixels = self.pixels(images)
+        return training.reader(self.backend, pixels, False), len(pixels)
 
 
 def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> TrainedModel:
@@ -143,10 +123,8 @@ def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> Trai
 
     Raises UsageError for a folder without one, DataError for a file that is none, BackendError.
     """
-    path = checkpoint.path_in(Path(folder))
-    arrays, config = checkpoint.read(path)
-    args, shape = options.restored(path, config["options"]), tuple(config["shape"])
-    backend = open_backend(backend, args.precision, tf32)
-    network, theta = training.trained_network(args, backend, math.prod(shape), path, arrays)
-    history = checkpoint.reports(path, arrays, METHODS[args.method].constrained is not None)
-    return TrainedModel(backend, network, theta, shape, args, history)
+    saved = options.opened(folder)
+    backend, shape = open_backend(backend, saved.args.precision, tf32), tuple(saved.config["shape"])
+    network, theta = training.trained_network(saved, backend, math.prod(shape))
+    history = checkpoint.reports(saved.path, saved.arrays, METHODS[saved.args.method].constrained is not None)
+    return TrainedModel(backend, network, theta, shape, saved.args, history)

@@ -2,32 +2,27 @@
 
 import argparse
 import hashlib
-import math
 import platform
 import shlex
 import sys
 from contextlib import ExitStack
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from backend import open_backend
-from data import Dataset, binarize
+from data import Dataset, binarize, npz
 from data import load as load_data
-from data.dataset import held_out
 from experiment import options
 from experiment.checkpoint import VERSION
 from experiment.defaults import UsageError, complete
 from experiment.files import claim, existing_run, held, write_json
-from experiment.model import TrainedModel, load, rows_of
+from experiment.model import TrainedModel, load
 from experiment.pictures import draw_curves, draw_pictures
-from experiment.results import at_limit, best_epoch, summarize, warn, watched, watcher
+from experiment.results import best_epoch, summarize, warn, watched, watcher
 from experiment.training import build, constants, epoch_rows, proceed, reader, restore, save
 from ref.objectives import METHODS
-
-FITTED = "images of fit()"  # --data of a run on images in memory
 
 
 def open_data(args: argparse.Namespace, data: Dataset | None = None) -> Dataset:
@@ -71,13 +66,12 @@ def start(args: argparse.Namespace, backend, data: Dataset, read) -> tuple[Train
     return TrainedModel(backend, network, state["theta"], data.shape, args, []), state
 
 
-def go_on_from(saved: tuple[Path, dict, dict], args: argparse.Namespace, backend, data: Dataset, config: dict):
-    """The model and the state of a checkpoint (its path, arrays and config), and the config of the resumed run."""
-    path, arrays, before = saved
+def go_on_from(saved: options.Saved, args: argparse.Namespace, backend, data: Dataset, config: dict):
+    """The model and the state in a checkpoint, and the config of the resumed run."""
+    before = saved.config
     if config["images"] != before.get("images"):
         raise UsageError(f"the images of --data {args.data} are not those that {args.resume} was trained on")
-    other_backend = before["options"]["backend"] != args.backend
-    network, state, history = restore(args, backend, *data.train.shape, path, arrays, other_backend)
+    network, state, history = restore(saved, args, backend, *data.train.shape)
     model = TrainedModel(backend, network, state["theta"], data.shape, args, history)
     here = {name: config[name] for name in ("command", "versions", "processes")} | {"step": int(state["step"])}
     now = {name: config[name] for name in ("version", "options")}
@@ -87,8 +81,8 @@ def go_on_from(saved: tuple[Path, dict, dict], args: argparse.Namespace, backend
 def run_one(args: argparse.Namespace, backend, data: Dataset, command: list[str], again: list[str], saved=None) -> dict:
     """Trains, judges and draws; leaves every file in args.out, which is held meanwhile. Returns the summary.
 
-    `saved` is a checkpoint to go on from, whose folder is held already: its path, arrays and config. Once the run's
-    own checkpoint is there, the command that goes on with it is in `again`. Of several ranks the first writes.
+    `saved` is a checkpoint to go on from, whose folder is held already. Once the run's own checkpoint is there, the
+    command that goes on with it is in `again`. Of several ranks the first writes.
     """
     ranks, config = backend.ranks, describe(args, backend, data, command)
     read = reader(backend, data.train, args.binarize == "dynamic")
@@ -105,12 +99,12 @@ def run_one(args: argparse.Namespace, backend, data: Dataset, command: list[str]
             ranks.broadcast(array)
         if ranks.rank == 0:
             done = epoch_rows(model.history, len(data.train) // args.batch_size)
-            claim(args.out, args.force or bool(saved), config, done, partial(save, model, state, config))
+            claim(args.out, args.force or bool(saved), config, done, lambda: save(model, state, config))
             again[:] = [command_to_go_on(args.out)]
         rows = proceed(model, state, read, watcher(model, watched(data)), config)
-        summary = summarize(model, data, sum(row["seconds"] for row in rows), args.nll_samples)
+        summary = summarize(model, data, args.nll_samples)
         if ranks.rank == 0:
-            if METHODS[args.method].constrained and (warning := warn(args, summary, at_limit(args, state))):
+            if warning := warn(args, summary):
                 print(f"run.py: {warning}", file=sys.stderr)
             if sentence := best_epoch(args, rows):
                 print(sentence)
@@ -128,13 +122,14 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend: 
                   held out. Rows of a square number D are square pictures, others strips, unless `shape` is (H, W, C).
     chosen        the options of the command line: kappa=4.0, epochs=20, hidden=(256, 128), nll_samples=500, …
 
-    Raises UsageError, a ValueError, for other images and for options that there are not.
+    Raises a ValueError for other images and for options that there are not.
     """
-    argv = options.command_line({"method": method, "backend": backend, "data": FITTED, **chosen})
-    args = options.parser("").parse_args(argv)
+    argv = options.command_line({"method": method, "backend": backend, "data": "images of fit()", **chosen})
+    args, _ = options.parsed(argv)
     if args.method not in METHODS:
         raise UsageError(f"fit trains one of {', '.join(METHODS)}, not {args.method}")
-    data = open_data(args, in_memory(images, test, shape))
+    arrays = {name: np.asarray(a) for name, a in (("images", images), ("test", test)) if a is not None}
+    data = open_data(args, npz.dataset("fit", "fit", arrays, shape=shape))
     args, backend = complete(args, data), open_backend(args.backend, args.precision, args.tf32)
     args.out = out and Path(out)
     if args.out:
@@ -144,17 +139,3 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend: 
     model, state = start(args, backend, data, read)
     proceed(model, state, read, watcher(model, watched(data)), {})
     return model
-
-
-def in_memory(images, test, shape) -> Dataset:
-    """Images as a data set."""
-    images = np.asarray(images)
-    if images.ndim not in (2, 3, 4) or len(images) < 2 or 0 in images.shape:
-        raise UsageError(f"images have shape {images.shape}, expected (N, H, W, C), (N, H, W) or (N, D), and N above 1")
-    side = math.isqrt(images.shape[1])
-    usual = (side, side, 1) if side * side == images.shape[1] else (1, images.shape[1], 1)
-    shape = tuple(shape or (usual if images.ndim == 2 else (*images.shape[1:], 1)[:3]))
-    rows = rows_of(images, shape)
-    chosen = held_out(len(rows))
-    train, test = (rows[~chosen], rows[chosen]) if test is None else (rows, rows_of(test, shape))
-    return Dataset("fit", train, test, shape)

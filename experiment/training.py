@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -99,41 +98,39 @@ def constants(model: vae.Model) -> dict:
     return {name: getattr(model, name) for name in ("center", "whiten", "color") if getattr(model, name) is not None}
 
 
-def trained_network(args: argparse.Namespace, backend, pixels: int, path: Path, arrays: dict):
-    """The network and θ in a checkpoint's arrays, and nothing else. Raises DataError for those of another network."""
-    m, z = (pixels, args.latent) if in_coordinates(args) else (0, 0)
-    shapes = [(pixels,), *([(m, z), (z, m)] if z else [])]
-    expected = constants(network(args, *(unwritten(backend, shape) for shape in shapes)))
-    described = network(args, **expected)
-    expected["theta"] = unwritten(backend, (sum(map(size, described.network.shapes(described))),))
+def trained_network(saved, backend, pixels: int):
+    """The network and θ in a checkpoint, an options.Saved. Raises DataError for those of another network."""
+    args, path, arrays = saved.args, saved.path, saved.arrays
+
+    def unwritten(*shape: int) -> np.ndarray:
+        """An array that takes no memory, for the checkpoint's to be compared with."""
+        return np.broadcast_to(np.zeros((), backend.dtype), shape)
+
+    coordinates = (unwritten(pixels, args.latent), unwritten(args.latent, pixels)) if in_coordinates(args) else ()
+    described = network(args, unwritten(pixels), *coordinates)
+    expected = constants(described) | {"theta": unwritten(sum(map(size, described.network.shapes(described))))}
     checkpoint.check(path, {name: arrays[name] for name in expected if name in arrays}, expected)
     model = described._replace(**{name: backend.asarray(arrays[name]) for name in constants(described)})
     return model, backend.xp.array(backend.asarray(arrays["theta"]))  # a copy: what was read cannot be written
 
 
-def unwritten(backend, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of that shape that takes no memory, for a checkpoint's to be compared with."""
-    return np.broadcast_to(np.zeros((), backend.dtype), shape)
+def restore(saved, args: argparse.Namespace, backend, images: int, pixels: int):
+    """The network, the state and the history in a checkpoint, for a run that goes on by `args`.
 
-
-def restore(args: argparse.Namespace, backend, images: int, pixels: int, path: Path, arrays: dict, moved: bool):
-    """The network, the state and the history in a checkpoint's arrays. Raises DataError for those of another run.
-
-    The noise of a checkpoint that has `moved` from another backend means nothing here: a new stream takes over.
+    Raises DataError for those of another run. The noise of another backend means nothing here: a new stream takes over.
     """
-    constrained, saved = METHODS[args.method].constrained is not None, dict(arrays)
-    model, theta = trained_network(args, backend, pixels, path, saved)
-    history = checkpoint.reports(path, saved, constrained)
-    del saved["history"]
+    constrained, path = METHODS[args.method].constrained is not None, saved.path
+    model, theta = trained_network(saved, backend, pixels)
+    history = checkpoint.reports(path, saved.arrays, constrained)
+    arrays = {name: array for name, array in saved.arrays.items() if name != "history"}
     state = initial_state(backend, theta, backend.noise(args.seed), images, 1.0 if constrained else None)
-    expected = {name: backend.to_host(array) for name, array in (constants(model) | state).items()}
-    if moved:
-        saved["noise"] = backend.to_host(backend.noise(args.seed + int(saved["step"])))
-    checkpoint.check(path, saved, expected)
-    if not np.array_equal(np.sort(saved["order"]), np.arange(images)) or (saved["v"] < 0).any():
+    if saved.args.backend != args.backend:
+        arrays["noise"] = backend.to_host(backend.noise(args.seed + int(arrays["step"])))
+    checkpoint.check(path, arrays, {n: backend.to_host(array) for n, array in (constants(model) | state).items()})
+    if not np.array_equal(np.sort(arrays["order"]), np.arange(images)) or (arrays["v"] < 0).any():
         raise DataError(f"{path}: its order or its second moments are not those of a run")
     for name, array in state.items():
-        array[...] = backend.xp.asarray(saved[name])  # in its own precision: λ is in float64
+        array[...] = backend.xp.asarray(arrays[name])  # in its own precision: λ is in float64
     return model, state, history
 
 
@@ -175,8 +172,8 @@ def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -
     the next report: Stopped, once that is saved.
     """
     args, backend, history = model.args, model.backend, model.history
-    plan = plan_of(args, int(state["order"].shape[0]))
-    step, writes = make_step(backend, model.network, METHODS[args.method], plan, read, state), backend.ranks.rank == 0
+    plan, ranks = plan_of(args, int(state["order"].shape[0])), backend.ranks
+    step, writes = make_step(backend, model.network, METHODS[args.method], plan, read, state), ranks.rank == 0
     steps = plan.epochs * plan.steps_per_epoch
     often = 10 * -(-args.samples // 10)  # reports an epoch: a signal is heard after a second, also where K is large
     bar = tqdm(total=steps, initial=int(state["step"]), desc=args.method, unit="step", disable=None)
@@ -186,7 +183,7 @@ def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -
             history.append(report | (watch() if whole and writes else {}))
             bar.update(report["steps"])
             bar.set_postfix(postfix(history, plan.steps_per_epoch))
-            stopped = backend.ranks.largest(max(signals, default=0))
+            stopped = ranks.largest(max(signals, default=0))
             if whole and writes and args.out:
                 write_metrics(args.out / "metrics.csv", epoch_rows(history, plan.steps_per_epoch), last)
             due = whole and (report["epoch"] % args.checkpoint_every == 0 or last)
@@ -196,10 +193,8 @@ def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -
                     save(model, state, config)
             if stopped:
                 break
-        else:
-            stopped = backend.ranks.largest(max(signals, default=0))  # one may have come with the last checkpoint
-        if stopped:
-            backend.ranks.wait()
+        if stopped := ranks.largest(max(signals, default=0)):  # one may have come with the last checkpoint
+            ranks.wait()
             raise Stopped(stopped)
     return epoch_rows(history, plan.steps_per_epoch)
 

@@ -1,25 +1,23 @@
 """--load: the model of a finished run evaluated again, or images encoded, sampled and reconstructed with it."""
 
 import argparse
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data import images_at
-from data.dataset import safe_name, white
+from data.dataset import safe_name
 from data.files import write_whole
-from data.images import grid
 from experiment.defaults import UsageError, flag
 from experiment.files import FILES, write_json
 from experiment.model import TrainedModel, load
 from experiment.one import open_data
 from experiment.options import USES
-from experiment.pictures import save, sheet
-from experiment.results import summarize, table
+from experiment.pictures import picture, save, seen, sheet
+from experiment.results import listing, summarize
 
-SHOWN = 100  # samples on a sheet
+SHOWN = 100  # samples on a sheet at most
 UNLIKELY = 5  # images that --encode names
 
 
@@ -28,31 +26,32 @@ def use(args: argparse.Namespace, given: dict) -> str:
     kinds = [name for name in USES if name in given]
     if len(kinds) != 1 or args.load is None:
         raise UsageError(f"--load DIR and one of {', '.join(map(flag, USES))} go together")
-    kind, taken = kinds[0], {"load", kinds[0], *USES[kinds[0]]}
-    if unused := sorted({*given} - taken):
+    kind = kinds[0]
+    if unused := sorted({*given} - {"load", kind, *USES[kind]}):
         listed = ", ".join(map(flag, USES[kind]))
         raise UsageError(f"{flag(unused[0])} is not used by --load with {flag(kind)} (it takes: {listed})")
-    args.data = given.get("data")
     model = load(args.load, args.backend, args.tf32)
-    return {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}[kind](model, args)
+    return {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}[kind](
+        model, args, given
+    )
 
 
-def evaluate(model: TrainedModel, args: argparse.Namespace) -> str:
+def evaluate(model: TrainedModel, args: argparse.Namespace, given: dict) -> str:
     """The figures of summary.json again, on the run's own images or on others, in a file beside it."""
-    of_run = copy.copy(model.args)
-    of_run.data, of_run.size = (of_run.data, of_run.size) if args.data is None else (args.data, args.size)
-    of_run.data_dir = args.data_dir or of_run.data_dir
-    data, samples = open_data(of_run), args.nll_samples or of_run.nll_samples
+    of_run = argparse.Namespace(**vars(model.args) | {n: given[n] for n in ("data_dir", "nll_samples") if n in given})
+    if "data" in given:
+        of_run.data, of_run.size = args.data, args.size
+    data = open_data(of_run)
     if data.shape != model.shape:
         raise UsageError(f"the images of --data {of_run.data} are {data.shape}, those of {args.load} {model.shape}")
-    label = [data.name] * (args.data is not None) + [f"nll{samples}"]
+    label = [data.name] * ("data" in given) + [f"nll{of_run.nll_samples}"]
     out = free(args, "-".join(["evaluation", *label]) + ".json")
-    summary = summarize(model, data, sum(report["seconds"] for report in model.history), samples)
+    summary = summarize(model, data, of_run.nll_samples)
     write_json(out, summary)
-    return f"{table(summary, data.test.shape[1])}\nall in {out}"
+    return f"{listing(summary)}\nall in {out}"
 
 
-def encode(model: TrainedModel, args: argparse.Namespace) -> str:
+def encode(model: TrainedModel, args: argparse.Namespace, given: dict) -> str:
     """An .npz: mean and std (N, Z), and of each image its name, rate, squared errors and log-likelihood (N,)."""
     pixels, names = images_at(args.encode, model.shape)
     out = free(args, f"encoded-{safe_name(args.encode)}.npz")
@@ -66,22 +65,24 @@ def encode(model: TrainedModel, args: argparse.Namespace) -> str:
     return f"{len(names)} images in {out}; log p(x) in nats is least for {unlikely}"
 
 
-def sample(model: TrainedModel, args: argparse.Namespace) -> str:
+def sample(model: TrainedModel, args: argparse.Namespace, given: dict) -> str:
     """PNG files of draws from the prior, and a sheet of the first of them."""
     out = free(args, f"samples-{args.sample}-{args.seed}")
     pictures = model.sample(args.sample, args.seed)
     write_pictures(out, pictures, [f"{i:0{len(str(args.sample - 1))}}" for i in range(args.sample)])
-    save(out / "sheet.png", grid(pictures[:SHOWN].reshape(-1, pictures[0].size), model.shape, 10))
+    wide = min(10, args.sample)
+    rows = [("", pictures[i : i + wide]) for i in range(0, min(SHOWN, args.sample) - wide + 1, wide)]
+    save(out / "sheet.png", sheet(rows))
     return f"{args.sample} samples of the prior in {out}/, the first of them in sheet.png"
 
 
-def reconstruct(model: TrainedModel, args: argparse.Namespace) -> str:
+def reconstruct(model: TrainedModel, args: argparse.Namespace, given: dict) -> str:
     """PNG files of images decoded at the mean of q(z|x), and a sheet of the first of them below their originals."""
     pixels, names = images_at(args.reconstruct, model.shape)
     out = free(args, f"reconstructed-{safe_name(args.reconstruct)}")
-    pictures, originals = model.reconstruct(pixels), model.pixels(pixels)[:10] / white(pixels)
+    pictures = model.reconstruct(pixels)
     write_pictures(out, pictures, names)
-    save(out / "sheet.png", sheet([("original", originals.reshape(-1, *model.shape)), ("at the mean", pictures[:10])]))
+    save(out / "sheet.png", sheet([("original", seen(model, pixels)[:10]), ("at the mean", pictures[:10])]))
     return f"{len(names)} reconstructions in {out}/, the first of them in sheet.png"
 
 
@@ -95,7 +96,6 @@ def free(args: argparse.Namespace, name: str) -> Path:
 
 def write_pictures(out: Path, pictures: np.ndarray, names: Sequence[str]) -> None:
     """Each picture as a PNG file of that name."""
-    for name, picture in zip(names, pictures, strict=True):
-        image = grid(picture.reshape(1, -1), picture.shape, 1, pad=0, scale=1)
+    for name, pixels in zip(names, pictures, strict=True):
         path = out / (name if name.lower().endswith(".png") else f"{name}.png")
-        write_whole(path, lambda file, image=image: image.save(file, "PNG"), durable=False)
+        save(path, picture(pixels), durable=False)

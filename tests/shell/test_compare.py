@@ -9,6 +9,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 
 import run
 from data import load as load_data
-from experiment import checkpoint, compare, defaults, options, page, pictures, tables
+from experiment import checkpoint, compare, defaults, options, pictures, report, results
 from experiment.model import load
 from ref import vae
 from ref.objectives import METHODS
@@ -45,9 +46,9 @@ def summaries(out: Path, method: str) -> list[dict]:
 
 
 def comparison(out: Path) -> dict:
-    """comparison.json, its rows by title and options."""
+    """comparison.json, its rows by name."""
     result = json.loads((out / "comparison.json").read_text())
-    return result | {"rows": {tables.named(row): row for row in result["rows"]}}
+    return result | {"rows": {row["name"]: row for row in result["rows"]}}
 
 
 def compared_with(folders, out: Path, *more: str) -> int:
@@ -98,8 +99,8 @@ def test_a_row_has_mean_and_standard_deviation_over_the_seeds(compared):
     assert len(result["rows"]) == len(METHODS)
     for row in result["rows"].values():
         assert row["seeds"] == [0, 1]
-        for key in (*tables.FIGURES, *tables.OTHERS):
-            values, figure = [s[key] for s in summaries(compared, row["method"])], row["figures"][key]
+        for key in results.COLUMNS:
+            values, figure = [s.get(key) for s in summaries(compared, row["method"])], row["figures"][key]
             if None in values:
                 assert figure is None
             else:
@@ -140,7 +141,7 @@ def test_runs_on_different_images_are_refused_with_one_sentence(changes, sentenc
     other = tmp_path / "other"
     config = json.loads((shutil.copytree(compared / "geco-0", other) / "config.json").read_text())
     arrays, _ = checkpoint.read(other / "checkpoint.npz")
-    args = options.parser("").parse_args([*options.command_line(config["options"]), *changes])
+    args = options.parsed([*options.command_line(config["options"]), *changes])[0]
     config["options"] = options.stored(args)
     config["images"] = config["images"] if "dynamic" in changes else "0" * 64
     history = load(compared / "geco-0").history
@@ -182,7 +183,7 @@ def test_the_same_command_reuses_every_run_goes_on_with_half_a_one_and_more_seed
 
 
 def planned(*chosen: str, out) -> list:
-    args = options.parser("").parse_args([*QUICK, *on_command_line(), "--out", str(out), *chosen])
+    args = options.parsed([*QUICK, *on_command_line(), "--out", str(out), *chosen])[0]
     seeds = range(args.seed, args.seed + (args.seeds or 1))
     return [compare.options_of(args, load_data("digits"), method, seed) for seed in seeds for method in METHODS]
 
@@ -190,9 +191,9 @@ def planned(*chosen: str, out) -> list:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (["--lr", "0.01"], "out/vae-0 holds a run made with --lr 0.001, and now --lr 0.01 is asked for"),
-        (["--kappa", "1.3"], "out/geco-0 holds a run made with --kappa 1.2, and now --kappa 1.3"),
-        (["--data", "sprites"], "out/vae-0 holds a run made with --(data|batch|hidden|lr)"),
+        (["--lr", "0.01"], "--lr 0.01 contradicts the run in out/vae-0, which has --lr 0.001; .* choose another --out"),
+        (["--kappa", "1.3"], "--kappa 1.3 contradicts the run in out/geco-0, which has --kappa 1.2"),
+        (["--data", "sprites"], "contradicts the run in out/vae-0, which has --[a-z-]+"),
     ],
 )
 def test_runs_of_other_options_are_left_alone_with_one_sentence(compared, changes, sentence, monkeypatch, capsys):
@@ -207,10 +208,10 @@ def test_runs_of_other_options_are_left_alone_with_one_sentence(compared, change
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("checkpoint.npz", None, "cannot be read"),
+        ("checkpoint.npz", None, "holds no checkpoint.npz"),
         ("checkpoint.npz", "not a checkpoint", "expected a checkpoint"),
         ("summary.json", "{", "cannot be read"),
-        ("summary.json", '{"rate": 1}', "a run of another version, without active_units"),
+        ("summary.json", '{"rate": 1}', "a run of another version, without distortion"),
     ],
 )
 def test_a_broken_run_is_refused_and_made_anew_with_force(name, content, sentence, compared, tmp_path):
@@ -261,68 +262,52 @@ def test_the_linear_bound_falls_from_the_total_variance_and_ends_where_the_known
     assert known[-1] == pytest.approx([0.5 * np.log(2), 2 + 2 + 1.5]) and known[0] == pytest.approx([0, 7.5])
 
 
-def figure(mean: float, std=None) -> dict:
-    return {"mean": mean, "std": std}
-
-
-def result_of(data: str = "mnist", std=0.25) -> dict:
-    """A comparison whose figures are 5, 6, 7, … in the order of the columns, the next row's 10 less in rate and more
-    in all others, on the data set of that name.
-    """
-    rows, seeds = [], [0, 1] if std else [0]
-    for i, (name, method) in enumerate(METHODS.items()):
-        figures = {key: figure(5.0 + j + i, std) for j, key in enumerate((*tables.FIGURES, *tables.OTHERS))}
-        figures |= {"mig": None, "rate": figure(90.0 - 10 * i, std)}
-        kappa = 4.0 if method.constrained else None
-        row = {"title": method.title, "options": {"kappa": 4.0} if kappa else {}, "method": name, "kappa": kappa}
-        row |= {"seeds": seeds, "runs": [f"{name}-0"], "figures": figures}
-        rows.append(row | {"slides": tables.SLIDES.get(data, {}).get(name)})
-    shared = {"settings": "--lr=0.1", "versions": {"numpy": "2"}, "mean_image": {"rate": 0.0, "distortion": 52.7}}
-    bound = [(0.0, 52.7), (40.0, 14.6)]
-    return {"command": ["run.py"], "data": data, "test_images": 7, "rows": rows, "linear_bound": bound, **shared}
+def test_a_cell_is_mean_and_spread_counts_are_whole_and_figures_that_nobody_has_no_column():
+    runs = [{"rate": 1.0, "active_units": 3}, {"rate": 2.0, "active_units": 4}]
+    one, both = results.figures_of(runs[:1]), results.figures_of(runs)
+    header, *lines = results.table({"one": one, "both": both, "none": results.figures_of([{}])})
+    assert header == ["", "rate", "active"]
+    assert lines == [["one", "1.00", "3"], ["both", "1.50 ± 0.71", "3.5 ± 0.7"], ["none", "–", "–"]]
 
 
 def test_the_slides_numbers_stand_beside_ours_on_mnist_and_cifar10_alone():
-    lines = {row[0]: row[1:] for row in tables.slides_table(result_of("mnist"))}
-    assert lines["GECO, --kappa 4.0"] == ["70.0000 ± 0.2500", "10.4975", "9.0000 ± 0.2500", "14.6269"]
-    assert lines["IWAE"][1::2] == ["–", "–"]
-    lines = {row[0]: row[1:] for row in tables.slides_table(result_of("cifar10", None))}
-    assert lines["GECO, --kappa 4.0"][:2] == ["70.0000", "383.0849"]
-    headings = {data: [c for kind, c in tables.report(result_of(data)) if kind == "heading"] for data in ("mnist", "x")}
-    assert [*map(len, headings.values())] == [2, 1] and "slides" not in page.markdown(tables.report(result_of("x")))
+    args = {"method": "geco", "samples": 1, "kappa": 4.0, "seed": 0}
+
+    def line(data: str) -> dict[str, list[str]]:
+        run = compare.Finished(
+            Path("x"), SimpleNamespace(**args, data=data), {}, {"rate": 9.0, "distortion_at_mean": 8.0}
+        )
+        header, cells = results.table({"geco": compare.row_of([run], set())["figures"]})
+        return [*zip(header, cells, strict=True)][1:]
+
+    published = {"mnist": (10.4975, 14.6269), "cifar10": (383.0849, 11.4413)}
+    for data, (rate, error) in published.items():
+        assert line(data) == [
+            *(("rate", "9.00"), ("slides", f"{rate:.2f}"), ("error at the mean", "8.000"), ("slides", f"{error:.2f}"))
+        ]
+    assert line("digits") == [("rate", "9.00"), ("error at the mean", "8.000")]
 
 
-def test_counts_are_whole_numbers_and_figures_that_nobody_has_no_column():
-    columns, first, *_ = tables.figures_table(result_of("x", None))
-    assert first[columns.index("active units")] == "12" and first[columns.index("seconds")] == "15"
-    assert "MIG" not in columns and first[columns.index("seeds")] == "0"
-    columns, first, *_ = tables.figures_table(result_of("x"))
-    assert first[columns.index("active units")] == "12.0 ± 0.2" and first[columns.index("seeds")] == "0, 1"
+def row_with(name: str, rate=1.0, distortion=1.0, nll=9.0, **told) -> dict:
+    summary = {"rate": rate, "distortion": distortion, "nll": nll, "nll_standard_error": 0.5}
+    return {"name": name, "options": told, "figures": results.figures_of([summary])}
 
 
-def row_with(title: str, rate=1.0, distortion=1.0, nll=9.0, constraint=None, **told) -> dict:
-    figures = {"rate": rate, "distortion": distortion, "nll": nll, "nll_standard_error": 0.5, "constraint": constraint}
-    kappa = None if constraint is None else 2.0
-    return {"title": title, "options": told, "kappa": kappa, "figures": {k: figure(v) for k, v in figures.items()}}
+def test_the_verdict_names_the_best_likelihood_and_who_is_beaten():
+    a, b = row_with("A", 1, 3, 9), row_with("B", 2, 2, 8)
+    assert report.verdict([a, b]) == (
+        "B has the lowest NLL, 8.00 ± 0.50 nats; A follows at 9.00. Beaten in both rate and error: none."
+    )
+    assert report.verdict([a]).startswith("A has the lowest NLL, 9.00 ± 0.50 nats. ")
+    assert report.verdict([row_with("A", 1, 1), row_with("B", 2, 2)]).endswith("rate and error: B (by A).")
+    incomparable = report.verdict([row_with("A", likelihood="gaussian"), row_with("B", likelihood="bernoulli")])
+    assert incomparable.startswith("The likelihoods are not comparable: the runs differ in --likelihood.")
 
 
-def test_the_verdict_names_the_best_likelihood_who_is_beaten_and_whose_constraint_holds():
-    a, b = row_with("A", 1, 3, 9, constraint=0.1), row_with("B", 2, 2, 8, constraint=0.3)
-    best, trade, holds, broken = tables.verdict([a, b])
-    assert "B has the lowest NLL, 8.00 ± 0.50" in best and "A follows at 1.00 nats." in best
-    assert "No run beats another" in trade
-    assert "holds" in holds and "A (+2.5%)" in holds and "broken" in broken and "B (+7.5%)" in broken
-    best, beaten = tables.verdict([row_with("A", 1, 1, 8.4), row_with("B", 2, 2, 8)])
-    assert "within that error" in best and beaten == "Beaten in both rate and distortion: B (by A)."
-    incomparable, _ = tables.verdict([row_with("A", likelihood="gaussian"), row_with("B", likelihood="bernoulli")])
-    assert incomparable == "The likelihoods are not comparable: the runs differ in --likelihood."
-
-
-def test_the_markdown_is_tables_whose_rows_have_their_columns(compared):
-    text = (compared / "comparison.md").read_text()
-    rows = [re.split(r"(?<!\\)\|", line) for line in text.splitlines() if line.startswith("|")]
-    assert len({*map(len, rows)}) == 1 and len(rows) == 3 + len(METHODS)
-    assert "log N = 5.70" in text and "--latent=3" in text and "numpy" in text
+def test_what_is_printed_is_a_table_whose_rows_have_their_columns(compared):
+    text = report.text(json.loads((compared / "comparison.json").read_text()))
+    lengths = {len(line.split("|")) for line in text.splitlines() if line.startswith("|")}
+    assert len(lengths) == 1 and text.count("\n|") == 2 + len(METHODS)
 
 
 class Page(HTMLParser):
@@ -350,13 +335,15 @@ def test_the_page_holds_every_picture_and_needs_nothing_else(compared):
     prefix = "data:image/png;base64,"
     pngs = {base64.b64decode(source.removeprefix(prefix), validate=True) for source in found.sources}
     assert all(Image.open(io.BytesIO(png)).size[0] > 100 for png in pngs)
-    ours = [compared / name for name in tables.COMPARED]
-    ours += [compared / f"{method}-0" / name for method in METHODS for name in tables.SINGLE]
+    ours = [compared / name for name in report.COMPARED]
+    ours += [compared / f"{method}-0" / name for method in METHODS for name in report.SINGLE]
     assert pngs == {path.read_bytes() for path in ours}
+    assert "--latent=3" in text and "numpy" in text and text.count("<tr>") == 2 + len(METHODS)
 
 
-def test_the_page_escapes_what_it_is_given():
-    assert "<td>&lt;b&gt;</td>" in page.table([["a"], ["<b>"]])
+def test_the_page_escapes_what_it_is_given(compared):
+    result = json.loads((compared / "comparison.json").read_text())
+    assert "&lt;b&gt;" in (text := report.page(result | {"data": "<b>"}, compared)) and "<b>" not in text
 
 
 def test_a_sheet_enlarges_by_whole_numbers_fits_a_page_and_has_room_for_its_names():
@@ -365,7 +352,9 @@ def test_a_sheet_enlarges_by_whole_numbers_fits_a_page_and_has_room_for_its_name
     tiles = sheet[-99 * 3 :, -990:].reshape(3, 99, 10, 99)[:, :96, :, :96]
     expected = np.rint(255 * np.minimum(np.multiply.outer([0.5, 1, 2], ramp[0, ..., 0]), 1))
     assert (tiles == expected.repeat(12, axis=1).repeat(12, axis=2)[:, :, None]).all()
-    assert (sheet[-99 * 3 :, :-993] < 128).any() and (sheet[: -99 * 3 - 3, -990:] < 128).any()
+    assert (sheet[-99 * 3 :, :-990] < 128).any() and (sheet[: -99 * 3, -990:] < 128).any()
+    colours = np.asarray(pictures.sheet([("", np.linspace(0, 1, 36).reshape(2, 2, 3, 3))]))
+    assert (colours[-67:-3:32, -99:-3:32] == np.rint(255 * np.linspace(0, 1, 36)[18:]).reshape(2, 3, 3)).all()
     for side in (8, 28, 32, 64, 128, 300):
         shape = (side, side, 3)
         wide = pictures.sheet([("a name", np.zeros((pictures.across(shape, 10), *shape)))]).width
@@ -393,14 +382,16 @@ def test_the_rows_of_a_runs_pictures_are_what_their_names_say(tmp_path, monkeypa
     monkeypatch.setattr(
         pictures, "sheet", lambda rows, columns=(): sheets.append((rows, columns)) or Image.new("L", (1, 1))
     )
-    data = load_data("digits")._replace(test=images, shape=(2, 2, 1), labels=(None, np.arange(400) % 3), classes="abc")
+    data = load_data("digits")._replace(
+        test=images, shape=(2, 2, 1), labels=(None, np.arange(400) // 134), classes="abc"
+    )
     pictures.draw_pictures(tmp_path, Identity(), data)
-    (reconstructions, names), (samples, _), (between, steps), (traversals, reach) = sheets
-    first, x = images[:10] / 255, images / 255
+    (reconstructions, names), (samples, _), (traversals, reach) = sheets
+    spread, x = images[np.linspace(0, 399, 10).astype(int)] / 255, images / 255
     rows = {name: row.reshape(-1, 4) for name, row in reconstructions}
-    assert [*rows] == ["original", "at the mean", "a sample"] and "".join(names) == "abcabcabca"
-    assert (rows["original"] == first).all() and (rows["at the mean"] == first).all()
-    apart = (rows["a sample"] - first) / Identity.std
+    assert [*rows] == ["original", "at the mean", "a sample"] and "".join(names) == "aaaabbbccc"
+    assert (rows["original"] == spread).all() and (rows["at the mean"] == spread).all()
+    apart = (rows["a sample"] - spread) / Identity.std
     assert 0.6 < apart.std() < 1.4 and abs(apart.mean()) < 0.5
     drawn = {
         which: np.concatenate([r.reshape(-1, 4) for name, r in samples if which in name]) for which in ("p(z)", "q(z)")
@@ -408,19 +399,32 @@ def test_the_rows_of_a_runs_pictures_are_what_their_names_say(tmp_path, monkeypa
     assert drawn["p(z)"].shape == (50, 4) and np.abs(drawn["p(z)"].std(axis=0) - 1).max() < 0.4
     wide = np.sqrt(x.var(axis=0) + Identity.std**2)
     np.testing.assert_allclose(drawn["q(z)"].std(axis=0), wide, rtol=0.4)
-    assert between[0][0] == "a → b" and steps[0] == steps[-1] == "original" and steps[1] == "0%"
-    line = between[0][1].reshape(-1, 4)
-    np.testing.assert_allclose(line[[0, 1]], first[[0, 0]])
-    np.testing.assert_allclose(line[[-2, -1]], first[[1, 1]])
-    np.testing.assert_allclose(np.diff(line[1:-1], axis=0), (first[[1]] - first[[0]]).repeat(7, axis=0) / 7)
     order = [2, 0, 1, 3]  # by the variance of the means
     assert [name.split("\n")[0] for name, _ in traversals] == [f"latent {i}" for i in order]
     assert float(traversals[0][0].split()[-1]) == pytest.approx(x[:, 2].var(), abs=0.005)
     assert reach[0] == "−2.5" and reach[-1] == "2.5"
     for latent, (_, row) in zip(order, traversals, strict=True):
-        expected = first[[0]].repeat(10, axis=0)
+        expected = spread[[0]].repeat(10, axis=0)
         expected[:, latent] = np.linspace(-2.5, 2.5, 10)
         np.testing.assert_allclose(row.reshape(-1, 4), expected)
+
+
+def test_a_name_longer_than_its_image_is_shown_whole(monkeypatch):
+    """Of three images of 64 pixels: broken into lines, all of its letters are there, and none is outside."""
+    written, draw = [], pictures.ImageDraw.ImageDraw.multiline_text
+
+    def note(self, xy, text, *args, **named):
+        written.append((text, self.multiline_textbbox(xy, text, *args[1:], **named)))
+        draw(self, xy, text, *args, **named)
+
+    monkeypatch.setattr(pictures.ImageDraw.ImageDraw, "multiline_text", note)
+    names = ["golden_retriever", "a very small dog", "cat"]
+    sheet = pictures.sheet([("", np.zeros((3, 64, 64, 1)))], names)
+    columns = written[: len(names)]
+    assert ["".join(text.split()) for text, _ in columns] == ["".join(name.split()) for name in names]
+    boxes = [box for _, box in columns]
+    assert all(left >= 0 and top >= 0 and bottom <= sheet.height - 67 for left, top, _, bottom in boxes)
+    assert boxes[0][2] <= boxes[1][0] and boxes[1][2] <= boxes[2][0]
 
 
 def test_the_plane_of_the_means_is_that_of_their_covariances_leading_eigenvectors():

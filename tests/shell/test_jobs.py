@@ -23,7 +23,7 @@ TINY = ["--method", "all", "--data", "digits", "--hidden", "8", "--latent", "3",
 
 def members(out: Path, *chosen: str) -> dict:
     """The runs of a tiny comparison on the digits, by method."""
-    args = options.parser("").parse_args([*TINY, "--out", str(out), *chosen])
+    args = options.parsed([*TINY, "--out", str(out), *chosen])[0]
     return {method: compare.options_of(args, load("digits"), method, args.seed) for method in METHODS}
 
 
@@ -122,7 +122,7 @@ def test_a_comparison_makes_its_runs_side_by_side(tmp_path, monkeypatch, capsys)
     made = []
     monkeypatch.setattr(compare, "run_side_by_side", lambda runs, count: made.append((len(runs), count)))
     assert run.main([*TINY, "--epochs", "1", "--jobs", "2", "--out", str(tmp_path)]) == 2  # nobody has made them
-    assert made == [(len(METHODS), 2)] and "has not ended" in capsys.readouterr().err
+    assert made == [(len(METHODS), 2)] and "holds no checkpoint.npz" in capsys.readouterr().err
 
 
 def test_the_sentence_of_a_refused_run_comes_through(tmp_path):
@@ -150,7 +150,7 @@ def test_a_signal_ends_all_of_them_and_the_same_command_goes_on(number, tmp_path
 
 
 def test_mpi_and_jobs_are_not_for_each_other(tmp_path):
-    args = options.parser("").parse_args([*TINY, "--jobs", "2", "--out", str(tmp_path / "x")])
+    args = options.parsed([*TINY, "--jobs", "2", "--out", str(tmp_path / "x")])[0]
     backend = SimpleNamespace(ranks=SimpleNamespace(size=3))
     with pytest.raises(defaults.UsageError, match="--jobs 2 is for one process, and mpiexec has started 3"):
         compare.compare_methods(args, backend, load("digits"), [], run.main)
@@ -160,4 +160,4 @@ def test_mpi_and_jobs_are_not_for_each_other(tmp_path):
 
 def test_jobs_without_all_is_refused():
     with pytest.raises(defaults.UsageError, match="--jobs is used only with --method all"):
-        defaults.complete(options.parser("").parse_args(["--jobs", "2"]), load("digits"))
+        defaults.complete(options.parsed(["--jobs", "2"])[0], load("digits"))

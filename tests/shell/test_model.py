@@ -66,7 +66,7 @@ def test_images_mean_the_same_in_every_form(form, folder):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_images_of_another_kind_get_one_sentence(images, sentence, folder):
-    with pytest.raises(UsageError, match=sentence):
+    with pytest.raises(ValueError, match=sentence):
         load(folder, NAME).encode(images)
 
 
@@ -127,7 +127,7 @@ def test_vectors_that_are_no_pictures_work_throughout():
         (DIGITS, {"method": "gecko"}, "gecko"),
         (DIGITS, {"method": "all"}, "fit trains one of"),
         (DIGITS, {"capa": 4}, "--capa"),
-        (DIGITS[:1], {}, "N above 1"),
+        (DIGITS[:1], {}, "at least two images, found 1"),
         (DIGITS, {"kappa": -1}, "not a finite number above 0"),
         (DIGITS, {"shape": (7, 7, 1)}, "expected"),
         (np.zeros((9, 4)), {}, "all the same"),

@@ -112,9 +112,8 @@ def test_every_option_survives_the_checkpoint(options, monkeypatch):
 
 
 def test_an_option_of_zero_survives_where_the_default_is_another():
-    p = options.parser("")
-    saved = options.stored(p.parse_args(["--data", "mnist", "--epochs", "3", "--weight-decay", "0"]))
-    assert options.resumed({}, Path("run/checkpoint.npz"), saved).weight_decay == 0
+    args, _ = options.parsed(["--data", "mnist", "--epochs", "3", "--weight-decay", "0"])
+    assert options.restored(Path("run/checkpoint.npz"), options.stored(args)).weight_decay == 0
 
 
 def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise(monkeypatch, capsys):
@@ -410,15 +409,16 @@ def signed(name: str, shape: tuple[int, ...], dtype: str, fill: bytes) -> bytes:
 @CASES
 def test_any_bytes_are_a_checkpoint_of_the_run_or_are_refused(cases):
     whole("--backend", "numpy")
-    path, content, digits = Path("fuzzed.npz"), Path("whole/checkpoint.npz").read_bytes(), load("digits")
+    path, content, digits = Path("fuzzed/checkpoint.npz"), Path("whole/checkpoint.npz").read_bytes(), load("digits")
+    path.parent.mkdir()
     backend = open_backend("numpy")
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
         try:
-            arrays, config = checkpoint.read(path)
-            args = complete(options.resumed({}, path, config["options"]), digits)
-            _, state, _ = training.restore(args, backend, *digits.train.shape, path, arrays, False)
+            saved = options.opened(path.parent)
+            args = complete(options.resumed(saved, {}), digits)
+            _, state, _ = training.restore(saved, args, backend, *digits.train.shape)
             assert all(np.isfinite(array).all() for array in state.values())
         except (DataError, options.UsageError) as error:
             assert "\n" not in str(error)
@@ -622,6 +622,8 @@ def test_an_option_of_two_words_trains_resumes_and_is_stored(monkeypatch):
     mixed = row._replace(loss=loss, backward=backward, options={"mix_share": (0.5, "a weight")})
     monkeypatch.setitem(METHODS, "mixed", mixed)
     monkeypatch.setitem(defaults.METHOD_OPTIONS, "mix_share", mixed.options["mix_share"])
+    monkeypatch.setitem(options.OPTIONS["objective"], "mix_share", (options.POSITIVE, "a weight"))
+    monkeypatch.setitem(options.OPTIONS["objective"], "method", (METHODS, ""))
     monkeypatch.setattr(defaults, "IN_NAME", (*defaults.IN_NAME, "mix_share"))
     stopped(monkeypatch, "--method", "mixed", "--mix-share", "0.3", after=4)
     assert run.main(["--resume", "stopped"]) == 0

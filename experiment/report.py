@@ -1,0 +1,124 @@
+"""What a comparison says: a table and a verdict on the terminal, and all of it on one page, report.html."""
+
+import base64
+from html import escape
+from pathlib import Path
+from string import Template
+
+from experiment.results import aligned, figures_of, table
+
+# Kuzina, Prokopenko & Shumovskaia 2018: their "Marginal KL", which is the rate, and their "Reconstruction loss".
+SLIDES = {
+    ("mnist", "vae"): (1.5813, 55.8484),
+    ("mnist", "beta-vae"): (10.5938, 15.1434),
+    ("mnist", "geco"): (10.4975, 14.6269),
+    ("mnist", "geco-iwae"): (1.3640, 12.9214),
+    ("cifar10", "vae"): (31.9662, 77.6570),
+    ("cifar10", "beta-vae"): (59.4998, 57.9653),
+    ("cifar10", "geco"): (383.0849, 11.4413),
+}
+COMPARED = {
+    "reconstructions.png": "The same test images under every run, decoded at the mean of q(z|x).",
+    "generations.png": "The same draws of z from the prior under every run. The images of the test set above them "
+    "are no targets: they show what a draw should look like.",
+    "rate_distortion.png": "Every run as a point, beside the best linear VAE; lower left is better.",
+}
+SINGLE = {
+    "curves.png": "Training: each report on its batches, the mean of an epoch, and test images at the end of an epoch.",
+    "samples.png": "Decoded draws from the prior, and from the aggregate posterior: where only these look like images, "
+    "the two do not agree.",
+    "latents.png": "The means of q(z|x) of test images in their two leading principal directions.",
+    "traversals.png": "The most active latents, one a row, from −2.5 to 2.5 about the first test image.",
+}
+LEGEND = """The rate is the average of KL(q(z|x)‖p(z)) over the test images. The error is ‖x − x̂(z)‖², z sampled from
+q(z|x), or at its mean. The rate is the sum of the marginal KL, KL(q(z)‖p(z)) with q(z) the average of q(z|x), and the
+mutual information I(x;z), which cannot exceed the logarithm of the number of images. The ELBO is at β = 1 whatever was
+trained, the NLL by importance sampling, with its standard error over images. C is the constraint. Rate, KL,
+information, ELBO and NLL are in nats an image, errors in squared error an image, pixels in [0, 1]. The mean image of
+the training set needs no latents. What the slides of Kuzina et al. call “Marginal KL” is the rate, and their error is
+the one at the mean of q(z|x): such a pair is no rate–distortion point."""
+PAGE = Template("""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title><style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; padding: 1rem; color: #111 }
+h1, h2 { line-height: 1.2; break-after: avoid }
+code { overflow-wrap: anywhere; font-size: .85em }
+.wide { overflow-x: auto }
+table { border-spacing: 0; font-size: .8rem; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .4rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom }
+td { white-space: nowrap }
+td:first-child { text-align: left; font-weight: bold; position: sticky; left: 0; background: #fff; white-space: normal }
+figure { margin: 1rem 0 2rem; break-inside: avoid }
+img { max-width: 100%; height: auto }
+figcaption { font-size: .9rem; color: #444 }
+@media print { body { max-width: none; font-size: 10pt } table { font-size: 7pt } .wide { overflow: visible } }
+</style></head><body>
+<h1>$title</h1>
+<p>$verdict</p>
+<p><code>$command</code></p>
+<p>All of them: $settings. $versions. $test_images test images; mean ± standard deviation where there are seeds.</p>
+<div class="wide"><table>$table</table></div>
+<p>$legend</p>
+$pictures
+</body></html>
+""")
+
+
+def lines_of(result: dict) -> list[list[str]]:
+    """The table of a comparison: every figure of every row, and the mean image's."""
+    mean_image = result["mean_image"] | {"distortion_at_mean": result["mean_image"]["distortion"]}
+    return table({row["name"]: row["figures"] for row in result["rows"]} | {"the mean image": figures_of([mean_image])})
+
+
+def text(result: dict) -> str:
+    """The comparison on a terminal."""
+    return f"{aligned(lines_of(result))}\n\n{verdict(result['rows'])}"
+
+
+def verdict(rows: list[dict]) -> str:
+    """What the figures decide: the best likelihood, and who is beaten in both rate and distortion."""
+
+    def mean(row: dict, name: str) -> float:
+        return row["figures"][name]["mean"]
+
+    best, *others = sorted(rows, key=lambda row: mean(row, "nll"))
+    said = f"{best['name']} has the lowest NLL, {mean(best, 'nll'):.2f} ± {mean(best, 'nll_standard_error'):.2f} nats"
+    said += f"; {others[0]['name']} follows at {mean(others[0], 'nll'):.2f}." if others else "."
+    if density := {name for row in rows for name in row["options"]} & {"likelihood", "variance", "binarize"}:
+        said = f"The likelihoods are not comparable: the runs differ in --{min(density)}."
+    beaten = [
+        f"{row['name']} (by {by[0]['name']})"
+        for row in rows
+        if (by := [o for o in rows if all(mean(o, name) < mean(row, name) for name in ("rate", "distortion"))])
+    ]
+    return f"{said} Beaten in both rate and error: {', '.join(beaten) or 'none'}."
+
+
+def page(result: dict, out: Path) -> str:
+    """The comparison as one page that needs no script and no other file; of each row the first run's pictures."""
+    header, *body = ([escape(cell) for cell in line] for line in lines_of(result))
+    cells = [f"<tr><th>{'</th><th>'.join(header)}</th></tr>"]
+    cells += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in body]
+    pictures = [figure(out / name, caption) for name, caption in COMPARED.items()]
+    for row in result["rows"]:
+        pictures.append(f"<h2>{escape(row['name'])}, seed {row['seeds'][0]}</h2>")
+        pictures += [figure(Path(row["runs"][0], name), caption) for name, caption in SINGLE.items()]
+    said = {
+        "title": f"Objectives for a variational autoencoder on {result['data']}",
+        "verdict": verdict(result["rows"]),
+        "command": f"python {' '.join(result['command'])}",
+        "settings": result["settings"],
+        "versions": "; ".join(f"{name} {version}" for name, version in result["versions"].items()),
+        "test_images": str(result["test_images"]),
+        "legend": LEGEND,
+    }
+    plain = {name: escape(words) for name, words in said.items()}
+    return PAGE.substitute(plain, table="\n".join(cells), pictures="\n".join(pictures))
+
+
+def figure(path: Path, caption: str) -> str:
+    """A PNG within the page; nothing for a picture that a run does not have."""
+    if not path.exists():
+        return ""
+    source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f'<figure><img alt="{escape(caption)}" src="{source}"><figcaption>{escape(caption)}</figcaption></figure>'
