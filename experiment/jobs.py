@@ -36,37 +36,28 @@ def run_side_by_side(runs: list[tuple[argparse.Namespace, list[str]]], jobs: int
     a signal.
     """
     waiting, under_way = sorted(runs, key=lambda run: run[0].samples * run[0].epochs), {}
-    total, threads = sum(args.epochs for args, _ in runs), {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
-    with tqdm(total=total, desc=f"{len(runs)} runs", unit="epoch", disable=None) as bar, noted() as signals:
+    environment = {"OMP_NUM_THREADS": str(max(1, cores() // jobs)), **os.environ}
+    with tqdm(total=len(runs), unit="run", disable=None) as bar, noted() as signals:
         try:
             while waiting or under_way:
                 while waiting and len(under_way) < jobs:
                     args, command = waiting.pop()
                     errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe would break if we were killed
-                    process = subprocess.Popen(
-                        [sys.executable, RUN, *command],
-                        env=threads | os.environ,
-                        stdout=subprocess.DEVNULL,
-                        stderr=errors,
-                        start_new_session=True,  # signals from the terminal reach it only through us
-                    )
-                    under_way[process] = args.out, errors
+                    under_way[started(command, environment, errors)] = args.out, errors
                 time.sleep(0.1)
                 if signals:  # only here, where no run is half started
                     raise Stopped(signals[0])
-                bar.update(sum(epochs_of(args.out) for args, _ in runs) - bar.n)
                 for process in [process for process in under_way if process.poll() is not None]:
                     conclude(process.returncode, *under_way.pop(process))
+                    bar.update()
         finally:
             end([*under_way])
 
 
-def epochs_of(out: Path) -> int:
-    """How many epochs of a run are done."""
-    try:
-        return max(0, (out / "metrics.csv").read_text().count("\n") - 1)
-    except OSError:
-        return 0
+def started(command: list[str], environment: dict, errors) -> subprocess.Popen:
+    """`python run.py` with that command line, in a session of its own: a terminal's signals reach it only through us."""
+    streams = {"stdout": subprocess.DEVNULL, "stderr": errors}
+    return subprocess.Popen([sys.executable, RUN, *command], env=environment, start_new_session=True, **streams)
 
 
 def conclude(status: int, out: Path, errors) -> None:

@@ -6,7 +6,6 @@ import platform
 import shlex
 import sys
 from contextlib import ExitStack
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +43,9 @@ def fingerprint(data: Dataset) -> str:
 
 def describe(args: argparse.Namespace, backend, data: Dataset, command: list[str]) -> dict:
     """config.json: what was asked for, on which images and by what it is done."""
-    libraries = {name: metadata.version(name) for name in ("numpy", "pillow", "matplotlib")}
     asked = {"version": VERSION, "command": ["run.py", *command], "options": options.stored(args)}
     images = {"data": data.name, "shape": [*data.shape], "images": fingerprint(data)}
-    versions = {"python": platform.python_version(), **libraries, **backend.versions}
+    versions = {"python": platform.python_version(), "numpy": np.__version__, **backend.versions}
     return asked | images | {"versions": versions, "processes": backend.ranks.size, "resumed": []}
 
 

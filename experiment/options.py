@@ -76,7 +76,7 @@ def listed(field: str, between: str, after: str) -> str:
 OPTIONS = {
     "objective": {
         "method": ([*METHODS, "all"], f"{listed('about', ': ', '; ')}; all: compares them"),
-        **{n: (NOT_NEGATIVE if usual == 0 else POSITIVE, about) for n, (usual, about) in METHOD_OPTIONS.items()},
+        **{n: (NOT_NEGATIVE if value == 0 else POSITIVE, about) for n, (value, about) in METHOD_OPTIONS.items()},
         "multiplier": (MULTIPLIERS, "the rule of a constraint's λ"),
         "multiplier_rate": (POSITIVE, "η of that rule (relative: 56/steps, at most 0.01; plain: 0.001)"),
         "samples": (COUNT, f"posterior samples an image in training ({listed('samples', ' ', ', ')})"),
@@ -102,7 +102,7 @@ OPTIONS = {
         "weight_decay": (NOT_NEGATIVE, "decoupled; of weights, not of biases"),
     },
     "run": {
-        "preset": (PRESETS, "burda: the protocol of Burda et al. 2015, published; burda-short: its network, 100 epochs"),
+        "preset": (PRESETS, "burda: the published protocol of Burda et al. 2015; burda-short: its network, 100 epochs"),
         "nll_samples": (COUNT, "samples per image of the NLL; 5000 in publications"),
         "backend": ([*BACKENDS], ""),
         "precision": (("float32", "float64"), ""),
@@ -204,10 +204,9 @@ def resumed(saved: Saved, given: dict) -> argparse.Namespace:
 
     Raises UsageError for any other.
     """
-    folder, before = saved.path.parent, saved.args
-    there = argparse.Namespace(**vars(before) | {"out": folder})
-    refuse_contradiction(f"--resume {folder}", there, {n: v for n, v in given.items() if n not in RESTATED})
-    args = argparse.Namespace(**vars(there) | {name: given[name] for name in RESTATED if name in given})
+    folder, before = saved.path.parent, argparse.Namespace(**vars(saved.args) | {"out": saved.path.parent})
+    refuse_contradiction(f"--resume {folder}", before, {n: v for n, v in given.items() if n not in RESTATED})
+    args = argparse.Namespace(**vars(before) | {name: given[name] for name in RESTATED if name in given})
     if args.backend != before.backend:
         args.tf32 = given.get("tf32")
     if args.epochs < before.epochs:

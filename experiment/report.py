@@ -19,14 +19,12 @@ SLIDES = {
 }
 COMPARED = {
     "reconstructions.png": "The same test images under every run, decoded at the mean of q(z|x).",
-    "generations.png": "The same draws of z from the prior under every run. The images of the test set above them "
-    "are no targets: they show what a draw should look like.",
+    "generations.png": "The same draws of z from the prior under every run; the test images above them are no targets.",
     "rate_distortion.png": "Every run as a point, beside the best linear VAE; lower left is better.",
 }
 SINGLE = {
     "curves.png": "Training: each report on its batches, the mean of an epoch, and test images at the end of an epoch.",
-    "samples.png": "Decoded draws from the prior, and from the aggregate posterior: where only these look like images, "
-    "the two do not agree.",
+    "samples.png": "Decoded draws from the prior, and from the aggregate posterior.",
     "latents.png": "The means of q(z|x) of test images in their two leading principal directions.",
     "traversals.png": "The most active latents, one a row, from −2.5 to 2.5 about the first test image.",
 }

@@ -19,6 +19,13 @@ from ref.objectives import METHODS, initial_multiplier
 from ref.parts import gather
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 
+# What becomes of an epoch's reports: their values, and the steps of each.
+COMBINED = {
+    "last": lambda values, steps: values[-1],
+    "sum": lambda values, steps: sum(values),
+    "mean": lambda values, steps: sum(v * n for v, n in zip(values, steps, strict=True)) / sum(steps),
+}
+
 
 def progress(what: str) -> Callable:
     """A bar on the terminal for an iterable, gone when it has ended."""
@@ -134,21 +141,15 @@ def restore(saved, args: argparse.Namespace, backend, images: int, pixels: int):
     return model, state, history
 
 
-def epoch_row(reports: list[dict]) -> dict:
-    """One row of metrics.csv from the reports of an epoch: means over its steps, sums, and where things stand."""
-    steps = sum(report["steps"] for report in reports)
-    combined = {
-        "last": lambda name: reports[-1].get(name),
-        "mean": lambda name: sum(report[name] * report["steps"] for report in reports) / steps,
-        "sum": lambda name: sum(report[name] for report in reports),
-    }
-    return {name: combined[how](name) for name, how in checkpoint.COLUMNS.items()}
-
-
 def epoch_rows(history: list[dict], steps_per_epoch: int) -> list[dict]:
-    """The rows of the epochs that are complete."""
-    epochs = [list(reports) for _, reports in groupby(history, key=lambda report: report["epoch"])]
-    return [epoch_row(reports) for reports in epochs if reports[-1]["step"] % steps_per_epoch == 0]
+    """The rows of metrics.csv, one for each complete epoch: means over its steps, sums, and where things stand."""
+    rows = []
+    for _, group in groupby(history, key=lambda report: report["epoch"]):
+        reports = [*group]
+        if reports[-1]["step"] % steps_per_epoch == 0:
+            of = {name: [report.get(name) for report in reports] for name in checkpoint.COLUMNS}
+            rows.append({name: COMBINED[how](of[name], of["steps"]) for name, how in checkpoint.COLUMNS.items()})
+    return rows
 
 
 def save(model, state: dict, config: dict) -> None:

@@ -58,7 +58,7 @@ def test_one_that_fails_ends_the_others_which_can_go_on(tmp_path):
 def test_whatever_goes_wrong_no_run_is_left_alone(tmp_path, monkeypatch):
     started, start = [], subprocess.Popen
     monkeypatch.setattr(jobs.subprocess, "Popen", lambda *a, **k: started.append(start(*a, **k)) or started[-1])
-    monkeypatch.setattr(jobs, "epochs_of", lambda run: 1 / 0)
+    monkeypatch.setattr(jobs.time, "sleep", lambda seconds: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         jobs.run_side_by_side([*map(job, members(tmp_path, "--epochs", "5000").values())], 2)
     assert len(started) == 2 and all(process.poll() for process in started)

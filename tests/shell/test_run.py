@@ -352,10 +352,11 @@ def test_dynamic_pixels_are_white_with_the_grey_as_probability():
 
 
 def test_an_epochs_row_is_the_mean_over_its_steps_the_sum_of_its_times_and_where_it_ended():
-    reports = [dict.fromkeys(checkpoint.COLUMNS, value) | {"steps": n} for n, value in ((3, 1.0), (1, 5.0))]
-    row, means = training.epoch_row(reports), ("loss", "rate", "distortion", "elbo")
+    reports = [dict.fromkeys(checkpoint.COLUMNS, value) | {"steps": n, "epoch": 7} for n, value in ((3, 1.0), (1, 5.0))]
+    (row,), means = training.epoch_rows(reports, 5), ("loss", "rate", "distortion", "elbo")
     assert {name: row.pop(name) for name in means} == dict.fromkeys(means, 2)
-    assert (row.pop("steps"), row.pop("seconds")) == (4, 6) and {*row.values()} == {5}
+    assert (row.pop("steps"), row.pop("seconds"), row.pop("epoch")) == (4, 6, 7) and {*row.values()} == {5}
+    assert training.epoch_rows(reports, 6) == []  # an epoch that is not complete
 
 
 def test_the_figures_of_a_run_are_listed_with_rmse_and_psnr_and_without_those_that_it_does_not_have():
