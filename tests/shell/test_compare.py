@@ -21,10 +21,16 @@ from experiment import checkpoint, compare, defaults, options, pictures, report,
 from experiment.model import load
 from ref import vae
 from ref.objectives import METHODS
+from tests.shell.undrawn import undrawn
 from tests.tested import TESTED, on_command_line
 
 TINY = ["--data", "digits", "--epochs", "1", "--hidden", "8", "--latent", "3", "--nll-samples", "2"]
 QUICK = ["--method", "all", "--jobs", "1", *TINY]
+
+
+@pytest.fixture(autouse=True)
+def pictures_of_runs(monkeypatch):
+    undrawn(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +39,7 @@ def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("all")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(out)
+        undrawn(patch)
         assert run.main([*QUICK, *on_command_line(), "--seeds", "2", "--out", "out"]) == 0
     return out / "out"
 

@@ -9,10 +9,16 @@ import run
 from experiment import fit
 from experiment.results import watcher
 from experiment.training import reader
+from tests.shell.undrawn import undrawn
 from tests.tested import NAME, TESTED, host, needs_backend, on_command_line
 
 pytestmark = needs_backend
 FROZEN = 1e-30  # a learning rate at which nothing is learnt
+
+
+@pytest.fixture(autouse=True)
+def pictures(monkeypatch):
+    undrawn(monkeypatch)
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "linear"])

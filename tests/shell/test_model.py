@@ -13,6 +13,7 @@ import run
 from data import load as load_data
 from experiment import UsageError, fit, load, one, results
 from ref import metrics
+from tests.shell.undrawn import undrawn
 from tests.tested import NAME, on_command_line
 
 QUICK = ["--data", "digits", "--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
@@ -23,13 +24,16 @@ DIGITS = load_data("digits").test
 def elsewhere(tmp_path, monkeypatch):
     """Every test runs in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+    undrawn(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A run on the digits."""
     out = tmp_path_factory.mktemp("runs") / "digits"
-    assert run.main([*QUICK, *on_command_line(), "--out", str(out)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        undrawn(patch)
+        assert run.main([*QUICK, *on_command_line(), "--out", str(out)]) == 0
     return out
 
 

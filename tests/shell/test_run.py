@@ -25,6 +25,7 @@ from experiment.defaults import complete
 from experiment.model import TrainedModel
 from ref import linear, vae
 from ref.objectives import METHODS
+from tests.shell.undrawn import undrawn
 from tests.tested import NAME, device, host, on_command_line, open_tested
 
 ROOT = Path(run.__file__).parent
@@ -44,8 +45,12 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("TAMING_VAES_DATA", str(tmp_path / "no-data"))
 
 
-def summary_of(*options: str, out="out") -> dict:
-    assert run.main([*QUICK, *on_command_line(), "--out", out, *options]) == 0
+def summary_of(*options: str, out="out", drawn=False) -> dict:
+    """The summary of a run in the folder `out`, whose pictures are drawn or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            undrawn(patch)
+        assert run.main([*QUICK, *on_command_line(), "--out", out, *options]) == 0
     return json.loads(Path(out, "summary.json").read_text())
 
 
@@ -61,7 +66,7 @@ def refusal(capsys, *options: str) -> str:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_of_every_method_leaves_everything_behind(method, capsys):
-    summary = summary_of("--method", method)
+    summary = summary_of("--method", method, drawn=True)
     assert set(summary) >= KEYS and summary["method"] == method and summary["data"] == "digits"
     assert summary["backend"] == NAME
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))

@@ -37,6 +37,7 @@ from ref.adam import SCHEDULES
 from ref.objectives import METHODS
 from tests.hostile import CASES, for_all, mutations
 from tests.kills import result_of
+from tests.shell.undrawn import undrawn
 from tests.tested import on_command_line
 
 ROOT = Path(run.__file__).parent
@@ -46,12 +47,9 @@ QUICK += ["--batch-size", "300"]
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """Every test runs in a folder of its own; of the pictures of a run, which take time, there are only the names."""
+    """Every test runs in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        one, "draw_pictures", lambda out, *_: [(out / name).touch() for name in FILES if name.endswith(".png")]
-    )
-    monkeypatch.setattr(one, "draw_curves", lambda path, *_: path.touch())
+    undrawn(monkeypatch)
 
 
 def quick() -> list[str]:
