@@ -4,7 +4,7 @@ import argparse
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,13 +44,7 @@ def compare_folders(args: argparse.Namespace, given: dict, command: list[str]) -
     """--compare: the finished runs in these folders, on the images that they name. Returns the table."""
     if unused := {*given} - {"compare", "out", "force", "data", "data_dir", "backend"}:
         raise UsageError(f"{flag(min(unused))} is not used by --compare, which trains nothing")
-    found = {}
-    for folder in args.compare:
-        inside = sorted(path.parent for path in folder.rglob("config.json"))
-        if not inside:
-            raise UsageError(f"--compare {folder} holds no run; name folders that run.py has written")
-        found |= {out.resolve(): out for out in inside}
-    runs = [finished(out) for out in found.values()]
+    runs = runs_in(args.compare)
     moved = {name: given[name] for name in ("data", "data_dir") if name in given}
     data = open_data(argparse.Namespace(**vars(runs[0].args) | moved))
     out = args.out or Path("runs") / f"{data.name}-compared"
@@ -58,6 +52,17 @@ def compare_folders(args: argparse.Namespace, given: dict, command: list[str]) -
         if (out / name).exists() and not args.force:
             raise UsageError(f"--out {out} holds {what}; choose another folder or add --force")
     return compare(runs, out, args.backend, data, command)
+
+
+def runs_in(folders: Sequence[Path]) -> list[Finished]:
+    """The finished runs in these folders and below, each once. Raises UsageError where one has none, and DataError."""
+    found = {}
+    for folder in folders:
+        inside = sorted(path.parent for path in folder.rglob("config.json"))
+        if not inside:
+            raise UsageError(f"{folder} holds no run; name folders that run.py has written")
+        found |= {out.resolve(): out for out in inside}
+    return [finished(out) for out in found.values()]
 
 
 def compare_methods(args: argparse.Namespace, backend, data: Dataset, command: list[str], train: Callable) -> str:

@@ -36,7 +36,7 @@ def draw_pictures(out: Path, model, data) -> None:
     samples = {"prior p(z)": draws, "aggregate\nposterior q(z)": means[drawn] + stds[drawn] * draws}
     rows = [(name, row) for name, z in samples.items() for row in np.split(model.decode(z), 5)]
     save(out / "samples.png", sheet(rows))
-    save(out / "traversals.png", traversals(model, mean[0], means.var(axis=0)))
+    save(out / "traversals.png", traversals(model, means))
     draw_latents(out / "latents.png", means, data)
 
 
@@ -57,11 +57,12 @@ def seen(model, images: np.ndarray) -> np.ndarray:
     return pixels.reshape(-1, *model.shape) / white(pixels)
 
 
-def traversals(model, mean: np.ndarray, variances: np.ndarray) -> Image.Image:
-    """A mean with one latent at a time from −REACH to REACH: the ten whose means vary most, a row each."""
-    reach, rows = np.linspace(-REACH, REACH, across(model.shape, STEPS)), []
+def traversals(model, means: np.ndarray) -> Image.Image:
+    """The first mean with one latent at a time from −REACH to REACH: the ten whose means vary most, a row each."""
+    variances, reach = means.var(axis=0), np.linspace(-REACH, REACH, across(model.shape, STEPS))
+    rows = []
     for latent in np.argsort(-variances)[:10]:
-        z = np.tile(mean, (len(reach), 1))
+        z = np.tile(means[0], (len(reach), 1))
         z[:, latent] = reach
         rows.append((f"latent {latent}\nvariance {variances[latent]:.2f}", model.decode(z)))
     return sheet(rows, [f"{r:.1f}".replace("-", "−") for r in reach])

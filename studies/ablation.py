@@ -11,7 +11,7 @@ from pathlib import Path
 from experiment.compare import Finished
 from experiment.defaults import UsageError
 from experiment.model import load
-from experiment.page import aligned
+from experiment.results import aligned
 from studies.runs import command, finished_in, over_seeds
 
 

@@ -17,10 +17,8 @@ from experiment.compare import Finished, rows_of
 from experiment.defaults import UsageError
 from experiment.model import TrainedModel, load
 from experiment.one import open_data, start
-from experiment.page import aligned
 from experiment.pictures import MARKERS, plot, save, save_plot, traversals
-from experiment.results import EVALUATION_SEED
-from experiment.tables import named
+from experiment.results import EVALUATION_SEED, aligned
 from experiment.training import reader
 from ref.densities import gaussian_kl
 from ref.information import factor_information
@@ -65,7 +63,7 @@ def study(folders: Sequence[Path], out: Path) -> str:
         raise UsageError(f"the factors of --data {runs[0].args.data} are not known; name runs on sprites")
     found = {f"{run.out}": figures_of(load(run.out), data) for run in runs}
     rows, _ = rows_of(runs)
-    groups = {named(row): [found[folder] for folder in row["runs"]] for row in rows}
+    groups = {row["name"]: [found[folder] for folder in row["runs"]] for row in rows}
     lowest = floors(max(runs, key=lambda run: run.summary["rate"]), data)
     draw(out / "disentanglement.png", [METHODS[row["method"]].title for row in rows], groups, lowest)
     ranked = sorted(found, key=lambda folder: found[folder]["MIG"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiment.compare import Finished
-from experiment.page import aligned
+from experiment.results import aligned
 from ref.objectives import METHODS
 from studies.runs import command, finished_in
 

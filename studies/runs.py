@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backend import BackendError
 from data import DataError
-from experiment.compare import Finished, finished
+from experiment.compare import Finished, runs_in
 from experiment.defaults import UsageError
 from experiment.options import Parser
 
@@ -35,13 +35,7 @@ def command(about: str, study: Callable[..., str], draws: bool = False, argv: li
 
 def finished_in(folders: Sequence[Path]) -> list[Finished]:
     """The finished runs in these folders, each once. Raises UsageError where one has none, and for unlike images."""
-    found = {}
-    for folder in folders:
-        inside = sorted(path.parent for path in folder.rglob("config.json"))
-        if not inside:
-            raise UsageError(f"{folder} holds no run; name folders that run.py has written")
-        found |= {out.resolve(): out for out in inside}
-    runs = [finished(out) for out in found.values()]
+    runs = runs_in(folders)
     images = [(run.config["images"], run.args.binarize, run.args.likelihood) for run in runs]
     for run, of in zip(runs, images, strict=True):
         if of != images[0]:

@@ -16,8 +16,8 @@ import numpy as np
 from data.dataset import white
 from experiment.model import TrainedModel, load
 from experiment.one import open_data
-from experiment.page import aligned
 from experiment.pictures import MARKERS, plot, save_plot
+from experiment.results import aligned
 from ref import vae
 from ref.densities import softmax
 from ref.mlp import size
