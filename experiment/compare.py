@@ -186,9 +186,10 @@ def row_of(group: list[Finished], varied: set[str]) -> dict:
     method = METHODS[args.method]
     told = varied | {*method.options} | ({"samples"} if args.samples > 1 else set())
     own = {name: value for name, value in vars(args).items() if name in told and value not in (None, False)}
+    words = " ".join(said(name, value) for name, value in own.items())
     slides = dict(zip(("slides_rate", "slides_error"), SLIDES.get((args.data, args.method), ()), strict=False))
     return {
-        "name": ", ".join([method.title, *filter(None, [" ".join(said(*option) for option in own.items())])]),
+        "name": f"{method.title}, {words}" if words else method.title,
         "options": own,
         "method": args.method,
         "seeds": [run.args.seed for run in group],

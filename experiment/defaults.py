@@ -66,7 +66,7 @@ class UsageError(ValueError):
 
 def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     """The options with every default filled in. Raises UsageError for those that clash or are not used."""
-    method, images = METHODS[args.method], len(data.train)
+    method, (images, pixels) = METHODS[args.method], data.train.shape
     refuse_unused(args, method)
     defaults = defaults_of(args, data)
     if defaults["likelihood"] == "bernoulli":
@@ -75,7 +75,12 @@ def complete(args: argparse.Namespace, data) -> argparse.Namespace:
     for name, default in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, default)
-    refuse_impossible(args, *data.train.shape)
+    if args.kappa is not None and not 1e-6 < args.kappa < 1e6:
+        raise UsageError(f"--kappa {args.kappa:g} is not between 1e-6 and 1e6")
+    if args.batch_size > images:
+        raise UsageError(f"--batch-size {args.batch_size} is more than the {images} training images; lower it")
+    if args.output == "linear" and args.hidden and args.latent > pixels:
+        raise UsageError(f"--latent {args.latent} is more than the {pixels} principal coordinates of these images")
     if method.constrained and args.multiplier_rate is None:
         args.multiplier_rate = MULTIPLIERS[args.multiplier][1](args.epochs * (images // args.batch_size))
     name = "-".join([data.name, args.method, *(part_of_name(n, getattr(args, n)) for n in given), str(args.seed)])
@@ -188,16 +193,6 @@ def refuse_unused(args: argparse.Namespace, method) -> None:
     for name in ("seeds", "jobs"):
         if getattr(args, name) is not None:
             raise UsageError(f"{flag(name)} is used only with --method all")
-
-
-def refuse_impossible(args: argparse.Namespace, images: int, pixels: int) -> None:
-    """Raises UsageError for numbers that these images do not allow."""
-    if args.kappa is not None and not 1e-6 < args.kappa < 1e6:
-        raise UsageError(f"--kappa {args.kappa:g} is not between 1e-6 and 1e6")
-    if args.batch_size > images:
-        raise UsageError(f"--batch-size {args.batch_size} is more than the {images} training images; lower it")
-    if args.output == "linear" and args.hidden and args.latent > pixels:
-        raise UsageError(f"--latent {args.latent} is more than the {pixels} principal coordinates of these images")
 
 
 def refuse_grey(args: argparse.Namespace, data) -> None:

@@ -43,7 +43,10 @@ def run_side_by_side(runs: list[tuple[argparse.Namespace, list[str]]], jobs: int
                 while waiting and len(under_way) < jobs:
                     args, command = waiting.pop()
                     errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe would break if we were killed
-                    under_way[started(command, environment, errors)] = args.out, errors
+                    # in a session of its own, so that a terminal's signals reach it only through us
+                    how = {"stdout": subprocess.DEVNULL, "stderr": errors, "start_new_session": True}
+                    process = subprocess.Popen([sys.executable, RUN, *command], env=environment, **how)
+                    under_way[process] = args.out, errors
                 time.sleep(0.1)
                 if signals:  # only here, where no run is half started
                     raise Stopped(signals[0])
@@ -52,12 +55,6 @@ def run_side_by_side(runs: list[tuple[argparse.Namespace, list[str]]], jobs: int
                     bar.update()
         finally:
             end([*under_way])
-
-
-def started(command: list[str], environment: dict, errors) -> subprocess.Popen:
-    """`python run.py …` in a session of its own: a terminal's signals reach it only through us."""
-    streams = {"stdout": subprocess.DEVNULL, "stderr": errors}
-    return subprocess.Popen([sys.executable, RUN, *command], env=environment, start_new_session=True, **streams)
 
 
 def conclude(status: int, out: Path, errors) -> None:

@@ -1,6 +1,7 @@
 """--load: the model of a finished run evaluated again, or images encoded, sampled and reconstructed with it."""
 
 import argparse
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,28 +31,27 @@ def use(args: argparse.Namespace, given: dict) -> str:
     if unused := sorted({*given} - {"load", kind, *USES[kind]}):
         listed = ", ".join(map(flag, USES[kind]))
         raise UsageError(f"{flag(unused[0])} is not used by --load with {flag(kind)} (it takes: {listed})")
+    args.data = given.get("data")  # None for the run's own images
     model = load(args.load, args.backend, args.tf32)
-    return {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}[kind](
-        model, args, given
-    )
+    return {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}[kind](model, args)
 
 
-def evaluate(model: TrainedModel, args: argparse.Namespace, given: dict) -> str:
+def evaluate(model: TrainedModel, args: argparse.Namespace) -> str:
     """The figures of summary.json again, on the run's own images or on others, in a file beside it."""
-    of_run = argparse.Namespace(**vars(model.args) | {n: given[n] for n in ("data_dir", "nll_samples") if n in given})
-    if "data" in given:
+    of_run = copy.copy(model.args)
+    of_run.data_dir = args.data_dir or of_run.data_dir
+    if args.data:
         of_run.data, of_run.size = args.data, args.size
-    data = open_data(of_run)
+    data, samples = open_data(of_run), args.nll_samples or of_run.nll_samples
     if data.shape != model.shape:
         raise UsageError(f"the images of --data {of_run.data} are {data.shape}, those of {args.load} {model.shape}")
-    label = [data.name] * ("data" in given) + [f"nll{of_run.nll_samples}"]
-    out = free(args, "-".join(["evaluation", *label]) + ".json")
-    summary = summarize(model, data, of_run.nll_samples)
+    out = free(args, "-".join(["evaluation", *([data.name] if args.data else []), f"nll{samples}"]) + ".json")
+    summary = summarize(model, data, samples)
     write_json(out, summary)
     return f"{listing(summary)}\nall in {out}"
 
 
-def encode(model: TrainedModel, args: argparse.Namespace, given: dict) -> str:
+def encode(model: TrainedModel, args: argparse.Namespace) -> str:
     """An .npz: mean and std (N, Z), and of each image its name, rate, squared errors and log-likelihood (N,)."""
     pixels, names = images_at(args.encode, model.shape)
     out = free(args, f"encoded-{safe_name(args.encode)}.npz")
@@ -65,7 +65,7 @@ def encode(model: TrainedModel, args: argparse.Namespace, given: dict) -> str:
     return f"{len(names)} images in {out}; log p(x) in nats is least for {unlikely}"
 
 
-def sample(model: TrainedModel, args: argparse.Namespace, given: dict) -> str:
+def sample(model: TrainedModel, args: argparse.Namespace) -> str:
     """PNG files of draws from the prior, and a sheet of the first of them."""
     out = free(args, f"samples-{args.sample}-{args.seed}")
     pictures = model.sample(args.sample, args.seed)
@@ -76,7 +76,7 @@ def sample(model: TrainedModel, args: argparse.Namespace, given: dict) -> str:
     return f"{args.sample} samples of the prior in {out}/, the first of them in sheet.png"
 
 
-def reconstruct(model: TrainedModel, args: argparse.Namespace, given: dict) -> str:
+def reconstruct(model: TrainedModel, args: argparse.Namespace) -> str:
     """PNG files of images decoded at the mean of q(z|x), and a sheet of the first of them below their originals."""
     pixels, names = images_at(args.reconstruct, model.shape)
     out = free(args, f"reconstructed-{safe_name(args.reconstruct)}")
