@@ -350,7 +350,9 @@ def test_the_page_holds_every_picture_and_needs_nothing_else(compared):
 
 def test_the_page_escapes_what_it_is_given(compared):
     result = json.loads((compared / "comparison.json").read_text())
-    assert "&lt;b&gt;" in (text := report.page(result | {"data": "<b>"}, compared)) and "<b>" not in text
+    rows = [result["rows"][0] | {"name": "<i>"}, *result["rows"][1:]]
+    text = report.page(result | {"data": "<b>", "rows": rows}, compared)
+    assert "&lt;b&gt;" in text and "<td>&lt;i&gt;</td>" in text and not {"b", "i"} & {*Page(text).tags}
 
 
 def test_a_sheet_enlarges_by_whole_numbers_fits_a_page_and_has_room_for_its_names():

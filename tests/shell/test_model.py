@@ -262,6 +262,8 @@ def test_what_is_watched_are_the_means_over_fixed_images_spread_over_the_test_se
     assert look() == look() and len(results.watched(load_data("digits"))) == 59  # a 25th of 1,498 to train on
     assert look()["test_rate"] == pytest.approx(model.scores(images, 1)["rate"].mean(), rel=1e-5)
     assert look()["test_distortion"] == pytest.approx(model.scores(images, 1)["distortion"].mean(), rel=0.05)
+    log_px = model.scores(images, 1)["log_px"].mean()
+    assert look()["test_elbo"] == pytest.approx(log_px - look()["test_rate"], abs=0.2)
 
 
 def test_the_best_epoch_is_that_of_the_objective_on_test_images():

@@ -70,6 +70,8 @@ def test_a_run_of_every_method_leaves_everything_behind(method, capsys):
     assert set(summary) >= KEYS and summary["method"] == method and summary["data"] == "digits"
     assert summary["backend"] == NAME
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
+    assert summary["rmse"] ** 2 * 64 == pytest.approx(summary["distortion"])
+    assert summary["psnr"] == pytest.approx(-20 * math.log10(summary["rmse"]))
     constrained = METHODS[method].constrained is not None
     assert all(
         (summary[key] is not None) == constrained for key in ("lambda", "train_constraint", "kappa", "constraint")

@@ -114,6 +114,12 @@ def test_an_option_of_zero_survives_where_the_default_is_another():
     assert options.restored(Path("run/checkpoint.npz"), options.stored(args)).weight_decay == 0
 
 
+def test_another_backend_does_not_inherit_what_was_for_a_gpu():
+    args, _ = options.parsed(["--data", "digits", "--epochs", "3", "--backend", "cupy", "--tf32"])
+    saved = options.Saved(Path("run/checkpoint.npz"), {}, {}, args)
+    assert options.resumed(saved, {}).tf32 and not options.resumed(saved, {"backend": "numpy"}).tf32
+
+
 def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise(monkeypatch, capsys):
     stopped(monkeypatch, after=4)
     path = Path("stopped/checkpoint.npz")
