@@ -158,13 +158,6 @@ def save(model, state: dict, config: dict) -> None:
     checkpoint.write(model.args.out / "checkpoint.npz", arrays, model.history, config)
 
 
-def plan_of(args: argparse.Namespace, images: int) -> Plan:
-    """The constants of the training that the options describe."""
-    named = {name: value for name, value in vars(args).items() if name in Plan._fields}
-    options = {name: getattr(args, name) for name in METHODS[args.method].options}
-    return Plan(**named, steps_per_epoch=images // args.batch_size, options=options)
-
-
 def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -> list[dict]:
     """Trains `model` from `state` to the end of its options. Returns the epochs' rows.
 
@@ -173,8 +166,11 @@ def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -
     the next report: Stopped, once that is saved.
     """
     args, backend, history = model.args, model.backend, model.history
-    plan, ranks = plan_of(args, int(state["order"].shape[0])), backend.ranks
-    step, writes = make_step(backend, model.network, METHODS[args.method], plan, read, state), ranks.rank == 0
+    ranks, method, images = backend.ranks, METHODS[args.method], int(state["order"].shape[0])
+    named = {name: value for name, value in vars(args).items() if name in Plan._fields}
+    own = {name: getattr(args, name) for name in method.options}
+    plan = Plan(**named, steps_per_epoch=images // args.batch_size, options=own)
+    step, writes = make_step(backend, model.network, method, plan, read, state), ranks.rank == 0
     steps = plan.epochs * plan.steps_per_epoch
     often = 10 * -(-args.samples // 10)  # reports an epoch: a signal is heard after a second, also where K is large
     bar = tqdm(total=steps, initial=int(state["step"]), desc=args.method, unit="step", disable=None)
