@@ -33,9 +33,11 @@ def dataset(name: str, what: str, images: dict, labels=None, shape: Sequence[int
     Arrays are (N, H, W), (N, H, W, C) or (N, D). Rows of a square number D are square pictures, others strips (1, D),
     unless `shape` is their (H, W, C). Raises DataError, in which `what` says where they come from.
     """
+    for array_name, array in images.items():
+        _check_images(f"{what}: {array_name}", array.shape, array.dtype)
     first, count = next(iter(images.values())).shape, sum(map(len, images.values()))
     shape = tuple(shape or _picture(first))
-    pixels = [rows(f"{what}: {name}", array, shape) for name, array in images.items()]
+    pixels = [rows(f"{what}: {array_name}", array, shape) for array_name, array in images.items()]
     if len(pixels) == 2:
         rule, test = f"the arrays {' and '.join(images)}", np.arange(count) >= len(pixels[0])
     elif count < 2:
