@@ -137,7 +137,8 @@ def test_the_sentence_of_a_refused_run_comes_through(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_ends_all_of_them_and_the_same_command_goes_on(number, tmp_path):
     command = [sys.executable, "run.py", *TINY, "--epochs", "5000", "--jobs", "2", "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heard = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731 - also where this suite runs under nohup
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 60
     while len(begun := [*tmp_path.glob("*/metrics.csv")]) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
