@@ -15,6 +15,7 @@ INSTALL = (
 EAGER = "every operation is launched by itself: pip install nvmath-python lets a step be recorded as a CUDA graph"
 WARM_UP = 2  # steps before the recording, in which kernels are compiled and memory is laid out
 WORKSPACE = 2**25  # bytes that cuBLAS may not allocate by itself while a step is recorded
+JOINED = 8  # arrays that one kernel joins at most
 STREAMS = 2**14  # of random numbers side by side, 64 bytes each; CuPy's default follows the card, and noise must not
 
 
@@ -173,8 +174,45 @@ def namespace(cp, products) -> SimpleNamespace:
     def fused_sum(f):
         return cp.fuse(kernel_name=f"summed_{f.__name__}")(lambda *args: cp.sum(f(cp, *args), axis=-1))
 
-    own = {"fused": fused, "fused_sum": fused_sum} | ({"matmul": products} if products else {})
+    own = {"fused": fused, "fused_sum": fused_sum} | ({"matmul": products} if products else {}) | in_one_kernel(cp)
     return SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)} | own)
+
+
+def in_one_kernel(cp) -> dict:
+    """`mean`, `stack` and `concatenate` in one kernel, where CuPy launches two, or one an array.
+
+    `sum` and `mean` over an axis of one entry, as that of K = 1 samples is, launch none.
+    """
+    count = "(_in_ind.size() / _out_ind.size())"
+    mean = cp.ReductionKernel("T a", "T mean", "a", "a + b", f"mean = a / {count}", "0", "fused_mean")
+
+    def but_for_one(reduce):
+        def reduced(a, axis: int | None = None, out=None):
+            return a[0] if axis == 0 and len(a) == 1 and out is None else reduce(a, axis=axis, out=out)
+
+        return reduced
+
+    @cp.fuse(kernel_name="fused_copies")
+    def copy(*arrays) -> None:
+        half = len(arrays) // 2
+        for part, a in zip(arrays[:half], arrays[half:], strict=True):
+            part[...] = a
+
+    def concatenate(arrays, axis: int = 0):
+        if len(arrays) > JOINED or len({(a.shape, a.dtype) for a in arrays}) > 1:
+            return cp.concatenate(arrays, axis=axis)
+        shape = list(arrays[0].shape)
+        shape[axis] *= len(arrays)
+        out = cp.empty(shape, arrays[0].dtype)
+        copy(*cp.split(out, len(arrays), axis=axis), *arrays)
+        return out
+
+    return {
+        "sum": but_for_one(cp.sum),
+        "mean": but_for_one(mean),
+        "concatenate": concatenate,
+        "stack": lambda arrays: concatenate([a[None] for a in arrays]),
+    }
 
 
 def recordable_matmul(cp, cublas, stream, tf32: bool):

@@ -20,15 +20,16 @@ def gaussian_kl(xp, mean, log_std):
     return 0.5 * (mean * mean + xp.exp(2 * log_std) - 1) - log_std
 
 
+@elementwise
 def gaussian_kl_backward(xp, d_kl, mean, log_std):
-    """d_mean = mean, d_log_std = std² − 1, each times d_kl.   (B,) -> (B, Z), (B, Z)"""
-    d_kl = d_kl[:, None]
+    """d_mean = mean, d_log_std = std² − 1, each times d_kl.   (B, 1) -> (B, Z), (B, Z)"""
     return d_kl * mean, d_kl * (xp.exp(2 * log_std) - 1)
 
 
+@summed
 def normal_log_density(xp, z):
-    """log N(z; 0, I) = −½ Σ_Z z² − (Z/2) log 2π.   (K, B, Z) -> (K, B), nats"""
-    return -0.5 * xp.sum(z * z, axis=-1) - 0.5 * z.shape[-1] * LOG_2PI
+    """log N(z; 0, I) = Σ_Z −½ (z² + log 2π).   (K, B, Z) -> (K, B), nats"""
+    return -0.5 * (z * z + LOG_2PI)
 
 
 def normal_log_density_backward(d_log_p, z):
@@ -36,9 +37,10 @@ def normal_log_density_backward(d_log_p, z):
     return -d_log_p[..., None] * z
 
 
+@summed
 def posterior_log_density(xp, eps, log_std):
     """log q(z|x) = log N(eps; 0, I) − Σ_Z log std at z = mean + std·eps.   (K, B, Z), (B, Z) -> (K, B), nats"""
-    return normal_log_density(xp, eps) - xp.sum(log_std, axis=-1)
+    return -0.5 * (eps * eps + LOG_2PI) - log_std
 
 
 def posterior_log_density_backward(xp, d_log_qz, log_std):
@@ -59,14 +61,9 @@ def squared_error(xp, x, x_hat):
 
 
 @elementwise
-def scaled_difference(xp, scale, a, b):
-    """scale·(a − b)"""
-    return scale * (a - b)
-
-
 def squared_error_backward(xp, d_err, x, x_hat):
-    """d_x̂ = −2(x − x̂)·d_err.   (K, B) -> (K, B, D)"""
-    return scaled_difference(xp, (2 * d_err)[..., None], x_hat, x)
+    """d_x̂ = −2(x − x̂)·d_err.   (K, B, 1) -> (K, B, D)"""
+    return 2 * d_err * (x_hat - x)
 
 
 class Decoded(NamedTuple):
@@ -79,12 +76,12 @@ class Decoded(NamedTuple):
 
 def gaussian_log_likelihood(xp, x, decoded: Decoded, variance: float):
     """log p(x|z) = −err/(2σ²) − (D/2) log(2πσ²), for p(x|z) = N(x̂, σ² I).   -> (K, B), nats"""
-    return -decoded.err / (2 * variance) - 0.5 * x.shape[-1] * (LOG_2PI + math.log(variance))
+    return -0.5 / variance * decoded.err - 0.5 * x.shape[-1] * (LOG_2PI + math.log(variance))
 
 
 def gaussian_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, variance: float):
     """d_err = −d_log_px/(2σ²), and from there d_x̂ = (x − x̂)·d_log_px/σ².   (K, B) -> (K, B, D)"""
-    return squared_error_backward(xp, -d_log_px / (2 * variance), x, decoded.x_hat)
+    return squared_error_backward(xp, -0.5 / variance * d_log_px[..., None], x, decoded.x_hat)
 
 
 def bernoulli_log_likelihood(xp, x, decoded: Decoded, variance: float):
@@ -101,6 +98,12 @@ def bernoulli_log_density(xp, x, logits):
 def bernoulli_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, variance: float):
     """d_l = (x − sigmoid(l))·d_log_px, with x̂ = sigmoid(l).   (K, B) -> (K, B, D)"""
     return scaled_difference(xp, d_log_px[..., None], x, decoded.x_hat)
+
+
+@elementwise
+def scaled_difference(xp, scale, a, b):
+    """scale·(a − b)"""
+    return scale * (a - b)
 
 
 # Name: log p(x|z), its backward pass, and the field of Decoded whose gradient this returns. A third one is a row more.

@@ -45,21 +45,23 @@ def sigmoid_backward(xp, d_s, s):
 
 
 @elementwise
-def relu(xp, a):
+def relu(xp, product, bias):
     """max(a, 0), and its slope: 1 where a > 0, else 0"""
+    a = product + bias
     return xp.maximum(a, 0), a > 0
 
 
 @elementwise
-def tanh(xp, a):
-    """tanh a, and its slope 1 − tanh² a"""
-    h = xp.tanh(a)
+def tanh(xp, product, bias):
+    """h = tanh a, and its slope 1 − h²"""
+    h = xp.tanh(product + bias)
     return h, 1 - h * h
 
 
 @elementwise
-def silu(xp, a):
-    """h = a·s, s = sigmoid(a), and its slope s·(1 + a·(1 − s)) = s + h·(1 − s). Hendrycks & Gimpel 2016."""
+def silu(xp, product, bias):
+    """h = a·s, s = sigmoid(a), and its slope s + a·s·(1 − s) = s + h·(1 − s). Hendrycks & Gimpel 2016."""
+    a = product + bias
     s = sigmoid(xp, a)
     h = a * s
     return h, s + h * (1 - s)
@@ -77,8 +79,8 @@ def mlp(xp, params: dict, activation: str, x):
     last = sum(name.startswith("W") for name in params) - 1
     hs, slopes = [x], []
     for i in range(last):
-        a = xp.matmul(hs[-1], params[f"W{i}"]) + params[f"b{i}"]  # (N, fan_in) @ (fan_in, fan_out)
-        h, slope = ACTIVATIONS[activation](xp, a)
+        product = xp.matmul(hs[-1], params[f"W{i}"])  # (N, fan_in) @ (fan_in, fan_out)
+        h, slope = ACTIVATIONS[activation](xp, product, params[f"b{i}"])
         hs.append(h)
         slopes.append(slope)
     out = xp.matmul(hs[-1], params[f"W{last}"]) + params[f"b{last}"]

@@ -39,7 +39,7 @@ def mean_error(xp, terms):
 
 def geco(xp, terms, lam, kappa):
     """E_B[ KL ] + λ·C,  C = E_B[ mean_k err_k ] − κ². Rezende & Viola 2018, equation 3; the slides' GECO."""
-    return xp.mean(terms.kl) + lam * (xp.mean(mean_error(xp, terms)) - kappa**2)
+    return xp.mean(terms.kl) + lam * (xp.mean(terms.err) - kappa**2)
 
 
 def geco_backward(xp, terms, lam, kappa):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ref import vae
 from ref.adam import SCHEDULES, decay, step_sizes
+from ref.elementwise import elementwise
 from ref.mlp import size
 from ref.objectives import MULTIPLIERS, Method, memory, moving_average
 from ref.parts import network_of
@@ -71,7 +72,9 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     part, weight = backend.ranks.share(plan.batch_size)
     means = xp.zeros(len(REPORTED) + 1, dtype)
     net = network_of(backend, model, state, plan.batch_size, plan.samples, plan.adam[:2])
-    offsets, steps = xp.arange(plan.batch_size), plan.epochs * plan.steps_per_epoch
+    batches = state["order"][: plan.steps_per_epoch * plan.batch_size].reshape(plan.steps_per_epoch, plan.batch_size)
+    steps = plan.epochs * plan.steps_per_epoch
+    sizes_at, follow_constraint = sizes_of(plan, steps, dtype), follower(plan, steps) if method.constrained else None
     told = {
         "lam": lambda: xp.exp(state["log_lambda"]).astype(dtype),
         "progress": lambda: (state["step"] / steps).astype(dtype),
@@ -79,7 +82,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
 
     def minibatch(t):
         """This rank's images of minibatch t and their noise; all ranks draw the same for the whole batch."""
-        x = read(xp.take(state["order"], t % plan.steps_per_epoch * plan.batch_size + offsets), state["noise"])
+        x = read(xp.take(batches, t % plan.steps_per_epoch, axis=0), state["noise"])
         eps = backend.normal(state["noise"], (plan.samples, plan.batch_size, model.latents))
         return x[part], eps[:, part]
 
@@ -89,40 +92,56 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         x, eps = minibatch(t)  # (B, D), (K, B, Z)
 
         terms, cache = net.forward(x, eps)  # z ~ q(z|x), and what the loss is made of
-        means[...] = batch_means(xp, method, plan, terms, method.loss(xp, terms, **options))  # the last is Ĉ
+        means[...] = batch_means(xp, method, terms, method.loss(xp, terms, **options))  # the last is Ĉ + κ²
         net.backward(method.backward(xp, terms, **options), cache)  # -> grad, which does not see C_ma
         backend.ranks.all_reduce(means, weight)  # now those of the whole batch, as grad is
 
-        rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
+        *sizes, shrink = sizes_at(xp, t)
         if plan.weight_decay:
-            decay(params, (1 - rate * plan.weight_decay).astype(dtype))
-        sizes = [s.astype(dtype) for s in step_sizes(xp, t, rate, *plan.adam)]
+            decay(params, shrink)
         sum_theta = net.update(sizes)  # θ ← Adam(θ, grad)
         state["totals"][...] += means[:-1]
-        finite = xp.isfinite(state["totals"][0]) & xp.isfinite(sum_theta)
+        finite = xp.isfinite(state["totals"][0] + sum_theta)
         if method.constrained:
-            follow_constraint(xp, state, means[-1], finite, plan, steps)  # C_ma, and log λ in proportion to it
+            followed = (state[name] for name in ("log_lambda", "constraint_ma", "log_lambda_start", "step"))
+            follow_constraint(xp, *followed, means[-1], finite)  # C_ma, and log λ in proportion to it
         state["step"][...] += finite  # t ← t + 1, and never again once a step was not finite
 
     return backend.compile(step)
 
 
-def batch_means(xp, method: Method, plan: Plan, terms: vae.Terms, loss):
-    """The means under the names in REPORTED, and Ĉ, that of the constrained error minus κ²."""
-    rate, c_hat = xp.mean(terms.kl), xp.zeros_like(loss)
-    if method.constrained:
-        c_hat = xp.mean(method.constrained(xp, terms)) - plan.options["kappa"] ** 2
-    return xp.stack([loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate, c_hat])
+def sizes_of(plan: Plan, steps: int, dtype) -> Callable:
+    """(xp, t) -> what update t multiplies by: the scale and the floor of `adam`, and the shrink of `decay`."""
+
+    @elementwise
+    def sizes_at(xp, t):
+        rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
+        sizes = (*step_sizes(xp, t, rate, *plan.adam), 1 - rate * plan.weight_decay)
+        return tuple(s.astype(dtype) for s in sizes)
+
+    return sizes_at
 
 
-def follow_constraint(xp, state: dict, c_hat, finite, plan: Plan, steps: int) -> None:
-    """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by the plan's rule; neither moves unless the step was finite."""
-    (advance, _), kappa = MULTIPLIERS[plan.multiplier], plan.options["kappa"]
-    log_lam, start, c_ma = (state[name] for name in ("log_lambda", "log_lambda_start", "constraint_ma"))
-    average = moving_average(xp, c_ma, c_hat, state["step"] == 0, memory(steps))
-    moved = advance(xp, log_lam, start, average, kappa, plan.multiplier_rate, steps)
-    log_lam[...] = xp.where(finite, moved, log_lam)
-    c_ma[...] = xp.where(finite, average, c_ma)
+def batch_means(xp, method: Method, terms: vae.Terms, loss):
+    """The means under the names in REPORTED, and that of the constrained error."""
+    rate = xp.mean(terms.kl)
+    error = xp.mean(method.constrained(xp, terms)) if method.constrained else xp.zeros_like(rate)
+    return xp.stack([loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate, error])
+
+
+def follower(plan: Plan, steps: int) -> Callable:
+    """What moves λ after a step: a function of numbers, which writes into the first two."""
+    (advance, _), kappa, alpha = MULTIPLIERS[plan.multiplier], plan.options["kappa"], memory(steps)
+
+    @elementwise
+    def follow_constraint(xp, log_lam, c_ma, start, step, error, finite) -> None:
+        """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by the plan's rule; neither moves unless the step was finite."""
+        average = moving_average(xp, c_ma, error - kappa**2, step == 0, alpha)
+        moved = advance(xp, log_lam, start, average, kappa, plan.multiplier_rate, steps)
+        log_lam[...] = xp.where(finite, moved, log_lam)
+        c_ma[...] = xp.where(finite, average, c_ma)
+
+    return follow_constraint
 
 
 def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: int = 10) -> Iterator[dict]:

@@ -93,7 +93,8 @@ def likelihood_backward(xp, model: Model, d: Gradient, x, decoded):
     """The ways from err and from log p(x|z) back to the logits, added up.   (K, B), (K, B) -> d_l (K, B, D)"""
     ways, (_, log_likelihood_backward, field) = [], de.LIKELIHOODS[model.likelihood]
     if d.err is not None:
-        ways.append(output_backward(xp, model, de.squared_error_backward(xp, d.err, x, decoded.x_hat), decoded.x_hat))
+        d_x_hat = de.squared_error_backward(xp, d.err[..., None], x, decoded.x_hat)
+        ways.append(output_backward(xp, model, d_x_hat, decoded.x_hat))
     if d.log_px is not None:
         d_out = log_likelihood_backward(xp, d.log_px, x, decoded, model.variance)
         ways.append(d_out if field == "logits" else output_backward(xp, model, d_out, decoded.x_hat))
@@ -137,6 +138,6 @@ def backward(xp, model: Model, params, cache, d: Gradient, d_params) -> None:
     if d.log_qz is not None:
         d_log_std = d_log_std + de.posterior_log_density_backward(xp, d.log_qz, log_std)
     if d.kl is not None:
-        kl_mean, kl_log_std = de.gaussian_kl_backward(xp, d.kl, mean, log_std)
+        kl_mean, kl_log_std = de.gaussian_kl_backward(xp, d.kl[:, None], mean, log_std)
         d_mean, d_log_std = d_mean + kl_mean, d_log_std + kl_log_std
     model.network.encode_backward(xp, model, params["encoder"], encoder_cache, d_mean, d_log_std, d_params["encoder"])

@@ -135,13 +135,18 @@ def gated_linear_backward(xp, d, x, weights, shift, gate_logit):
     return d_x, d_weights, d_shift, d_gate
 
 
-def gate_backward(xp, d, gate_logit, linear):
-    gate = 2 * nn.sigmoid(xp, gate_logit)
-    return principal.gate_backward(xp, d * gate, linear, gate)
+def gated_backward(xp, d, linear, shift, gate_logit):
+    _, gate = principal.gated(xp, linear, shift, gate_logit)
+    d_linear, d_gate_logit = principal.gated_backward(xp, d, linear, gate)
+    return d_linear, d, d_gate_logit
 
 
 PAIRS = {
-    "densities.gaussian_kl": Pair(de.gaussian_kl, de.gaussian_kl_backward, [mean, log_std]),
+    "densities.gaussian_kl": Pair(
+        de.gaussian_kl,
+        lambda xp, d, mean, log_std: de.gaussian_kl_backward(xp, d[:, None], mean, log_std),
+        [mean, log_std],
+    ),
     "densities.normal_log_density": Pair(
         de.normal_log_density, lambda xp, d, z: de.normal_log_density_backward(d, z), [z]
     ),
@@ -159,7 +164,7 @@ PAIRS = {
     ),
     "densities.squared_error": Pair(
         lambda xp, x_hat, x: de.squared_error(xp, x, x_hat),
-        lambda xp, d, x_hat, x: de.squared_error_backward(xp, d, x, x_hat),
+        lambda xp, d, x_hat, x: de.squared_error_backward(xp, d[..., None], x, x_hat),
         [logits],
         (x,),
     ),
@@ -167,7 +172,7 @@ PAIRS = {
     "densities.log_mean_exp": Pair(de.log_mean_exp, de.log_mean_exp_backward, [a]),
     "mlp.sigmoid": Pair(nn.sigmoid, lambda xp, d, a: nn.sigmoid_backward(xp, d, nn.sigmoid(xp, a)), [a]),
     **{
-        f"mlp.{name}": Pair(lambda xp, a, f=f: f(xp, a)[0], lambda xp, d, a, f=f: d * f(xp, a)[1], [a])
+        f"mlp.{name}": Pair(lambda xp, a, f=f: f(xp, a, 0.0)[0], lambda xp, d, a, f=f: d * f(xp, a, 0.0)[1], [a])
         for name, f in nn.ACTIVATIONS.items()
     },
     "mlp.mlp": of_parameters(
@@ -183,8 +188,8 @@ PAIRS = {
         gated_linear_backward,
         [x, rng.normal(size=(D, Z)), mean, log_std],
     ),
-    "networks.principal.gate": Pair(
-        lambda xp, gate_logit, linear: 2 * nn.sigmoid(xp, gate_logit) * linear, gate_backward, [mean], (log_std,)
+    "networks.principal.gated": Pair(
+        lambda xp, *args: principal.gated(xp, *args)[0], gated_backward, [mean, log_std, mean + log_std]
     ),
     "vae.reparameterize": Pair(
         vae.reparameterize,

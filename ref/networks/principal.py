@@ -52,25 +52,27 @@ def gated_linear(xp, u, weights, shift, gate_logit):
 
     (N, in), (in, out), (N, out), (N, out) -> (N, out) and the cache: u·weights and the gate.
     """
-    linear, gate = xp.matmul(u, weights), 2 * nn.sigmoid(xp, gate_logit)
-    return shifted(xp, shift, gate, linear), (linear, gate)
+    linear = xp.matmul(u, weights)
+    out, gate = gated(xp, linear, shift, gate_logit)
+    return out, (linear, gate)
 
 
 @elementwise
-def shifted(xp, shift, gate, linear):
-    """shift + gate·linear"""
-    return shift + gate * linear
+def gated(xp, linear, shift, gate_logit):
+    """shift + gate·linear, and the gate"""
+    gate = 2 * nn.sigmoid(xp, gate_logit)
+    return shift + gate * linear, gate
 
 
 def gated_linear_backward(xp, d_out, u, weights, cache, d_weights):
     """d_u, d_shift, d_gate_logit; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
-    linear, gate = cache
-    d_linear = d_out * gate
+    d_linear, d_gate_logit = gated_backward(xp, d_out, *cache)
     xp.matmul(u.T, d_linear, out=d_weights)  # (in, N) @ (N, out)
-    return xp.matmul(d_linear, weights.T), d_out, gate_backward(xp, d_linear, linear, gate)
+    return xp.matmul(d_linear, weights.T), d_out, d_gate_logit
 
 
 @elementwise
-def gate_backward(xp, d_linear, linear, gate):
-    """d_gate_logit, from d_linear = d_out·gate: d gate/d logit = gate·(1 − gate/2)"""
-    return d_linear * linear * (1 - 0.5 * gate)
+def gated_backward(xp, d_out, linear, gate):
+    """d_linear and d_gate_logit: d gate/d logit = gate·(1 − gate/2)"""
+    d_linear = d_out * gate
+    return d_linear, d_linear * linear * (1 - 0.5 * gate)

@@ -22,6 +22,7 @@ from tests.small import NETWORKS, NUMPY, model_of, theta_of
 from tests.tested import NAME, host, open_tested
 
 NEEDS_CUPY = pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
+FUSABLE = ("where", "clip")  # no ufuncs, yet CuPy's fusion has them
 SKIP = "CuPy is not installed; pip install cupy-cuda13x does it, without a GPU too"
 
 
@@ -77,7 +78,7 @@ def test_cupy_has_every_function_that_is_called_with_the_same_arguments():
         if isinstance(f, cp.ufunc):
             assert len(args) <= f.nin + f.nout and set(kwargs) <= {"out", "dtype", "casting"}, (name, kwargs)
         else:
-            assert not inside_fused, f"{name} is no ufunc, so CuPy cannot fuse it into one kernel"
+            assert not inside_fused or name in FUSABLE, f"{name} is no ufunc, so CuPy cannot fuse it into one kernel"
             inspect.signature(f).bind(*args, **kwargs)
     for method in ("astype", "reshape", "copy", "T", "shape", "ndim", "size", "itemsize", "strides"):
         assert hasattr(cp.ndarray, method)
@@ -92,6 +93,27 @@ def test_nvidias_bindings_have_the_functions_that_a_recorded_product_calls():
     arguments = ["handle", "transa", "transb", "m", "n", "k", "alpha", "a", "lda", "b", "ldb", "beta", "c", "ldc"]
     signature = cublas.sgemm.__doc__.splitlines()[0]
     assert [part.split()[-1].strip("()") for part in signature.split("(", 1)[1].split(",")] == arguments
+
+
+@NEEDS_CUPY
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(5,), (1, 7), (3, 4), (50, 1000), (1, 3, 4), (2, 3, 4)])
+def test_what_runs_in_one_kernel_or_in_none_is_what_numpy_computes(shape, precision):
+    backend, rng = open_tested(precision), np.random.default_rng(0)
+    arrays = [rng.normal(size=shape).astype(precision) for _ in range(3)]
+    on_device = [backend.asarray(a) for a in arrays]
+    for axis in (None, *range(-len(shape), len(shape))):
+        for name in ("sum", "mean"):
+            found = backend.to_host(getattr(backend.xp, name)(on_device[0], axis=axis))
+            np.testing.assert_allclose(found, getattr(np, name)(arrays[0], axis=axis), rtol=1e-4, atol=1e-4)
+    others = [*arrays, rng.normal(size=(2, *shape[1:])).astype(precision)]
+    for some in (arrays, arrays * 3, others):  # few of one shape, many, and different ones
+        found = backend.xp.concatenate([backend.asarray(a) for a in some])
+        np.testing.assert_array_equal(backend.to_host(found), np.concatenate(some))
+    np.testing.assert_array_equal(
+        backend.to_host(backend.xp.concatenate(on_device, axis=-1)), np.concatenate(arrays, axis=-1)
+    )
+    np.testing.assert_array_equal(backend.to_host(backend.xp.stack(on_device)), np.stack(arrays))
 
 
 class OnDevice(np.ndarray):
@@ -214,6 +236,7 @@ def cupy_of(device: Device, processors: int = 132) -> ModuleType:
     cp.__version__, cp.dtype, cp.uint8, cp.asnumpy, cp.zeros = "14.2.0", np.dtype, np.uint8, np.asarray, np.zeros
     cp.empty = lambda shape, dtype: np.empty(shape, dtype).view(OnDevice)
     cp.fuse = lambda kernel_name: lambda f: SimpleNamespace(kernel=kernel_name, f=f)
+    cp.ReductionKernel, cp.sum = lambda *definition: np.mean, np.sum
     cp.random = SimpleNamespace(Philox4x3210=philox, Generator=lambda bits: None)
     cp.cuda = SimpleNamespace(
         Stream=lambda non_blocking: device.stream(),

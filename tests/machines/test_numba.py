@@ -99,10 +99,10 @@ def test_numbers_bytes_arrays_of_one_number_and_empty_ones_are_treated_as_by_num
     np.testing.assert_allclose(pixels, [0, 0.2, 1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("f", [mlp.silu, mlp.tanh, mlp.relu, mlp.sigmoid])
-def test_an_activation_in_one_loop_is_that_of_numpy(f):
+@pytest.mark.parametrize("f, bias", [(mlp.silu, (0.0,)), (mlp.tanh, (0.0,)), (mlp.relu, (0.0,)), (mlp.sigmoid, ())])
+def test_an_activation_in_one_loop_is_that_of_numpy(f, bias):
     a = np.linspace(-30, 30, 20_001, dtype=np.float32)
-    np.testing.assert_allclose(fused(f.__wrapped__)(a), f(np, a.astype(np.float64)), rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(fused(f.__wrapped__)(a, *bias), f(np, a.astype(np.float64), *bias), rtol=2e-6, atol=1e-6)
 
 
 def test_functions_of_the_same_name_do_not_share_a_loop():

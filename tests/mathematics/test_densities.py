@@ -98,7 +98,7 @@ def test_silu_is_a_times_the_logistic_function_and_the_others_are_what_their_nam
     expected = {"silu": a / (1 + np.exp(-a)), "tanh": [math.tanh(v) for v in a], "relu": [0, 0, 0, 2]}
     assert {*expected} == {*nn.ACTIVATIONS}
     for name, values in expected.items():
-        np.testing.assert_allclose(compute(nn.ACTIVATIONS[name], a)[0], values, rtol=1e-12)
+        np.testing.assert_allclose(compute(nn.ACTIVATIONS[name], a - 1, np.ones(4))[0], values, rtol=1e-12)
 
 
 def test_the_parameters_are_views_that_cover_the_flat_vector_once():
