@@ -10,16 +10,10 @@ from ref.networks import principal
 from ref.vae import params_of
 
 FLOOR = 1e-6  # of the largest variance: below it a direction is rounding error, and is not used
-DENSE = 2048  # rows of the largest matrix whose eigenvalues are all computed: half a second, deaf to signals
+DENSE = 2048  # pixels of images whose principal variances are all computed
 LEADING = 512  # principal variances of images that have more
 BLOCK = 1 << 25  # pixels held as floats at once
 SPARE = 10  # directions iterated beyond those asked for, so that the last of these converge too
-
-
-def blocks(images: int, pixels: int) -> list[slice]:
-    """The images in blocks of 1000, of fewer where they are large."""
-    step = max(1, min(1000, BLOCK // pixels))
-    return [slice(start, min(start + step, images)) for start in range(0, images, step)]
 
 
 def principal_components(backend, read, images: int, center, count: int, noise, sweeps: int = 4, progress=iter):
@@ -28,11 +22,12 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
     Subspace iteration over batches of images, then Rayleigh–Ritz: no D×D matrix. Halko, Martinsson & Tropp 2011.
     """
     xp, pixels = backend.xp, center.shape[0]
+    at_once = max(1, min(1000, BLOCK // pixels))
     basis = xp.linalg.qr(backend.normal(noise, (pixels, min(count + SPARE, pixels))))[0]
     for sweep in range(sweeps + 1):
         product, total = xp.zeros_like(basis), 0.0
-        for rows in progress(blocks(images, pixels)):
-            x = read(xp.arange(rows.start, rows.stop), noise) - center
+        for start in progress(range(0, images, at_once)):
+            x = read(xp.arange(start, min(start + at_once, images)), noise) - center
             product += xp.matmul(x.T, xp.matmul(x, basis)) / images
             total += float(xp.sum(x * x)) / images
         if sweep < sweeps:
@@ -43,31 +38,14 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
 
 
 def principal_variances(backend, read, images: int, center, noise, progress=iter) -> tuple[list[float], float]:
-    """The principal variances of the images, the largest first, and the variance outside of them.
+    """The principal variances of the images, the largest first, and the variance outside of them, known as a sum.
 
-    They are the eigenvalues of the covariance XᵀX/N (D×D), or of the Gram matrix XXᵀ/N (N×N), which has the same but
-    for zeros: the smaller of the two is taken, and nothing is outside. Where both are larger than DENSE, the LEADING
-    ones come from the iteration above, and the variance outside of them is known only as a sum.
+    With at most DENSE pixels all of them, which the first sweep finds, as its basis leaves nothing out.
     """
-    xp, pixels, size = backend.xp, center.shape[0], min(center.shape[0], images)
-    if size > DENSE:
-        _, variances, total = principal_components(backend, read, images, center, LEADING, noise, progress=progress)
-        variances = [float(v) for v in backend.to_host(variances)]
-        return variances, max(0.0, total - math.fsum(variances))
-
-    def centred(rows: slice):
-        """Those images about their mean; the same draw of their pixels whenever they are read."""
-        return read(xp.arange(rows.start, rows.stop), backend.noise(rows.start)) - center
-
-    matrix = xp.zeros((size, size))
-    for rows in progress(blocks(images, pixels)):
-        x = centred(rows)
-        if pixels <= images:
-            matrix += xp.matmul(x.T, x) / images
-        else:
-            for others in blocks(rows.stop, pixels):  # eigvalsh reads the lower triangle alone
-                matrix[rows, others] = xp.matmul(x, centred(others).T) / images
-    return [max(0.0, float(v)) for v in backend.to_host(xp.linalg.eigvalsh(matrix))[::-1]], 0.0
+    count, sweeps = (center.shape[0], 0) if center.shape[0] <= DENSE else (LEADING, 4)
+    _, variances, total = principal_components(backend, read, images, center, count, noise, sweeps, progress)
+    variances = [float(v) for v in backend.to_host(variances[variances > FLOOR * variances[0]])]
+    return variances, max(0.0, total - math.fsum(variances))
 
 
 def gaussian_rate_distortion(variances: list[float], distortion: float, rest: float = 0.0) -> float:
@@ -108,9 +86,8 @@ def in_principal_coordinates(xp, model, directions, variances):
     """The model with the principal directions as its coordinates, each scaled to unit variance."""
     root = xp.sqrt(variances)
     inverse = xp.where(variances > FLOOR * variances[0], 1 / root, 0).astype(variances.dtype)
-    return model._replace(
-        network=principal, whiten=directions * inverse, color=xp.ascontiguousarray((directions * root).T)
-    )
+    color = xp.ascontiguousarray((directions * root).T)
+    return model._replace(network=principal, whiten=directions * inverse, color=color)
 
 
 def start_linear(xp, model, theta, variances, level: float) -> None:
@@ -119,12 +96,8 @@ def start_linear(xp, model, theta, variances, level: float) -> None:
     Encoder and decoder √(1 − ℓ/e_i) on the diagonal and posterior variance ℓ/e_i where e_i > ℓ, nothing elsewhere.
     """
     params, z = params_of(model, theta), model.latents
-    last = f"{len(model.hidden)}"
+    last, used = len(model.hidden), xp.arange(z)
     for part in params.values():
-        part["W" + last][...] = 0
-        part["linear"][...] = 0
-    used = xp.arange(z)
-    gain = xp.sqrt(xp.maximum(1 - level / variances[:z], 0))
-    params["encoder"]["linear"][used, used] = gain
-    params["decoder"]["linear"][used, used] = gain
-    params["encoder"]["b" + last][z : 2 * z] = 0.5 * xp.log(xp.minimum(level / variances[:z], 1))
+        part[f"W{last}"][...] = 0
+        part["linear"][used, used] = xp.sqrt(xp.maximum(1 - level / variances[:z], 0))
+    params["encoder"][f"b{last}"][z : 2 * z] = 0.5 * xp.log(xp.minimum(level / variances[:z], 1))
