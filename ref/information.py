@@ -55,12 +55,10 @@ def factor_information(backend, mean, log_std, factors: dict, noise, progress: C
     (N, Z), (N, Z), V factors of (N,) integers -> (V, Z), (V,)
     """
     xp, (images, latents) = backend.xp, mean.shape
-    members = [
-        (v[:, None] == xp.arange(int(xp.max(v)) + 1)).astype(xp.float64) for v in factors.values()
-    ]  # (N, values)
+    members = [(v[:, None] == xp.arange(int(xp.max(v)) + 1)).astype(xp.float64) for v in factors.values()]
     counts = [xp.sum(m, axis=0) for m in members]
     entropies = [-xp.sum(c * xp.log(xp.maximum(c, 1) / images)) / images for c in counts]
-    averages = [m / xp.maximum(c, 1) for m, c in zip(members, counts, strict=True)]
+    averages = [m / xp.maximum(c, 1) for m, c in zip(members, counts, strict=True)]  # (N, values of the factor)
     drawn = xp.arange(min(images, FACTOR_DRAWS)) * images // min(images, FACTOR_DRAWS)  # from which images
     mean, log_std, eps = (a.astype(xp.float64) for a in (mean, log_std, backend.normal(noise, (len(drawn), latents))))
     z, std = reparameterize(xp, mean[drawn], log_std[drawn], eps), xp.exp(log_std)

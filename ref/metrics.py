@@ -11,7 +11,6 @@ from ref.objectives import log_weight
 IMAGES = 250  # per batch
 DECODED = 2_500  # images decoded at once at most, whatever K is
 REPEATS = 10  # independent draws of the K samples, so that a small test set does not leave the figures to chance
-SCORES = ("rate", "distortion", "distortion_at_mean", "log_px", "log_likelihood")
 ACTIVE = 0.01  # variance of the posterior mean; Burda et al. 2015, section 5
 
 
@@ -27,20 +26,17 @@ def encodings(backend, model: vae.Model, theta, read: Callable, images: int, noi
 def drawn_terms(backend, model: vae.Model, params, x, mean, log_std, draw: Callable, samples: int) -> vae.Terms:
     """The terms of `samples` draws from q(z|x) in float64, decoded a few at a time; draw(k) gives noise (k, B, Z)."""
     xp, at_once = backend.xp, max(1, DECODED // x.shape[0])
-    chunks = []
-    for begin in range(0, samples, at_once):
-        eps = draw(min(at_once, samples - begin))
-        terms, _ = vae.sample_terms(xp, model, params, x, mean, log_std, eps)
-        chunks.append([term.astype(xp.float64) for term in terms])
-    kl, *_ = chunks[0]
-    return vae.Terms(kl, *(xp.concatenate(term, axis=0) for term in zip(*(chunk[1:] for chunk in chunks), strict=True)))
+    draws = (draw(min(at_once, samples - begin)) for begin in range(0, samples, at_once))
+    chunks = [vae.sample_terms(xp, model, params, x, mean, log_std, eps)[0] for eps in draws]
+    kl, *sampled = ([term.astype(xp.float64) for term in terms] for terms in zip(*chunks, strict=True))
+    return vae.Terms(kl[0], *(xp.concatenate(terms, axis=0) for terms in sampled))
 
 
 def image_scores(backend, model: vae.Model, params, x, mean, log_std, draw, nll_samples, samples, constrained) -> dict:
-    """The scores of a batch, by name: (B,) each."""
+    """The scores of a batch, by name."""
     xp, encoded = backend.xp, (params, x, mean, log_std)
     repeats = [drawn_terms(backend, model, *encoded, draw, samples) for _ in range(REPEATS)]
-    found = {"rate": repeats[0].kl}
+    found = {"mean": mean, "log_std": log_std, "rate": repeats[0].kl}
     found["distortion"] = sum(xp.mean(terms.err, axis=0) for terms in repeats) / REPEATS
     found["log_px"] = sum(xp.mean(terms.log_px, axis=0) for terms in repeats) / REPEATS
     if constrained:
@@ -51,16 +47,7 @@ def image_scores(backend, model: vae.Model, params, x, mean, log_std, draw, nll_
 
 
 def scores(
-    backend,
-    model: vae.Model,
-    theta,
-    read,
-    images: int,
-    noise,
-    nll_samples: int,
-    samples=1,
-    constrained=None,
-    progress=iter,
+    backend, model: vae.Model, theta, read, images: int, noise, nll_samples, samples=1, constrained=None, progress=iter
 ) -> dict:
     """One number for each of the `images` that `read(rows, noise)` knows; changes nothing but `noise`, its own.
 
@@ -74,9 +61,7 @@ def scores(
     constrained          with `constrained`, the method's constrained error with `samples` draws
     mean, log_std        of q(z|x): (N, Z)
     """
-    xp, params = backend.xp, vae.params_of(model, theta)
-    found = {name: xp.zeros(images, xp.float64) for name in SCORES + ("constrained",) * bool(constrained)}
-    found |= {name: xp.zeros((images, model.latents), xp.float64) for name in ("mean", "log_std")}
+    xp, params, found = backend.xp, vae.params_of(model, theta), {}
     at_once = max(1, min(IMAGES, DECODED // samples))
     for start in progress(range(0, images, at_once)):
         rows = xp.arange(start, min(start + at_once, images))
@@ -88,8 +73,10 @@ def scores(
             return backend.normal(noise, (k, batch, model.latents))[:, part]
 
         batch_scores = image_scores(backend, model, params, x, mean, log_std, draw, nll_samples, samples, constrained)
-        if weight:
-            for name, values in (batch_scores | {"mean": mean, "log_std": log_std}).items():
+        for name, values in batch_scores.items():
+            if name not in found:
+                found[name] = xp.zeros((images, *values.shape[1:]), xp.float64)
+            if weight:
                 found[name][start + part.start : start + part.stop] = values
     for values in found.values():
         backend.ranks.all_reduce(values, 1.0)
