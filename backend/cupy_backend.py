@@ -168,7 +168,10 @@ def namespace(cp, products) -> SimpleNamespace:
 
     @cache
     def fused(f):
-        return cp.fuse(kernel_name=f"fused_{f.__name__}")(lambda *args: f(cp, *args))  # CUDA has a tanh of its own
+        name = getattr(
+            f, "func", f
+        ).__name__  # also of a functools.partial; with a prefix, as CUDA has a tanh of its own
+        return cp.fuse(kernel_name=f"fused_{name}")(lambda *args: f(cp, *args))
 
     @cache
     def fused_sum(f):

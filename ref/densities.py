@@ -96,14 +96,8 @@ def bernoulli_log_density(xp, x, logits):
 
 
 def bernoulli_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, variance: float):
-    """d_l = (x − sigmoid(l))·d_log_px, with x̂ = sigmoid(l).   (K, B) -> (K, B, D)"""
-    return scaled_difference(xp, d_log_px[..., None], x, decoded.x_hat)
-
-
-@elementwise
-def scaled_difference(xp, scale, a, b):
-    """scale·(a − b)"""
-    return scale * (a - b)
+    """d_l = (x − x̂)·d_log_px, x̂ = sigmoid(l): as from −½‖x − x̂‖² to x̂.   (K, B) -> (K, B, D)"""
+    return squared_error_backward(xp, -0.5 * d_log_px[..., None], x, decoded.x_hat)
 
 
 # Name: log p(x|z), its backward pass, and the field of Decoded whose gradient this returns. A third one is a row more.

@@ -9,6 +9,7 @@ Of m and v it holds only its own part, until `parts.gather` makes them whole.
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from ref import vae
@@ -74,11 +75,9 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     net = network_of(backend, model, state, plan.batch_size, plan.samples, plan.adam[:2])
     batches = state["order"][: plan.steps_per_epoch * plan.batch_size].reshape(plan.steps_per_epoch, plan.batch_size)
     steps = plan.epochs * plan.steps_per_epoch
-    sizes_at, follow_constraint = sizes_of(plan, steps, dtype), follower(plan, steps) if method.constrained else None
-    told = {
-        "lam": lambda: xp.exp(state["log_lambda"]).astype(dtype),
-        "progress": lambda: (state["step"] / steps).astype(dtype),
-    }
+    sizes_at = elementwise(partial(sizes, plan=plan, steps=steps, dtype=dtype))
+    follow = elementwise(partial(follow_constraint, plan=plan, steps=steps))
+    told = {"lam": lambda: xp.exp(state["log_lambda"]), "progress": lambda: state["step"] / steps}
 
     def minibatch(t):
         """This rank's images of minibatch t and their noise; all ranks draw the same for the whole batch."""
@@ -88,7 +87,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
 
     def step() -> None:
         """Algorithm 1 of the slides; a method without a constraint leaves out λ."""
-        t, options = state["step"], plan.options | {name: told[name]() for name in method.takes}
+        t, options = state["step"], plan.options | {name: told[name]().astype(dtype) for name in method.takes}
         x, eps = minibatch(t)  # (B, D), (K, B, Z)
 
         terms, cache = net.forward(x, eps)  # z ~ q(z|x), and what the loss is made of
@@ -96,30 +95,25 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         net.backward(method.backward(xp, terms, **options), cache)  # -> grad, which does not see C_ma
         backend.ranks.all_reduce(means, weight)  # now those of the whole batch, as grad is
 
-        *sizes, shrink = sizes_at(xp, t)
+        *scale_and_floor, shrink = sizes_at(xp, t)
         if plan.weight_decay:
             decay(params, shrink)
-        sum_theta = net.update(sizes)  # θ ← Adam(θ, grad)
+        sum_theta = net.update(scale_and_floor)  # θ ← Adam(θ, grad)
         state["totals"][...] += means[:-1]
         finite = xp.isfinite(state["totals"][0] + sum_theta)
         if method.constrained:
-            followed = (state[name] for name in ("log_lambda", "constraint_ma", "log_lambda_start", "step"))
-            follow_constraint(xp, *followed, means[-1], finite)  # C_ma, and log λ in proportion to it
+            numbers = (state[name] for name in ("log_lambda", "constraint_ma", "log_lambda_start", "step"))
+            follow(xp, *numbers, means[-1], finite)  # C_ma, and log λ in proportion to it
         state["step"][...] += finite  # t ← t + 1, and never again once a step was not finite
 
     return backend.compile(step)
 
 
-def sizes_of(plan: Plan, steps: int, dtype) -> Callable:
-    """(xp, t) -> what update t multiplies by: the scale and the floor of `adam`, and the shrink of `decay`."""
-
-    @elementwise
-    def sizes_at(xp, t):
-        rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
-        sizes = (*step_sizes(xp, t, rate, *plan.adam), 1 - rate * plan.weight_decay)
-        return tuple(s.astype(dtype) for s in sizes)
-
-    return sizes_at
+def sizes(xp, t, plan: Plan, steps: int, dtype):
+    """What update t multiplies by: the scale and the floor of `adam`, and the shrink of `decay`."""
+    rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
+    found = *step_sizes(xp, t, rate, *plan.adam), 1 - rate * plan.weight_decay
+    return tuple(size.astype(dtype) for size in found)
 
 
 def batch_means(xp, method: Method, terms: vae.Terms, loss):
@@ -129,19 +123,13 @@ def batch_means(xp, method: Method, terms: vae.Terms, loss):
     return xp.stack([loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate, error])
 
 
-def follower(plan: Plan, steps: int) -> Callable:
-    """What moves λ after a step: a function of numbers, which writes into the first two."""
-    (advance, _), kappa, alpha = MULTIPLIERS[plan.multiplier], plan.options["kappa"], memory(steps)
-
-    @elementwise
-    def follow_constraint(xp, log_lam, c_ma, start, step, error, finite) -> None:
-        """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by the plan's rule; neither moves unless the step was finite."""
-        average = moving_average(xp, c_ma, error - kappa**2, step == 0, alpha)
-        moved = advance(xp, log_lam, start, average, kappa, plan.multiplier_rate, steps)
-        log_lam[...] = xp.where(finite, moved, log_lam)
-        c_ma[...] = xp.where(finite, average, c_ma)
-
-    return follow_constraint
+def follow_constraint(xp, log_lam, c_ma, start, step, error, finite, plan: Plan, steps: int) -> None:
+    """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by the plan's rule; neither moves unless the step was finite."""
+    (advance, _), kappa = MULTIPLIERS[plan.multiplier], plan.options["kappa"]
+    average = moving_average(xp, c_ma, error - kappa**2, step == 0, memory(steps))
+    moved = advance(xp, log_lam, start, average, kappa, plan.multiplier_rate, steps)
+    log_lam[...] = xp.where(finite, moved, log_lam)
+    c_ma[...] = xp.where(finite, average, c_ma)
 
 
 def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: int = 10) -> Iterator[dict]:

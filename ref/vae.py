@@ -91,19 +91,15 @@ def likelihood(xp, model: Model, x, x_hat, logits):
 
 def likelihood_backward(xp, model: Model, d: Gradient, x, decoded):
     """The ways from err and from log p(x|z) back to the logits, added up.   (K, B), (K, B) -> d_l (K, B, D)"""
-    ways, (_, log_likelihood_backward, field) = [], de.LIKELIHOODS[model.likelihood]
+    ways, (_, log_likelihood_backward, field) = {"x_hat": [], "logits": []}, de.LIKELIHOODS[model.likelihood]
     if d.err is not None:
-        d_x_hat = de.squared_error_backward(xp, d.err[..., None], x, decoded.x_hat)
-        ways.append(output_backward(xp, model, d_x_hat, decoded.x_hat))
+        ways["x_hat"].append(de.squared_error_backward(xp, d.err[..., None], x, decoded.x_hat))
     if d.log_px is not None:
-        d_out = log_likelihood_backward(xp, d.log_px, x, decoded, model.variance)
-        ways.append(d_out if field == "logits" else output_backward(xp, model, d_out, decoded.x_hat))
-    return sum(ways[1:], ways[0])
-
-
-def output_backward(xp, model: Model, d_x_hat, x_hat):
-    """d_l from d_x̂.   (K, B, D) -> (K, B, D)"""
-    return nn.sigmoid_backward(xp, d_x_hat, x_hat) if model.sigmoid_output else d_x_hat
+        ways[field].append(log_likelihood_backward(xp, d.log_px, x, decoded, model.variance))
+    for d_x_hat in ways["x_hat"]:
+        d_logits = nn.sigmoid_backward(xp, d_x_hat, decoded.x_hat) if model.sigmoid_output else d_x_hat
+        ways["logits"].append(d_logits)
+    return sum(ways["logits"][1:], ways["logits"][0])
 
 
 def sample_terms(xp, model: Model, params, x, mean, log_std, eps):

@@ -203,12 +203,6 @@ PAIRS = {
         lambda xp, model, p, cache, d, d_p: (vae.decode_backward(xp, model, p, cache, d, d_p),),
         inputs=[rng.normal(size=(K, B, 3))],
     ),
-    "vae.output": Pair(
-        lambda xp, logits, model: nn.sigmoid(xp, logits),
-        lambda xp, d, logits, model: vae.output_backward(xp, model, d, nn.sigmoid(xp, logits)),
-        [logits],
-        (model_of(),),
-    ),
     **{f"vae.likelihood, {name}": of_both_likelihoods(model_of(pixels=D, likelihood=name)) for name in de.LIKELIHOODS},
     "vae.forward": of_terms(model_of()),
     "objectives.mean": Pair(lambda xp, a: xp.mean(a), lambda xp, d, a: d * ob.mean_backward(xp, a), [a]),
