@@ -2,16 +2,14 @@
 
 import math
 
-STAGES = 8  # of 3^i epochs each, i = 0, …, 7: Burda et al. 2015, section 5
-
 
 def stages(xp, step, steps: int):
-    """10^(−i/7) in stage i = 0, …, 7 of the run, each three times as long as the one before.
+    """10^(−i/7) in stage i = 0, …, 7, each three times as long as the one before. Burda et al. 2015, section 5.
 
     Stage i begins once (3^i − 1)/(3^8 − 1) of the steps are done.
     """
-    stage = sum(step * (3**STAGES - 1) >= steps * (3**i - 1) for i in range(1, STAGES))
-    return 10.0 ** (-stage / (STAGES - 1))
+    stage = sum(step * (3**8 - 1) >= steps * (3**i - 1) for i in range(1, 8))
+    return 10.0 ** (-stage / 7)
 
 
 # Name: the learning rate of update number `step` = 0, 1, … of `steps`, as a share of the first.

@@ -143,12 +143,8 @@ METHODS = {
     "vae": Method(vae, vae_backward, None, {}, 1, "the ELBO", "VAE"),
     "beta-vae": Method(beta_vae, beta_vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β", "β-VAE"),
     "geco": Method(geco, geco_backward, mean_error, KAPPA, 1, "the least KL within an error of κ²", "GECO", ("lam",)),
-    "iwae": Method(
-        iwae, iwae_backward, None, WARM_UP, 5, "the importance-weighted bound of K samples", "IWAE", ("progress",)
-    ),
-    "dreg": Method(
-        iwae, dreg_backward, None, WARM_UP, 5, "IWAE's bound by a gradient of less variance", "DReG", ("progress",)
-    ),
+    "iwae": Method(iwae, iwae_backward, None, WARM_UP, 5, "the bound of K weighted samples", "IWAE", ("progress",)),
+    "dreg": Method(iwae, dreg_backward, None, WARM_UP, 5, "IWAE by a less noisy gradient", "DReG", ("progress",)),
     "geco-iwae": Method(
         geco_iwae, geco_iwae_backward, weighted_error, KAPPA, 5, "GECO under q_IW", "GECO + IWAE", ("lam",)
     ),

@@ -138,13 +138,12 @@ def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: i
     Nothing that the caller does between two reports changes a result, and a copy of `state` made there goes on as
     `state` would have. Raises NonFiniteError.
     """
-    xp = backend.xp
     interval = max(1, -(-plan.steps_per_epoch // reports_per_epoch))
     done = int(state["step"])
     while done < plan.epochs * plan.steps_per_epoch:
         epoch, begin = divmod(done, plan.steps_per_epoch)
         if begin == 0:
-            state["order"][...] = xp.argsort(backend.normal(state["noise"], state["order"].shape))
+            state["order"][...] = backend.xp.argsort(backend.normal(state["noise"], state["order"].shape))
         started = time.perf_counter()
         count = min(interval, plan.steps_per_epoch - begin)
         for _ in range(count):
