@@ -32,10 +32,7 @@ def step_sizes(xp, step, rate, beta1: float, beta2: float, epsilon: float):
 
 
 def decay(params: dict[str, dict], shrink) -> None:
-    """W ← shrink·W for every matrix of weights, and for no bias: a bias is no weight that could be too large.
-
-    The decay is decoupled, it does not enter m and v: Loshchilov & Hutter 2019, algorithm 2.
-    """
+    """W ← shrink·W for all weights but the biases; m and v do not see it. Loshchilov & Hutter 2019, algorithm 2."""
     for part in params.values():
         for name, weights in part.items():
             if not name.startswith("b"):

@@ -1,7 +1,4 @@
-"""Densities, and what is made of them: each forward is followed at once by its backward. Nats throughout.
-
-`x_backward` takes the gradient of x's output and returns those of its inputs, each named `d_` + the input's name.
-"""
+"""Densities, and what is made of them, in nats: each forward is followed at once by its backward."""
 
 import math
 from typing import Any, NamedTuple

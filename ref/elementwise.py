@@ -7,6 +7,7 @@ def elementwise(f):
     """Marks f(xp, a, b, …), which treats every position of its arrays alike, broadcast as usual.
 
     A namespace with `fused`, CuPy's here, makes one kernel of it. Any other, NumPy's or autograd's, runs f as written.
+    Where all its arrays hold one number, f may write into them.
     """
 
     @wraps(f)

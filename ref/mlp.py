@@ -73,8 +73,7 @@ ACTIVATIONS = {"silu": silu, "tanh": tanh, "relu": relu}
 def mlp(xp, params: dict, activation: str, x):
     """h₀ = x,  a_i = h_i·W_i + b_i,  h_{i+1} = activation(a_i);  out = a_last.
 
-    (N, sizes[0]) -> (N, sizes[-1]) and the cache for the backward pass: every h_i, and the activation's slope
-    at every a_i but the last.
+    (N, sizes[0]) -> (N, sizes[-1]) and the cache: every h_i, and the activation's slope at every a_i but the last.
     """
     last = sum(name.startswith("W") for name in params) - 1
     hs, slopes = [x], []

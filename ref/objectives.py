@@ -1,8 +1,7 @@
 """The objectives: pairs of short pure functions of the per-sample terms, and GECO's multiplier.
 
-Every loss is minimised; E_B is the mean over the B images of a batch, mean_k the mean over an image's K samples. Each
-`_backward` returns the gradient of the loss with respect to the terms. One more objective is one more pair, and one
-more row of METHODS.
+Every loss is minimised. E_B is the mean over a batch's B images, mean_k the mean over an image's K samples. `_backward`
+returns the gradient with respect to the terms. One more objective is one more pair, and one more row of METHODS.
 """
 
 from collections.abc import Callable
@@ -82,10 +81,7 @@ def dreg_backward(xp, terms, warm_up=0.0, progress=1.0):
 
 
 def weighted_error(xp, terms):
-    """Σ_k w̃_k err_k, the squared error of each image under q_IW, with log p(x|z) = −err.   -> (B,)
-
-    A draw from q_IW is z_k with probability w̃_k: Cremer et al. 2017.
-    """
+    """Σ_k w̃_k err_k, each image's error under q_IW, which draws z_k by w̃_k: Cremer et al. 2017.   -> (B,)"""
     return xp.sum(softmax(xp, log_weight(-terms.err, terms)) * terms.err, axis=0)
 
 
@@ -101,8 +97,7 @@ def geco_iwae(xp, terms, lam, kappa):
 def geco_iwae_backward(xp, terms, lam, kappa):
     """With E = Σ_j w̃_j err_j:  ∂E/∂err_k = w̃_k,  ∂E/∂log w_k = w̃_k (err_k − E),  ∂L_K/∂log w_k = w̃_k.
 
-    err_k is reached directly, as what w̃ averages, and by way of log w_k = −err_k + …:
-    d_err = (λ − 1)·w̃/B − d_log_w.
+    err_k counts directly, and by way of log w_k = −err_k + …:  d_err = (λ − 1)·w̃/B − d_log_w.
     """
     w, images = softmax(xp, log_weight(-terms.err, terms)), terms.kl.size
     error = xp.sum(w * terms.err, axis=0)
@@ -150,7 +145,6 @@ METHODS = {
     ),
 }
 
-
 TRAVEL = 4  # how far log λ may go from where it started: the guard of λ, e^±4
 
 
@@ -177,8 +171,8 @@ def plain_multiplier(xp, log_lam, start, c_ma, kappa, rate, steps):
 def relative_multiplier(xp, log_lam, start, c_ma, kappa, rate, steps):
     """log λ ← log λ + clip(η·C_ma/κ², −4/steps, 4/steps), within log λ₀ ± 4: the same direction as the plain rule.
 
-    Relative, so it does not see the units of the pixels. Bounded, so λ cannot run away while the network is young.
-    Quick inside these bounds, so λ has settled when the run ends. `start` is log λ₀.
+    Relative, so the units of the pixels do not matter. Bounded, so λ cannot run away while the network is young, and
+    quick inside the bounds, so λ has settled when the run ends. `start` is log λ₀.
     """
     moved = log_lam + xp.clip(rate * c_ma / kappa**2, -TRAVEL / steps, TRAVEL / steps)
     return xp.clip(moved, start - TRAVEL, start + TRAVEL)

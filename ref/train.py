@@ -44,8 +44,7 @@ class NonFiniteError(ArithmeticError):
 
 def initial_theta(backend, model: vae.Model, noise, output_bias):
     """Uniform weights (Glorot & Bengio 2010, equation 16) and zero biases, but for the output's."""
-    encoder, decoder = model.network.shapes(model)
-    theta = backend.xp.zeros(size(encoder) + size(decoder), backend.dtype)
+    theta = backend.xp.zeros(sum(map(size, model.network.shapes(model))), backend.dtype)
     for part in vae.params_of(model, theta).values():
         for name, weights in part.items():
             if name.startswith("W"):
@@ -112,8 +111,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
 def sizes(xp, t, plan: Plan, steps: int, dtype):
     """What update t multiplies by: the scale and the floor of `adam`, and the shrink of `decay`."""
     rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
-    found = *step_sizes(xp, t, rate, *plan.adam), 1 - rate * plan.weight_decay
-    return tuple(size.astype(dtype) for size in found)
+    return tuple(a.astype(dtype) for a in (*step_sizes(xp, t, rate, *plan.adam), 1 - rate * plan.weight_decay))
 
 
 def batch_means(xp, method: Method, terms: vae.Terms, loss):

@@ -33,9 +33,7 @@ class Terms(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """The gradient of a loss with respect to the terms; None where the loss does not depend on one. The last two are
-    DReG's: a way into the posterior's density that spares its parameters, and a second weight.
-    """
+    """The gradient of a loss with respect to the terms, None where there is none. The last two are DReG's."""
 
     kl: Any = None
     err: Any = None
@@ -96,10 +94,10 @@ def likelihood_backward(xp, model: Model, d: Gradient, x, decoded):
         ways["x_hat"].append(de.squared_error_backward(xp, d.err[..., None], x, decoded.x_hat))
     if d.log_px is not None:
         ways[field].append(log_likelihood_backward(xp, d.log_px, x, decoded, model.variance))
-    for d_x_hat in ways["x_hat"]:
-        d_logits = nn.sigmoid_backward(xp, d_x_hat, decoded.x_hat) if model.sigmoid_output else d_x_hat
-        ways["logits"].append(d_logits)
-    return sum(ways["logits"][1:], ways["logits"][0])
+    if model.sigmoid_output:
+        ways["x_hat"] = [nn.sigmoid_backward(xp, d_x_hat, decoded.x_hat) for d_x_hat in ways["x_hat"]]
+    first, *others = ways["x_hat"] + ways["logits"]
+    return sum(others, first)
 
 
 def sample_terms(xp, model: Model, params, x, mean, log_std, eps):

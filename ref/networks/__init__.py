@@ -1,5 +1,4 @@
 """Networks with one interface: `plain`, two MLPs, and `principal`, in which an MLP corrects a linear path.
 
-`p` holds the parameters of the encoder or of the decoder by name, as `shapes` lists them. `d_p` holds their gradients.
-Both are views of flat vectors.
+`p` and `d_p` hold the parameters of one side, encoder or decoder, and their gradients by name: views of flat vectors.
 """
