@@ -9,7 +9,7 @@ def stages(xp, step, steps: int):
     Stage i begins once (3^i − 1)/(3^8 − 1) of the steps are done.
     """
     stage = sum(step * (3**8 - 1) >= steps * (3**i - 1) for i in range(1, 8))
-    return 10.0 ** (-stage / 7)
+    return xp.exp(stage * (-math.log(10) / 7))
 
 
 # Name: the learning rate of update number `step` = 0, 1, … of `steps`, as a share of the first.

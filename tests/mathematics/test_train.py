@@ -67,7 +67,7 @@ def test_the_eight_stages_last_3_to_the_i_epochs_each_and_end_at_a_tenth():
     assert shortened[0] == pytest.approx(1) and shortened[-1] == pytest.approx(0.1) and (np.diff(shortened) <= 0).all()
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_step_is_adam_with_decoupled_decay_of_the_weights_and_not_of_the_biases(schedule):
     plan, state, _, model = setup("vae")
     weights = np.zeros(state["theta"].size)
@@ -79,10 +79,15 @@ def test_a_step_is_adam_with_decoupled_decay_of_the_weights_and_not_of_the_biase
     plan = plan._replace(schedule=schedule, adam=(beta1, beta2, epsilon), lr=lr, weight_decay=decay)
     step = make_step(TESTED, model, METHODS["vae"], plan, READ, state)
     theta, m, v = host(state["theta"]), 0.0, 0.0
+    shares = {
+        "cosine": [0.5 * (1 + math.cos(math.pi * t / 12)) for t in range(6)],
+        "constant": [1.0] * 6,
+        "stages": [10 ** (-stage / 7) for stage in (0, 5, 6, 6, 7, 7)],
+    }
     for t in range(6):
         grad = gradient_of_the_next("vae", state, model)
         m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
-        rate = lr * {"cosine": 0.5 * (1 + math.cos(math.pi * t / 12)), "constant": 1.0}[schedule]
+        rate = lr * shares[schedule][t]
         move = (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - beta2 ** (t + 1))) + epsilon)
         theta = theta - rate * move - rate * decay * weights * theta
         step()
