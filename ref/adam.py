@@ -8,14 +8,15 @@ def stages(xp, step, steps: int):
 
     Stage i begins once (3^i − 1)/(3^8 − 1) of the steps are done.
     """
-    stage = sum(step * (3**8 - 1) >= steps * (3**i - 1) for i in range(1, 8))
+    begun = (xp.where(step * (3**8 - 1) >= steps * (3**i - 1), 1.0, 0.0) for i in range(1, 8))
+    stage = sum(begun, 0.0 * step)
     return xp.exp(stage * (-math.log(10) / 7))
 
 
 # Name: the learning rate of update number `step` = 0, 1, … of `steps`, as a share of the first.
 SCHEDULES = {
     "cosine": lambda xp, step, steps: 0.5 * (1 + xp.cos(math.pi * step / steps)),
-    "constant": lambda xp, step, steps: 1.0 + 0.0 * step,  # an array like `step`
+    "constant": lambda xp, step, steps: 1.0 + 0.0 * step,  # an array like `step`, in float64
     "stages": stages,
 }
 
