@@ -44,7 +44,8 @@ def principal_variances(backend, read, images: int, center, noise, progress=iter
     """
     count, sweeps = (center.shape[0], 0) if center.shape[0] <= DENSE else (LEADING, 4)
     _, variances, total = principal_components(backend, read, images, center, count, noise, sweeps, progress)
-    variances = [float(v) for v in backend.to_host(variances[variances > FLOOR * variances[0]])]
+    largest, *others = backend.to_host(variances)
+    variances = [float(largest), *(float(v) for v in others if v > FLOOR * largest)]
     return variances, max(0.0, total - math.fsum(variances))
 
 
