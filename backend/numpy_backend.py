@@ -9,7 +9,8 @@ import numpy as np
 from backend import Backend, BackendError, cores
 
 BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
-ROWS = 192  # a thread: with fewer, two threads within each product were quicker; not measured with more than two
+# Rows × weights of a part: with less, two threads within each product were quicker; not measured with more than two.
+PART = 450_000_000
 PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, whose number of threads is one for the whole process
 
 
@@ -39,7 +40,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         synchronize=lambda: None,
         versions={"numpy": np.__version__, "threads": threads},
         on_host=lambda f, **parts: f,
-        parts=lambda rows: threads if rows >= threads * ROWS else 1,
+        parts=lambda rows, weights: threads if rows * weights >= threads * PART else 1,
         each=on_threads(threads, limit),
         at_once=cores(),
     )

@@ -47,7 +47,7 @@ def network_of(backend, model: vae.Model, state: dict, batch: int, samples: int,
     xp, ranks, theta = backend.xp, backend.ranks, state["theta"]
     share, weight = ranks.share(batch)
     images = share.stop - share.start
-    count = min(images, backend.parts(images * samples))
+    count = min(images, backend.parts(images * samples, theta.size))
     batch_parts, theta_parts = cut(slice(0, images), count), cut(slice(0, theta.size), count)
     own_parts = cut(ranks.own(theta.size), count)
     grad, *others = grads = [*xp.zeros((count, theta.size), theta.dtype)]  # one for each part of the batch

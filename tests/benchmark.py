@@ -82,7 +82,7 @@ def products_of(backend, case: peers.Case):
         return out
 
     recording = SimpleNamespace(**{name: getattr(xp, name) for name in dir(xp)} | {"matmul": matmul})
-    step_of(backend._replace(xp=recording, compile=lambda step: step, parts=lambda rows: 1), case)()
+    step_of(backend._replace(xp=recording, compile=lambda step: step, parts=lambda rows, weights: 1), case)()
 
     def products() -> None:
         for a, b, out in calls:

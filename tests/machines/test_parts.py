@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backend import numpy_backend, open_backend
-from backend.numpy_backend import ROWS, blas_threads
+from backend.numpy_backend import PART, blas_threads
 from backend.ranks import Ranks
 from ref.objectives import METHODS
 from ref.parts import cut
@@ -29,8 +29,8 @@ def after_steps(method: str, count: int, steps: int = 50, **changes) -> dict:
         sizes.add(len(parts))
         return EAGER.each(f, parts)
 
-    def parts_of(rows: int) -> int:
-        assert rows == 5 * changes.get("samples", 2)
+    def parts_of(rows: int, weights: int) -> int:
+        assert (rows, weights) == (5 * changes.get("samples", 2), state["theta"].size)
         return count
 
     backend = EAGER._replace(parts=parts_of, each=each)
@@ -73,7 +73,7 @@ def test_the_parts_of_the_ranks_add_up_to_the_batch(method):
 
         ranks = Ranks(rank, size, all_reduce=send, reduce_scatter=send)
 
-        def parts(rows: int) -> int:
+        def parts(rows: int, weights: int) -> int:
             assert rows == 2 * (ranks.share(5)[0].stop - ranks.share(5)[0].start)  # K = 2, this rank's images
             return count
 
@@ -88,7 +88,7 @@ def test_the_parts_of_the_ranks_add_up_to_the_batch(method):
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("term", ["kl", "err"])
 def test_a_step_whose_gradient_alone_is_not_finite_is_not_counted(term, count):
-    backend, row = EAGER._replace(parts=lambda rows: count), METHODS["geco"]
+    backend, row = EAGER._replace(parts=lambda rows, weights: count), METHODS["geco"]
     plan, state, _, model = setup("geco", backend)
 
     def backward(xp, terms, **options):
@@ -105,7 +105,7 @@ def test_a_step_whose_gradient_alone_is_not_finite_is_not_counted(term, count):
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("where", [0, 0.5, -1])
 def test_a_weight_that_is_no_longer_finite_ends_the_count_in_whichever_part_it_lies(where, count):
-    _, state, step_of, _ = setup("vae", EAGER._replace(parts=lambda rows: count))
+    _, state, step_of, _ = setup("vae", EAGER._replace(parts=lambda rows, weights: count))
     step = step_of(state)
     step()
     state["m"][int(where * len(state["m"]))] = np.inf
@@ -123,9 +123,11 @@ def test_parts_are_the_whole_in_order_and_as_even_as_can_be():
 
 
 def test_a_batch_is_cut_only_if_every_thread_of_blas_gets_enough(monkeypatch):
-    assert NUMPY.parts(blas_threads()[0] * ROWS) == blas_threads()[0] and NUMPY.parts(1) == 1
+    assert NUMPY.parts(blas_threads()[0] * PART, 1) == blas_threads()[0] and NUMPY.parts(1, 10**6) == 1
     monkeypatch.setattr(numpy_backend, "blas_threads", lambda: (4, lambda count: None))
-    assert [open_backend("numpy").parts(rows) for rows in (1, 4 * ROWS - 1, 4 * ROWS, 10**6)] == [1, 1, 4, 4]
+    parts = open_backend("numpy").parts
+    assert [parts(rows, PART // 100) for rows in (1, 399, 400, 10**6)] == [1, 1, 4, 4]
+    assert [parts(400, weights) for weights in (1, PART // 100 - 1, PART // 100)] == [1, 1, 4]
 
 
 @pytest.mark.parametrize("kind", [None, 0, 2])  # another library; sequential; with OpenMP
@@ -133,7 +135,7 @@ def test_a_blas_whose_threads_cannot_be_limited_keeps_them(kind, monkeypatch):
     names = {f"openblas_{name}": lambda count=0: 2 for name in ("get_num_threads", "set_num_threads")}
     names |= {} if kind is None else {"openblas_get_parallel": lambda: kind}
     monkeypatch.setattr(numpy_backend.ctypes, "CDLL", lambda path: SimpleNamespace(**names))
-    assert blas_threads()[0] == 1 and open_backend("numpy").parts(10**6) == 1
+    assert blas_threads()[0] == 1 and open_backend("numpy").parts(10**6, 10**6) == 1
 
 
 @pytest.fixture
