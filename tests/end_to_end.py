@@ -7,7 +7,7 @@ python -m tests.end_to_end numba torch-compiled --cold                   as if n
 Each contestant has a process of its own, one after another. The functions of run.py are wrapped from here; a phase
 within another counts for itself alone. The peers (`tests/peers.py`; `pip install torch jax`) read the images through
 `data`, have run.py's options, and find rate, squared error and NLL from as many draws. They leave out what only run.py
-does: test images watched while training, checkpoints, mutual information, four of its six pictures.
+does: test images watched while training, checkpoints, mutual information, the other pictures.
 """
 
 import argparse
@@ -121,10 +121,10 @@ def theirs(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
     importlib.import_module(CONTESTANTS[name])
     from data import DataError, load
     from experiment.defaults import complete
-    from experiment.options import parser
+    from experiment.options import parsed
 
     watch.switch("rest")
-    args = parser("").parse_args(options)
+    args, _ = parsed(options)
     try:
         with watch.during("data"):
             data = load(args.data)
