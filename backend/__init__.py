@@ -31,9 +31,7 @@ class Backend(NamedTuple):
     versions: dict  # name -> version of the libraries that do the arithmetic
     on_host: Callable  # a function that works in place on a host array, `read` and `written` -> on a device array
     ranks: Ranks = ALONE  # the processes that share the work
-    parts: Callable = lambda rows, weights: (
-        1
-    )  # into how many a batch of images × samples rows is best cut, by size of θ
+    parts: Callable = lambda rows, weights: 1  # of a batch of rows, images × samples, that are best computed at once
     each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can
     anywhere: Callable = lambda call: call  # call() with this library's arrays -> the same, on whatever thread
     at_once: int = 1  # how many runs the machine makes best at once

@@ -168,9 +168,8 @@ def namespace(cp, products) -> SimpleNamespace:
 
     @cache
     def fused(f):
-        name = getattr(
-            f, "func", f
-        ).__name__  # also of a functools.partial; with a prefix, as CUDA has a tanh of its own
+        name = getattr(f, "func", f).__name__  # f may be a functools.partial
+        # CUDA has a tanh of its own, hence the prefix.
         return cp.fuse(kernel_name=f"fused_{name}")(lambda *args: f(cp, *args))
 
     @cache

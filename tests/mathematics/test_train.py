@@ -67,9 +67,10 @@ def test_the_eight_stages_last_3_to_the_i_epochs_each_and_end_at_a_tenth():
     assert shortened[0] == pytest.approx(1) and shortened[-1] == pytest.approx(0.1) and (np.diff(shortened) <= 0).all()
 
 
+@pytest.mark.parametrize("coordinates", [0, 5])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_step_is_adam_with_decoupled_decay_of_the_weights_and_not_of_the_biases(schedule):
-    plan, state, _, model = setup("vae")
+def test_a_step_is_adam_with_decoupled_decay_of_the_weights_and_not_of_the_biases(schedule, coordinates):
+    plan, state, _, model = setup("vae", coordinates=coordinates)
     weights = np.zeros(state["theta"].size)
     for part in vae.params_of(model, weights).values():
         for values in part.values():
