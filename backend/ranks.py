@@ -69,9 +69,8 @@ def open_ranks() -> Ranks:
     raise RanksError(f"{size} processes were started, which need mpi4py, and it {found}; {advice}")
 
 
-def over_mpi(MPI) -> Ranks:
-    """All processes of MPI's world."""
-    comm, last_words = MPI.COMM_WORLD, MPI.COMM_WORLD.Dup()
+def exchanges(MPI, comm) -> dict[str, Callable]:
+    """The operations of Ranks that pass arrays between the processes, by name."""
 
     def all_reduce(array, weight) -> None:
         array *= weight
@@ -98,6 +97,14 @@ def over_mpi(MPI) -> Ranks:
     def all_gather(array) -> None:
         comm.Allgatherv(MPI.IN_PLACE, [array, counts(array.size)])
 
+    named = {"all_reduce": all_reduce, "reduce_scatter": reduce_scatter, "all_gather": all_gather}
+    return named | {"broadcast": comm.Bcast}
+
+
+def over_mpi(MPI) -> Ranks:
+    """All processes of MPI's world."""
+    comm, last_words = MPI.COMM_WORLD, MPI.COMM_WORLD.Dup()
+
     def fail(status: int, message: str) -> None:
         """Returns if all ranks fail, of which the first has said why; else says it for this one, and ends the job."""
         arrived, deadline = last_words.Ibarrier(), time.monotonic() + PATIENCE
@@ -121,11 +128,8 @@ def over_mpi(MPI) -> Ranks:
     return Ranks(
         comm.rank,
         comm.size,
-        all_reduce=all_reduce,
-        reduce_scatter=reduce_scatter,
-        all_gather=all_gather,
-        broadcast=comm.Bcast,
         largest=largest,
         wait=comm.Barrier,
         fail=fail,
+        **exchanges(MPI, comm),
     )
