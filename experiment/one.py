@@ -19,7 +19,7 @@ from experiment.defaults import UsageError, complete
 from experiment.files import claim, existing_run, held, write_json
 from experiment.model import TrainedModel, load
 from experiment.pictures import draw_curves, draw_pictures
-from experiment.results import best_epoch, summarize, warn, watched, watcher
+from experiment.results import summarize, warn, watched, watcher
 from experiment.training import build, constants, epoch_rows, proceed, reader, restore, save
 from ref.objectives import METHODS
 
@@ -104,8 +104,6 @@ def run_one(args: argparse.Namespace, backend, data: Dataset, command: list[str]
         if ranks.rank == 0:
             if warning := warn(args, summary):
                 print(f"run.py: {warning}", file=sys.stderr)
-            if sentence := best_epoch(args, rows):
-                print(sentence)
             draw_pictures(args.out, model, data)
             draw_curves(args.out / "curves.png", model.history, rows, args.kappa)
             write_json(args.out / "summary.json", summary)  # last: a folder that holds it holds a whole run

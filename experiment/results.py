@@ -11,7 +11,6 @@ from experiment.checkpoint import VERSION
 from experiment.defaults import a_pixel, spread
 from experiment.training import progress
 from ref import metrics, vae
-from ref.information import mutual_information_gaps
 from ref.objectives import METHODS
 from ref.train import NonFiniteError
 
@@ -33,7 +32,6 @@ COLUMNS = {  # of a table: key in summary.json, heading and decimals
     "nll": ("NLL", 2),
     "nll_standard_error": ("± images", 2),
     "active_units": ("active", 0),
-    "mig": ("MIG", 3),
     "constraint": ("C", 3),
     "lambda": ("λ", 3),
     "seconds": ("seconds", 0),
@@ -49,24 +47,12 @@ def summarize(model, data, nll_samples: int) -> dict:
     error, on_train = figures.pop("constrained"), watcher(model, spread(data.train, WATCHED))()["constrained"]
     constraint = {"constraint": error, "train_constraint": on_train}
     figures |= {name: found - args.kappa**2 if method.constrained else None for name, found in constraint.items()}
-    figures |= gaps(model, data)
     if not all(math.isfinite(value) for value in figures.values() if value is not None):
         raise NonFiniteError("the figures on the test images are not finite")
     figures["rmse"], figures["psnr"] = a_pixel(figures["distortion"], math.prod(model.shape))
     run = {"version": VERSION, "data": data.name, **{name: getattr(args, name) for name in (*IDENTITY, "seed")}}
     run |= {"epochs": last["epoch"], "steps": last["step"], "backend": backend.name, "nll_samples": nll_samples}
     return run | figures | {"lambda": last["lambda"], "seconds": sum(report["seconds"] for report in model.history)}
-
-
-def gaps(model, data) -> dict:
-    """The mutual-information gap of each factor that all images were drawn from, and their mean; None without any."""
-    backend, found = model.backend, {}
-    if data.factors:
-        noise = backend.noise(EVALUATION_SEED)
-        factors = {name: backend.xp.asarray(values) for name, values in data.factors.items()}
-        encoded = metrics.encodings(backend, model.network, model.theta, *model.readable(data.population), noise)
-        found = mutual_information_gaps(backend, *encoded, factors, noise, progress=progress("factors"))
-    return {"mig": sum(found.values()) / len(found) if found else None} | {f"mig_{k}": v for k, v in found.items()}
 
 
 def watched(data) -> np.ndarray:
@@ -92,25 +78,6 @@ def watcher(model, images: np.ndarray) -> Callable[[], dict]:
         return {name: value if math.isfinite(value) else None for name, value in zip(names, sums.tolist(), strict=True)}
 
     return look
-
-
-def best_epoch(args: argparse.Namespace, rows: list[dict]) -> str | None:
-    """One sentence: the epoch after which the objective was best on the watched test images.
-
-    With a constraint the objective is rate + λ·error at the last λ, else the ELBO with its rate weighed by β.
-    """
-
-    def loss(row: dict) -> float:
-        if rows[-1]["lambda"] is not None:
-            return row["test_rate"] + rows[-1]["lambda"] * row["test_distortion"]
-        return ((args.beta or 1.0) - 1) * row["test_rate"] - row["test_elbo"]
-
-    rows = [row for row in rows if None not in (row["test_rate"], row["test_elbo"])]
-    if not rows:
-        return None
-    best = min(rows, key=loss)
-    found = f"rate {best['test_rate']:.2f}, squared error {best['test_distortion']:.3f}"
-    return f"watched test images were best after epoch {best['epoch']} of {args.epochs}: {found}"
 
 
 def warn(args: argparse.Namespace, summary: dict) -> str | None:

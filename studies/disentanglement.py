@@ -21,9 +21,9 @@ from experiment.pictures import MARKERS, plot, save, save_plot, traversals
 from experiment.results import EVALUATION_SEED, aligned
 from experiment.training import reader
 from ref.densities import gaussian_kl
-from ref.information import factor_information
 from ref.objectives import METHODS
 from studies.factor_vae import factor_vae_score
+from studies.gap import factor_information, gaps
 from studies.runs import command, finished_in, over_seeds
 
 
@@ -31,19 +31,16 @@ def figures_of(model: TrainedModel, data: Dataset) -> dict[str, float]:
     """The rate, MIG with and without shape, and the FactorVAE score; of each factor v its gap, under its name, and the
     share of its entropy that one latent knows, I(z_j*; v)/H(v). All over the whole population.
     """
-    backend, (mean, std) = model.backend, model.encode(data.population)
-    log_std, factors = np.log(std), {name: backend.xp.asarray(v) for name, v in data.factors.items()}
-    encoded = backend.asarray(mean), backend.asarray(log_std)
-    information, entropies = factor_information(backend, *encoded, factors, backend.noise(EVALUATION_SEED))
-    shares = np.sort(np.pad(backend.to_host(information / entropies[:, None]), [(0, 0), (1, 0)]))  # 0 without a second
-    gap = dict(zip(factors, (shares[:, -1] - shares[:, -2]).tolist(), strict=True))
+    mean, std = model.encode(data.population)
+    found = gaps(*factor_information(mean, np.log(std), data.factors))
+    gap, known = (dict(zip(data.factors, of_each.tolist(), strict=True)) for of_each in found)
     return {
-        "rate": float(np.mean(gaussian_kl(np, mean, log_std))),
+        "rate": float(np.mean(gaussian_kl(np, mean, np.log(std)))),
         "MIG": fmean(gap.values()),
         "MIG without shape": fmean(share for name, share in gap.items() if name != "shape"),
         "FactorVAE score": factor_vae_score(mean, data.factors),
         **gap,
-        **{f"{name}, known": share for name, share in zip(factors, shares[:, -1].tolist(), strict=True)},
+        **{f"{name}, known": share for name, share in known.items()},
     }
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -267,17 +266,3 @@ def test_what_is_watched_are_the_means_over_fixed_images_spread_over_the_test_se
     assert look()["test_distortion"] == pytest.approx(model.scores(images, 1)["distortion"].mean(), rel=0.05)
     log_px = model.scores(images, 1)["log_px"].mean()
     assert look()["test_elbo"] == pytest.approx(log_px - look()["test_rate"], abs=0.2)
-
-
-def test_the_best_epoch_is_that_of_the_objective_on_test_images():
-    args = SimpleNamespace(epochs=3, beta=None)
-    rows = [
-        dict(zip(("epoch", "test_rate", "test_distortion", "test_elbo", "lambda"), row, strict=True))
-        for row in ((1, 1.0, 9.0, -9.0, 5.0), (2, 2.0, 7.0, -8.0, 3.0), (3, 6.0, 5.5, -10.0, 2.0))
-    ]
-    assert "after epoch 2 of 3" in results.best_epoch(args, rows)  # 1 + 18, 2 + 14, 6 + 11
-    for row in rows:
-        row["lambda"] = None
-    assert "after epoch 2" in results.best_epoch(args, rows)
-    args.beta = 4.0  # 3 + 9, 6 + 8, 18 + 10
-    assert "after epoch 1" in results.best_epoch(args, rows)

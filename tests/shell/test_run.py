@@ -34,7 +34,7 @@ KEYS = {
     *("method", "data", "backend", "seed", "epochs", "steps", "rate", "distortion", "distortion_at_mean", "elbo"),
     *("nll", "nll_standard_error", "active_units", "lambda", "constraint", "train_constraint", "kappa", "seconds"),
     *("version", "likelihood", "beta", "variance", "samples", "latent", "hidden", "lr", "batch_size"),
-    *("marginal_kl", "mutual_information", "information_standard_error", "mutual_information_ceiling", "mig"),
+    *("marginal_kl", "mutual_information", "information_standard_error", "mutual_information_ceiling"),
 }
 
 
@@ -400,18 +400,6 @@ def test_a_preset_is_recorded_in_figures_and_runs(monkeypatch):
     assert (config["adam"], config["schedule"], config["preset"]) == ([0.99, 0.999, 1e-4], "stages", "burda")
     assert (plans[0].adam, plans[0].schedule, plans[0].samples) == ((0.99, 0.999, 1e-4), "stages", 2)
     assert math.isfinite(summary["nll"]) and summary["steps"] == 2 * (1498 // 20)
-
-
-def test_known_factors_put_the_gap_into_the_summary(monkeypatch):
-    sprites = load("sprites")
-    chosen = np.r_[: len(sprites.train) : 40, len(sprites.train) : len(sprites.population) : 15]
-    few = sprites._replace(train=sprites.train[::40], test=sprites.test[::15])
-    few = few._replace(factors={name: values[chosen] for name, values in sprites.factors.items()})
-    assert (few.population == sprites.population[chosen]).all()
-    monkeypatch.setattr("experiment.one.load_data", lambda *args: few)
-    summary = summary_of("--data", "sprites")
-    gaps = [summary[f"mig_{name}"] for name in ("shape", "scale", "rotation", "x", "y")]
-    assert 0 <= summary["mig"] < 1 and summary["mig"] == pytest.approx(np.mean(gaps))
 
 
 def test_precision_reaches_the_weights():

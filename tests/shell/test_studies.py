@@ -3,6 +3,7 @@
 import json
 import math
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import run
 from data import load as load_data
 from experiment import one
 from experiment.model import load
-from ref import information, vae
+from ref import vae
 from ref.objectives import METHODS
-from studies import ablation, disentanglement, ladder, signal_to_noise
+from studies import ablation, disentanglement, gap, ladder, signal_to_noise
 from studies.factor_vae import factor_vae_score
 from studies.runs import command, over_seeds
 
@@ -66,7 +67,6 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_pictures", "draw_curves"):
             patch.setattr(one, name, lambda *_: None)
-        patch.setattr(information, "FACTOR_DRAWS", 20)
         loose = ["--kappa", "8"]  # which does not bind, so that λ falls
         tiny = ["--data", "sprites", "--hidden", "4", "--epochs", "1", "--batch-size", "512", "--nll-samples", "1"]
         for name, options in (
@@ -109,7 +109,7 @@ def test_the_ablation_moves_a_rate_to_kappa_along_the_slope_lambda(runs):
 
 @pytest.mark.slow
 def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(information, "FACTOR_DRAWS", 20)
+    monkeypatch.setattr(gap, "DRAWS", 20)
     text = disentanglement.study([runs], tmp_path)
     first, second = (cells(table) for table in text.split("\n\n")[:2])
     assert second[0][1:] == ["shape", "scale", "rotation", "x", "y"] and len(first) == len(second)
@@ -118,16 +118,17 @@ def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(runs, tmp_
     assert {path.name for path in tmp_path.iterdir()} == pictures
 
 
-@pytest.mark.slow
-def test_the_gaps_are_those_of_the_runs_summary(runs, monkeypatch):
-    monkeypatch.setattr(information, "FACTOR_DRAWS", 20)
-    found = disentanglement.figures_of(load(runs / "iwae-0"), load_data("sprites"))
-    summary = json.loads((runs / "iwae-0/summary.json").read_text())
-    for ours, theirs in (("MIG", "mig"), ("x", "mig_x"), ("shape", "mig_shape")):
-        assert found[ours] == pytest.approx(summary[theirs], rel=1e-3)
-    without = sum(summary[f"mig_{name}"] for name in ("scale", "rotation", "x", "y")) / 4
-    assert found["MIG without shape"] == pytest.approx(without, rel=1e-3)
-    assert all(found[f"{name}, known"] >= found[name] for name in ("shape", "x"))
+def test_the_figures_of_latents_that_copy_all_factors_but_the_shape(monkeypatch):
+    monkeypatch.setattr(gap, "DRAWS", 200)
+    sprites = load_data("sprites")
+    copies = np.stack([v for name, v in sprites.factors.items() if name != "shape"], axis=1).astype(float)
+    model = SimpleNamespace(encode=lambda images: (copies, np.full(copies.shape, 1e-3)))
+    found = disentanglement.figures_of(model, sprites)
+    assert found["MIG"] == pytest.approx(0.8, abs=1e-3) and found["MIG without shape"] == pytest.approx(1, abs=1e-3)
+    assert found["x"] == pytest.approx(1, abs=1e-3) == found["x, known"] and found["shape, known"] < 0.01
+    assert found["FactorVAE score"] == pytest.approx(0.8, abs=0.03)
+    rate = 0.5 * (np.mean(copies**2) + 1e-6 - 1) - math.log(1e-3)
+    assert found["rate"] == pytest.approx(4 * rate)
 
 
 @pytest.mark.slow
