@@ -18,8 +18,8 @@ from experiment.files import existing_run, write_json
 from experiment.jobs import run_side_by_side
 from experiment.model import load
 from experiment.one import fingerprint, open_data
-from experiment.report import COMPARED, SLIDES, page, text
-from experiment.results import figures_of
+from experiment.report import COMPARED, SLIDES, lines_of, page
+from experiment.results import aligned, figures_of
 from experiment.signals import interruptible
 from experiment.training import mean_image, progress, reader
 from ref import linear
@@ -161,7 +161,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     pictures.draw_comparison(out, models, data)
     pictures.draw_rate_distortion(out / "rate_distortion.png", result)
     write_whole(out / "report.html", lambda file: file.write(page(result, out).encode()))
-    return f"{text(result)}\nall in {out}/: {', '.join(COMPARISON_FILES)}"
+    return f"{aligned(lines_of(result))}\nall in {out}/: {', '.join(COMPARISON_FILES)}"
 
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], str]:

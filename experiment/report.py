@@ -1,11 +1,11 @@
-"""What a comparison says: a table and a verdict on the terminal, and all of it on one page, report.html."""
+"""What a comparison says: a table on the terminal, and all of it on one page, report.html."""
 
 import base64
 from html import escape
 from pathlib import Path
 from string import Template
 
-from experiment.results import aligned, figures_of, table
+from experiment.results import figures_of, table
 
 # Kuzina, Prokopenko & Shumovskaia 2018: their "Marginal KL", which is the rate, and their "Reconstruction loss".
 SLIDES = {
@@ -31,10 +31,11 @@ SINGLE = {
 LEGEND = """The rate is the average of KL(q(z|x)‖p(z)) over the test images. The error is ‖x − x̂(z)‖², z sampled from
 q(z|x), or at its mean. The rate is the sum of the marginal KL, KL(q(z)‖p(z)) with q(z) the average of q(z|x), and the
 mutual information I(x;z), which cannot exceed the logarithm of the number of images. The ELBO is at β = 1 whatever was
-trained, the NLL by importance sampling, with its standard error over images. C is the constraint. Rate, KL,
-information, ELBO and NLL are in nats an image, errors in squared error an image, pixels in [0, 1]. The mean image of
-the training set needs no latents. What the slides of Kuzina et al. call “Marginal KL” is the rate, and their error is
-the one at the mean of q(z|x): such a pair is no rate–distortion point."""
+trained, the NLL by importance sampling, with its standard error over images. NLLs compare only under the same
+likelihood, variance and binarization. C is the constraint. Rate, KL, information, ELBO and NLL are in nats an image,
+errors in squared error an image, pixels in [0, 1]. The mean image of the training set needs no latents. What the slides
+of Kuzina et al. call “Marginal KL” is the rate, and their error is the one at the mean of q(z|x): such a pair is no
+rate–distortion point."""
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title><style>
@@ -52,7 +53,6 @@ figcaption { font-size: .9rem; color: #444 }
 @media print { body { max-width: none; font-size: 10pt } table { font-size: 7pt } .wide { overflow: visible } }
 </style></head><body>
 <h1>$title</h1>
-<p>$verdict</p>
 <p><code>$command</code></p>
 <p>All of them: $settings. $versions. $test_images test images; mean ± standard deviation where there are seeds.</p>
 <div class="wide"><table>$table</table></div>
@@ -68,30 +68,6 @@ def lines_of(result: dict) -> list[list[str]]:
     return table({row["name"]: row["figures"] for row in result["rows"]} | {"the mean image": figures_of([mean_image])})
 
 
-def text(result: dict) -> str:
-    """The comparison on a terminal."""
-    return f"{aligned(lines_of(result))}\n\n{verdict(result['rows'])}"
-
-
-def verdict(rows: list[dict]) -> str:
-    """What the figures decide: the best likelihood, and who is beaten in both rate and distortion."""
-
-    def mean(row: dict, name: str) -> float:
-        return row["figures"][name]["mean"]
-
-    best, *others = sorted(rows, key=lambda row: mean(row, "nll"))
-    said = f"{best['name']} has the lowest NLL, {mean(best, 'nll'):.2f} ± {mean(best, 'nll_standard_error'):.2f} nats"
-    said += f"; {others[0]['name']} follows at {mean(others[0], 'nll'):.2f}." if others else "."
-    if density := {name for row in rows for name in row["options"]} & {"likelihood", "variance", "binarize"}:
-        said = f"The likelihoods are not comparable: the runs differ in --{min(density)}."
-    beaten = [
-        f"{row['name']} (by {by[0]['name']})"
-        for row in rows
-        if (by := [o for o in rows if all(mean(o, name) < mean(row, name) for name in ("rate", "distortion"))])
-    ]
-    return f"{said} Beaten in both rate and error: {', '.join(beaten) or 'none'}."
-
-
 def page(result: dict, out: Path) -> str:
     """The comparison as one page that needs no script and no other file; of each row the first run's pictures."""
     header, *body = ([escape(cell) for cell in line] for line in lines_of(result))
@@ -103,7 +79,6 @@ def page(result: dict, out: Path) -> str:
         pictures += [figure(Path(row["runs"][0], name), caption) for name, caption in SINGLE.items()]
     said = {
         "title": f"Objectives for a variational autoencoder on {result['data']}",
-        "verdict": verdict(result["rows"]),
         "command": f"python {' '.join(result['command'])}",
         "settings": result["settings"],
         "versions": "; ".join(f"{name} {version}" for name, version in result["versions"].items()),
