@@ -38,7 +38,7 @@ from ref.train import NonFiniteError
 def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack, again: list[str]) -> None:
     """What the command line asks for; the folder of a resumed run is held until `folder` is closed.
 
-    `again` is filled with the command that goes on with what is going on, once there is one.
+    Once there is a checkpoint, `again` holds the command that resumes the run.
     """
     command = sys.argv[1:] if argv is None else argv
     args, given = parsed(command, __doc__)

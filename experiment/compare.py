@@ -13,7 +13,7 @@ import numpy as np
 from data import DataError, Dataset
 from data.files import reason, write_whole
 from experiment import options, pictures
-from experiment.defaults import METHOD_OPTIONS, MULTIPLIER_OPTIONS, UsageError, complete, flag, said, total_variance
+from experiment.defaults import METHOD_OPTIONS, UsageError, complete, flag, options_not_taken, said, total_variance
 from experiment.files import existing_run, write_json
 from experiment.jobs import run_side_by_side
 from experiment.model import load
@@ -92,8 +92,7 @@ def compare_methods(args: argparse.Namespace, backend, data: Dataset, command: l
 def options_of(args: argparse.Namespace, data: Dataset, name: str, seed: int) -> argparse.Namespace:
     """The complete options of one run; a method gets those options of its own that it takes."""
     run, method = copy.copy(args), METHODS[name]
-    takes = {*method.options, *(MULTIPLIER_OPTIONS if method.constrained else ())}
-    vars(run).update(dict.fromkeys({"seeds", "jobs", *METHOD_OPTIONS, *MULTIPLIER_OPTIONS} - takes))
+    vars(run).update(dict.fromkeys(["seeds", "jobs", *options_not_taken(method)]))
     if method.samples == 1:
         run.samples = None
     run.method, run.seed, run.out = name, seed, args.out / f"{name}-{seed}"

@@ -183,11 +183,18 @@ def usual(name: str) -> str:
     return f"({told['mnist'] if same else '; '.join(f'{data}: {text}' for data, text in told.items())})"
 
 
+def options_not_taken(method) -> list[str]:
+    """The options of other methods, and those of the multiplier unless the method has a constraint."""
+    others = [name for name in METHOD_OPTIONS if name not in method.options]
+    return others if method.constrained else [*others, *MULTIPLIER_OPTIONS]
+
+
 def refuse_unused(args: argparse.Namespace, method) -> None:
     """Raises UsageError for an option of another method, or of another likelihood."""
-    takes = [*method.options, *(MULTIPLIER_OPTIONS if method.constrained else ())]
-    for name in (name for name in (*METHOD_OPTIONS, *MULTIPLIER_OPTIONS) if name not in takes):
+    others = options_not_taken(method)
+    for name in others:
         if getattr(args, name) is not None:
+            takes = [name for name in (*METHOD_OPTIONS, *MULTIPLIER_OPTIONS) if name not in others]
             listed = ", ".join(map(flag, takes)) or "none of its own"
             raise UsageError(f"{flag(name)} is not used by --method {args.method} (it takes: {listed})")
     for name in ("seeds", "jobs"):

@@ -42,8 +42,8 @@ def held(out: Path) -> Iterator[None]:
 
 
 def claim(out: Path, force: bool, config: dict, rows: list[dict], save: Callable[[], object]) -> None:
-    """Writes the run's first checkpoint before all else, so that a folder that holds anything holds one, then
-    config.json and metrics.csv; and removes what an older run has left besides.
+    """Writes the run's first checkpoint, so that a folder that holds anything holds one. Writes config.json and
+    metrics.csv. Removes what an older run has left besides.
     """
     existing_run(out, force)
     (out / "summary.json").unlink(missing_ok=True)  # which would call the folder a whole run

@@ -1,7 +1,7 @@
 """Several runs at a time, each `python run.py …` in a process of its own with its share of the cores.
 
-No pool of the standard library ends well here: one waits for ever for a worker that was killed, the other cannot say
-whose it was, and neither lets its workers save what they have.
+No pool of the standard library ends well here. multiprocessing.Pool waits for ever for a worker that was killed.
+ProcessPoolExecutor cannot say which run was killed. Neither lets its workers save what they have.
 """
 
 import argparse

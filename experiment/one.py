@@ -42,7 +42,7 @@ def fingerprint(data: Dataset) -> str:
 
 
 def describe(args: argparse.Namespace, backend, data: Dataset, command: list[str]) -> dict:
-    """config.json: what was asked for, on which images and by what it is done."""
+    """config.json: what was asked for, on which images, and the versions of the programs."""
     asked = {"version": VERSION, "command": ["run.py", *command], "options": options.stored(args)}
     images = {"data": data.name, "shape": [*data.shape], "images": fingerprint(data)}
     versions = {"python": platform.python_version(), "numpy": np.__version__, **backend.versions}

@@ -97,7 +97,7 @@ OPTIONS = {
         "epochs": (COUNT, ""),
         "batch_size": (COUNT, ""),
         "lr": (POSITIVE, "Adam's learning rate"),
-        "schedule": (SCHEDULES, "of the learning rate; stages: eight, each 3 × as long as the last, to a tenth"),
+        "schedule": (SCHEDULES, "of the learning rate; stages: as in Burda et al. 2015, down to a tenth"),
         "adam": (ADAM, "Adam's constants β₁,β₂,ε"),
         "weight_decay": (NOT_NEGATIVE, "decoupled; of weights, not of biases"),
     },

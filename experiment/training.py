@@ -161,9 +161,9 @@ def save(model, state: dict, config: dict) -> None:
 def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -> list[dict]:
     """Trains `model` from `state` to the end of its options. Returns the epochs' rows.
 
-    Its history grows by each report, which at the end of an epoch holds what watch() finds, too. metrics.csv is
-    written after each epoch, checkpoint.npz when it is due; nothing without args.out. A signal ends the training at
-    the next report: Stopped, once that is saved.
+    Each report is appended to its history. The last report of an epoch also holds what watch() returns. metrics.csv is
+    written after each epoch and checkpoint.npz when it is due, both only with args.out. A signal ends the training at
+    the next report: Stopped is raised once that is saved.
     """
     args, backend, history = model.args, model.backend, model.history
     ranks, method, images = backend.ranks, METHODS[args.method], int(state["order"].shape[0])
@@ -179,13 +179,13 @@ def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -
             whole, last = report["step"] % plan.steps_per_epoch == 0, report["step"] == steps
             history.append(report | (watch() if whole and writes else {}))
             bar.update(report["steps"])
-            bar.set_postfix(postfix(history, plan.steps_per_epoch))
+            bar.set_postfix(postfix(history))
             stopped = ranks.largest(max(signals, default=0))
             if whole and writes and args.out:
                 write_metrics(args.out / "metrics.csv", epoch_rows(history, plan.steps_per_epoch), last)
             due = whole and (report["epoch"] % args.checkpoint_every == 0 or last)
             if (due or stopped) and args.out:
-                gather(backend.ranks, state)
+                gather(ranks, state)
                 if writes:
                     save(model, state, config)
             if stopped:
@@ -196,9 +196,9 @@ def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -
     return epoch_rows(history, plan.steps_per_epoch)
 
 
-def postfix(history: list[dict], steps_per_epoch: int) -> dict[str, str]:
+def postfix(history: list[dict]) -> dict[str, str]:
     """What the bar says: the last report, and the last figures on test images."""
-    watched = next((r for r in reversed(history[-2 * steps_per_epoch :]) if r.get("test_rate") is not None), {})
+    watched = next((r for r in reversed(history) if r.get("test_rate") is not None), {})
     live = {name: history[-1][key] for name, key in (("rate", "rate"), ("err", "distortion"), ("λ", "lambda"))}
     live |= {"test rate": watched.get("test_rate"), "test err": watched.get("test_distortion")}
     return {name: f"{value:.2f}" for name, value in live.items() if value is not None}

@@ -14,9 +14,9 @@ Symbols
 
 Signs and conventions
     Every loss is minimised. Units are nats, and squared error per image. A gradient is `d_` + the name of its quantity.
-    `x` is followed by `x_backward`, which reads as its mirror image. The array namespace `xp` is the first argument:
-    NumPy, CuPy, or autograd's, which the tests differentiate. Forward passes are pure; backward passes write into the
-    flat gradient.
+    Below `f` stands `f_backward`, which reads as its mirror image. `xp` is the array namespace that a function is
+    given: NumPy, CuPy, or autograd's, which the tests differentiate. Forward passes are pure; backward passes write
+    into the flat gradient.
 
 Reading order
     densities → mlp → networks/plain → vae → objectives → adam → train → parts → information → metrics →

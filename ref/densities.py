@@ -1,4 +1,4 @@
-"""Densities, and what is made of them, in nats: each forward is followed at once by its backward."""
+"""Densities, and what is made of them, in nats: below each forward pass stands its backward pass."""
 
 import math
 from typing import Any, NamedTuple

@@ -40,7 +40,7 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
 def principal_variances(backend, read, images: int, center, noise, progress=iter) -> tuple[list[float], float]:
     """The principal variances of the images, the largest first, and the variance outside of them, known as a sum.
 
-    With at most DENSE pixels all of them, which the first sweep finds, as its basis leaves nothing out.
+    Up to DENSE pixels all variances are found. The basis is then complete, so one sweep is exact.
     """
     count, sweeps = (center.shape[0], 0) if center.shape[0] <= DENSE else (LEADING, 4)
     _, variances, total = principal_components(backend, read, images, center, count, noise, sweeps, progress)
@@ -75,7 +75,10 @@ def water_level(variances: list[float], rest: float, distortion: float) -> float
 
 
 def level_for(variances, total: float, distortion: float | None, level: float) -> float:
-    """The level ℓ of a distortion, or `level` without one. One that is out of reach puts every latent to use."""
+    """The level ℓ at which the error is `distortion`, or `level` without one.
+
+    Where no level reaches the distortion, ℓ is the smallest variance: every latent is used.
+    """
     e = [float(v) for v in variances]
     rest = total - math.fsum(e)
     if distortion is None:

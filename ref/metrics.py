@@ -84,7 +84,7 @@ def scores(
 
 
 def evaluate(backend, model: vae.Model, theta, read: Callable, images: int, noise, *options, **named) -> dict:
-    """The figures of a model: the means of its `scores`, whose arguments these are, and what the images know together.
+    """The figures of a model: means of its `scores`, whose arguments it takes, and what the latents know of the images.
 
     rate, distortion, distortion_at_mean, constrained   the means of these scores
     elbo                 E[log p(x|z)] − rate, nats: β = 1 whatever the objective was

@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     schedule: str  # a name in adam.SCHEDULES
     multiplier: str  # a name in objectives.MULTIPLIERS
     multiplier_rate: float  # η
-    options: dict  # what the method's loss takes: beta or kappa
+    options: dict  # values of the method's own options: beta, kappa or warm_up
     weight_decay: float
     adam: tuple[float, float, float] = (0.9, 0.999, 1e-8)  # β₁, β₂, ε
 

@@ -1,4 +1,4 @@
-"""Draws README's pictures from two finished runs.
+"""Draws mnist-geco.png of the first page and multipliers.png of experiment/README.md from two finished runs.
 
 python run.py --data mnist && python run.py --data mnist --multiplier plain --out runs/mnist-plain
 python -m studies.figures runs/mnist-geco-0 runs/mnist-plain
