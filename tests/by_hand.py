@@ -121,9 +121,7 @@ def of_objective(name: str, method) -> Pair:
             for both, term in zip(ways, terms, strict=True)
         )
 
-    rng = np.random.default_rng(
-        1
-    )  # its own, so that a row more in the table leaves the other rows' numbers as they are
+    rng = np.random.default_rng(1)  # its own: one more objective leaves the numbers of the others as they are
     return Pair(
         lambda xp, *terms: method.loss(xp, vae.Terms(*terms), **settings_of(name)),
         backward,
