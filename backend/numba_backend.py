@@ -60,15 +60,27 @@ def fused(f, summed: bool = False):
         results = tuple(sample.dtype for sample in (samples if isinstance(samples, tuple) else (samples,)))
         return compiled(lambda *symbols: f(np, *symbols), dtypes, rows, results, summed)
 
+    @cache
+    def plan(kinds: tuple):
+        """The loop for operands of these types and shapes, and what hands each of them to it. None without a loop."""
+        shapes = [kind[1] if isinstance(kind, tuple) else () for kind in kinds]
+        number = np.result_type(*(kind[0] if isinstance(kind, tuple) else kind() for kind in kinds))
+        widths = {shape[-1] for shape in shapes if shape}
+        if number.kind != "f" or not widths or 0 in widths:
+            return None
+        if len(widths - {1}) > 1:
+            raise ValueError(f"operands of the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
+        dtypes = tuple(kind[0] if isinstance(kind, tuple) else number for kind in kinds)
+        rows = tuple(shape[-1:] == (max(widths),) for shape in shapes)
+        kept = [lambda a: a, lambda a: a[..., 0], in_rows]  # a number, a number a row, rows
+        return loop(dtypes, rows), [kept[bool(shape) + row] for shape, row in zip(shapes, rows, strict=True)]
+
     def call(*operands):
-        number = np.result_type(*operands)
-        arrays = [np.asarray(a, None if hasattr(a, "dtype") else number) for a in operands]
-        width = max(a.shape[-1] if a.ndim else 0 for a in arrays)
-        if number.kind != "f" or width == 0:
+        found = plan(tuple((a.dtype, a.shape) if hasattr(a, "dtype") else type(a) for a in operands))
+        if found is None:
             return np.sum(f(np, *operands), axis=-1) if summed else f(np, *operands)
-        rows = tuple(a.ndim > 0 and a.shape[-1] == width for a in arrays)
-        arrays = [in_rows(a) if row else a[..., 0] if a.ndim else a for a, row in zip(arrays, rows, strict=True)]
-        return loop(tuple(a.dtype for a in arrays), rows)(*arrays)
+        run, handed = found
+        return run(*(hand(a) for hand, a in zip(handed, operands, strict=True)))
 
     return call
 
@@ -110,11 +122,14 @@ def fuse(f):
 class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     """A number in a loop. NumPy's functions of it, operators included, become lines of the loop.
 
-    As with CuPy's fused functions there is no `if` on a value, and no function but NumPy's ufuncs.
+    As with CuPy's fused functions there is no function but NumPy's ufuncs.
     """
 
     def __init__(self, lines: list[str], name: str):
         self.lines, self.name = lines, name
+
+    def __bool__(self):
+        raise TypeError("a loop has no `if` on a value: use xp.where, xp.minimum or xp.maximum")
 
     def __array_ufunc__(self, ufunc, method, *operands, out=None):
         if method != "__call__":
@@ -137,8 +152,8 @@ def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: tuple, summed: b
 
     number, lines, count = np.result_type(*dtypes), [], len(dtypes)
     symbols = [Symbol(lines, f"x{i}") for i in range(count)]
-    returned = f(*symbols) or symbols[0]
-    returned = returned if isinstance(returned, tuple) else (returned,)
+    returned = f(*symbols)
+    returned = returned if isinstance(returned, tuple) else (symbols[0] if returned is None else returned,)
     changed = [i for i, symbol in enumerate(symbols) if symbol.name != f"x{i}"]
     stores = [f"a{i}[j] = {symbols[i].name}" for i in changed]
     if summed:

@@ -1,4 +1,4 @@
-"""Functions of single numbers, applied to whole arrays: what a GPU evaluates in one kernel."""
+"""Functions of single numbers, applied to whole arrays: a GPU makes one kernel of each, and Numba one loop."""
 
 from functools import wraps
 
@@ -6,7 +6,8 @@ from functools import wraps
 def elementwise(f):
     """Marks f(xp, a, b, …), which treats every position of its arrays alike, broadcast as usual.
 
-    A namespace with `fused`, CuPy's here, makes one kernel of it. Any other, NumPy's or autograd's, runs f as written.
+    A namespace with `fused`, CuPy's or Numba's, makes one kernel or one loop of it. Any other, NumPy's or autograd's,
+    runs f as written.
     Where all its arrays hold one number, f may write into them.
     """
 
@@ -18,7 +19,7 @@ def elementwise(f):
 
 
 def summed(f):
-    """The same, and the result is summed over the last axis. A namespace with `fused_sum` makes one kernel of both."""
+    """The same, and the result is summed over the last axis. A namespace with `fused_sum` makes one of both."""
     terms = elementwise(f)
 
     @wraps(f)

@@ -22,9 +22,9 @@ QUICK += ["--batch-size", "300", "--precision", "float64"]
 IMAGES = np.random.default_rng(0).uniform(size=(23, 7))
 
 
-def trained(ranks: Ranks, method: str) -> dict:
+def trained(ranks: Ranks, method: str, backend: str = "numpy") -> dict:
     """The state after 50 steps of small batches in float64, and the figures, of one rank."""
-    backend, row = open_backend("numpy", "float64", ranks=ranks), METHODS[method]
+    backend, row = open_backend(backend, "float64", ranks=ranks), METHODS[method]
     model, noise = model_of(), backend.noise(0)
     theta = initial_theta(backend, model, noise, 0.0)
     state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constrained else None)
@@ -43,11 +43,11 @@ def trained(ranks: Ranks, method: str) -> dict:
     return state | figures
 
 
-def steps(folder: Path, *methods: str) -> None:
+def steps(folder: Path, backend: str, *methods: str) -> None:
     """These methods, each into a file of this rank."""
     ranks = open_ranks()
     for method in methods:
-        np.savez(folder / f"{method}-{ranks.size}-{ranks.rank}.npz", **trained(ranks, method))
+        np.savez(folder / f"{method}-{ranks.size}-{ranks.rank}.npz", **trained(ranks, method, backend))
 
 
 def run_in(folder: Path) -> int:

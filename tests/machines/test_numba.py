@@ -115,6 +115,21 @@ def test_functions_of_the_same_name_do_not_share_a_loop():
     assert [fused(times(factor))(np.ones(1))[0] for factor in (2.0, 3.0)] == [2, 3]
 
 
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("shapes", [((3,), (5,)), ((4, 3), (4, 5)), ((4, 3), (2, 3)), ((1, 2), (3,))])
+def test_arrays_that_numpy_cannot_broadcast_are_refused(shapes, summed):
+    a, b = map(np.ones, shapes)
+    for _ in range(2):  # also by a plan that has been made
+        with pytest.raises(ValueError, match="broadcast"):
+            fused(de.squared_error_backward.__wrapped__, summed)(1.0, a, b)
+
+
+@pytest.mark.parametrize("f", [lambda xp, a, b: a if a > 0 else b, lambda xp, a, b: min(a, b), lambda xp, a, b: a or b])
+def test_a_choice_by_value_is_refused(f):
+    with pytest.raises(TypeError, match="no `if` on a value"):
+        fused(f)(np.ones(3), np.zeros(3))
+
+
 def test_what_is_no_function_of_single_numbers_is_refused_by_name():
     with pytest.raises(TypeError, match=r"numpy.add.reduce is no function of single numbers"):
         fused(lambda xp, a: xp.add.reduce(a))(np.ones(3))

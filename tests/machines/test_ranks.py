@@ -47,16 +47,22 @@ def mpiexec(count: int, *command: str) -> tuple[int, str, str]:
 
 @pytest.mark.usefixtures("mpi")
 @pytest.mark.parametrize(
-    ("count", "methods"),
-    [(2, ["geco-iwae"]), *(pytest.param(count, [*METHODS], marks=pytest.mark.slow) for count in (2, 3, 4))],
+    ("count", "backend", "methods"),
+    [
+        (2, "numpy", ["geco-iwae"]),
+        *(pytest.param(count, "numpy", [*METHODS], marks=pytest.mark.slow) for count in (2, 3, 4)),
+        pytest.param(3, "numba", [*METHODS], marks=pytest.mark.slow),
+    ],
 )
-def test_fifty_steps_and_the_figures_are_those_of_one_process(count, methods, tmp_path):
-    status, _, err = mpiexec(count, "-m", "tests.ranks", str(tmp_path), "steps", *methods)
+def test_fifty_steps_and_the_figures_are_those_of_one_process(count, backend, methods, tmp_path):
+    if backend == "numba":
+        pytest.importorskip("numba", reason="Numba is not installed; pip install numba does it")
+    status, _, err = mpiexec(count, "-m", "tests.ranks", str(tmp_path), "steps", backend, *methods)
     assert status == 0, err
     for method in methods:
         first, *others = (dict(np.load(tmp_path / f"{method}-{count}-{rank}.npz")) for rank in range(count))
         assert all(np.array_equal(first[name], other[name]) for other in others for name in first)
-        alone = trained(ALONE, method)
+        alone = trained(ALONE, method, backend)
         assert {*alone} == {*first} and int(first["step"]) == 50
         assert np.array_equal(alone["noise"], first["noise"]) and np.array_equal(alone["order"], first["order"])
         for name in alone:
