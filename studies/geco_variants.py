@@ -28,7 +28,8 @@ def nu_pi(gain: float) -> AbstractContextManager:
 
     def follow(xp, log_lam, average, start, step, error, finite, plan, steps) -> None:
         kappa = plan.options["kappa"]
-        violation, before = error - kappa**2, xp.where(step == 0, error - kappa**2, average)
+        violation = error - kappa**2
+        before = xp.where(step == 0, violation, average)
         after = moving_average(xp, before, violation, step == 0, memory(steps))
         change = violation + gain * (after - before)
         moved = relative_multiplier(xp, log_lam, start, change, kappa, plan.multiplier_rate, steps)
