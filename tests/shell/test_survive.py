@@ -602,7 +602,7 @@ def test_runs_killed_at_random_moments_end_like_one_that_was_not(kills):
 def test_a_checkpoint_older_than_an_option_goes_on_with_what_the_option_stood_for(monkeypatch):
     def older(arrays: dict) -> None:
         config = json.loads(arrays["config"].tobytes())
-        del config["options"]["init_from"], config["options"]["adam"]
+        del config["options"]["init_from"], config["options"]["schedule"]
         config["options"]["sweep"] = None  # an option that is gone, and was not set
         arrays["config"] = np.frombuffer(json.dumps(config).encode(), "u1")
 
@@ -610,7 +610,7 @@ def test_a_checkpoint_older_than_an_option_goes_on_with_what_the_option_stood_fo
     rewritten(older)
     theta = np.load("whole/checkpoint.npz")["theta"]
     assert run.main(["--resume", "whole"]) == 0
-    assert (load_model("whole").theta == theta).all() and load_model("whole").args.adam == (0.9, 0.999, 1e-8)
+    assert (load_model("whole").theta == theta).all() and load_model("whole").args.schedule == "cosine"
 
 
 def test_an_option_of_two_words_trains_resumes_and_is_stored(monkeypatch):
