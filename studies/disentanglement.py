@@ -75,7 +75,7 @@ def tables(groups: dict[str, list[dict]], factors: list[str]) -> str:
     """A row a setting: its rate and the measures; and of each factor the gap, and the share that one latent knows."""
 
     def cells(runs: list[dict], name: str) -> str:
-        return over_seeds([run[name] for run in runs])
+        return over_seeds([run[name] for run in runs], 3 if name.startswith("MIG") else 2)
 
     def known(runs: list[dict], factor: str) -> str:
         return f"{fmean(run[f'{factor}, known'] for run in runs):.2f}"
