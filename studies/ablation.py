@@ -16,17 +16,17 @@ from studies.runs import command, finished_in, over_seeds
 
 
 def figures_of(run: Finished) -> tuple[float, ...]:
-    """Rate and error on test images, the rate at κ², λ, its overshoot, and test error minus training error.
+    """Rate and error on test images, the rate at κ², λ and its overshoot.
 
     At the optimum dR/dD = −λ along the rate–distortion curve. A run that ends at the error D with the rate R would
     therefore pay R + λ(D − κ²) at κ², to first order. λ overshoots by its maximum over its last value.
     """
     if run.summary["lambda"] is None:
         raise UsageError(f"{run.out} has no constraint and so no λ; name runs of GECO")
-    lam, excess, train = (run.summary[name] for name in ("lambda", "constraint", "train_constraint"))
+    lam, excess = run.summary["lambda"], run.summary["constraint"]
     highest = max(report["lambda"] for report in load(run.out).history)
     rate = run.summary["rate"]
-    return rate, run.args.kappa**2 + excess, rate + lam * excess, lam, highest / lam, excess - train
+    return rate, run.args.kappa**2 + excess, rate + lam * excess, lam, highest / lam
 
 
 def ablation(folders: Sequence[Path]) -> str:
@@ -34,7 +34,7 @@ def ablation(folders: Sequence[Path]) -> str:
     settings: dict[str, list[Finished]] = {}
     for run in finished_in(folders):
         settings.setdefault(run.out.resolve().name.removesuffix(f"-{run.args.seed}"), []).append(run)
-    rows = [["setting", "seeds", "rate [nats]", "error", "rate at κ²", "λ", "overshoot of λ", "test − training error"]]
+    rows = [["setting", "seeds", "rate [nats]", "error", "rate at κ²", "λ", "overshoot of λ"]]
     for name, runs in settings.items():
         columns = zip(*map(figures_of, runs), strict=True)
         rows.append([name, str(len(runs)), *(over_seeds(column) for column in columns)])
