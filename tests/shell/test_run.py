@@ -24,6 +24,7 @@ from experiment import load as load_model
 from experiment.defaults import complete
 from experiment.model import TrainedModel
 from ref import linear, vae
+from ref.adam import adam, step_sizes
 from ref.objectives import METHODS
 from tests.shell.undrawn import undrawn
 from tests.tested import NAME, device, host, on_command_line, open_tested
@@ -373,6 +374,17 @@ def test_the_figures_of_a_run_are_listed_with_rmse_and_psnr_and_without_those_th
     figures = {name.strip(): value.strip() for name, value in lines[2:]}
     assert figures == {"rate": "1.00", "RMSE": "0.100", "PSNR [dB]": "20.0", "active": "3"}
     assert "vae" in lines[0][-1] and defaults.a_pixel(1.0, 100) == pytest.approx((0.1, 20.0))
+
+
+@pytest.mark.parametrize("data", [name for name in defaults.BY_DATA if defaults.row_of(name)["output"] == "linear"])
+def test_a_batch_with_an_outlier_moves_no_weight_of_a_linear_output_by_more_than_the_learning_rate(data):
+    beta1, beta2, epsilon = defaults.row_of(data)["adam"]
+    theta, m, v = np.zeros(1), np.zeros(1), np.zeros(1)
+    gradients = [*np.random.default_rng(0).choice([-1.0, 1.0], size=5000), 1e6]  # the outlier comes last
+    for t, g in enumerate(gradients):
+        before = theta.copy()
+        adam(np, theta, m, v, np.array([g]), *step_sizes(np, t, 0.5, beta1, beta2, epsilon), beta1, beta2)
+    assert 0.25 < before - theta < 0.5001  # with β₂ = 0.999: 1.58
 
 
 def test_the_preset_of_burda_is_the_protocol_of_the_paper_and_each_of_its_options_gives_way():
