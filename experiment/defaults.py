@@ -26,7 +26,7 @@ BY_DATA = {
     "digits":     (  1.2,   16,  (128, 64),  "linear",  "gaussian",  100,  128, 1e-3, STEADY, 0.0, 500),
     "mnist":      (  4.0,  200, (512, 256), "sigmoid",  "gaussian",   30,  128, 2e-3,  USUAL, 0.2, 100),
     "cifar10":    (3.394,  384, (512, 256),  "linear",  "gaussian",   20,  128, 1e-3, STEADY, 0.0,  20),
-    "sprites":    (  2.0,   10, (512, 256), "sigmoid", "bernoulli",   30,  128, 1e-3,  USUAL, 0.0, 100),
+    "sprites":    (  2.0,   10, (256, 128), "sigmoid", "bernoulli",  200,  128, 1e-3,  USUAL, 0.0, 100),
     "own images": ( None, None,       None,  "linear",  "gaussian", None, None, 1e-3, STEADY, 0.0, 100),
 }
 FIRST = {"method": "geco", "data": "mnist-10k", "backend": "numpy", "precision": "float32", "seed": 0,

@@ -12,6 +12,7 @@ from experiment.compare import Finished
 from experiment.defaults import UsageError
 from experiment.model import load
 from experiment.results import aligned
+from ref.objectives import METHODS, mean_error
 from studies.runs import command, finished_in, over_seeds
 
 
@@ -21,8 +22,8 @@ def figures_of(run: Finished) -> tuple[float, ...]:
     At the optimum dR/dD = −λ along the rate–distortion curve. A run that ends at the error D with the rate R would
     therefore pay R + λ(D − κ²) at κ², to first order. λ overshoots by its maximum over its last value.
     """
-    if run.summary["lambda"] is None:
-        raise UsageError(f"{run.out} has no constraint and so no λ; name runs of GECO")
+    if METHODS[run.args.method].constrained is not mean_error:  # GECO + IWAE bounds the error of q_IW, not that of q
+        raise UsageError(f"{run.out} does not bound the error of q(z|x); name runs of GECO")
     lam, excess = run.summary["lambda"], run.summary["constraint"]
     highest = max(report["lambda"] for report in load(run.out).history)
     rate = run.summary["rate"]
@@ -36,6 +37,9 @@ def ablation(folders: Sequence[Path]) -> str:
         settings.setdefault(run.out.resolve().name.removesuffix(f"-{run.args.seed}"), []).append(run)
     rows = [["setting", "seeds", "rate [nats]", "error", "rate at κ²", "λ", "overshoot of λ"]]
     for name, runs in settings.items():
+        seeds = [run.args.seed for run in runs]
+        if len({*seeds}) < len(seeds):
+            raise UsageError(f"{name} has a seed twice among {seeds}; name each seed of a setting once")
         columns = zip(*map(figures_of, runs), strict=True)
         rows.append([name, str(len(runs)), *(over_seeds(column) for column in columns)])
     return aligned(rows)

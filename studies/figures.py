@@ -1,47 +1,60 @@
-"""Draws mnist-geco.png of the first page and multipliers.png of experiment/README.md from two finished runs.
+"""Draws mnist-geco.png of the first page and multipliers.png of experiment/README.md from finished runs of GECO.
 
 python run.py --data mnist && python run.py --data mnist --multiplier plain --out runs/mnist-plain
 python -m studies.figures runs/mnist-geco-0 runs/mnist-plain
+
+The first run's images are shown, and the curves of all runs, which bound the same error.
 """
 
 import csv
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from data import load as load_data
+from experiment.compare import Finished
+from experiment.defaults import UsageError
 from experiment.model import load
-from experiment.pictures import save, sheet
-from studies.runs import PICTURES
+from experiment.one import open_data
+from experiment.pictures import plot, save, save_plot, seen, sheet
+from studies.runs import command, finished_in
+
+PANELS = (("lambda", "λ"), ("rate", "rate [nats]"), ("distortion", "squared error per image"))
 
 
-def draw_multipliers(relative: Path, plain: Path) -> None:
-    """multipliers.png: λ, the rate and the squared error of two runs against the epoch."""
-    figure = Figure(figsize=(10, 2.8), layout="constrained")
-    panels = (("lambda", "λ"), ("rate", "rate [nats]"), ("distortion", "squared error per image"))
-    for axes, (key, label) in zip(figure.subplots(1, 3), panels, strict=True):
-        for run, name in ((relative, "relative, bounded (default)"), (plain, "plain: Δ log λ = η·C_ma")):
-            with open(run / "metrics.csv") as file:
+def draw_multipliers(path: Path, runs: Sequence[Finished]) -> None:
+    """λ, the rate and the squared error of each run against the epoch, and κ²."""
+    figure, panels = plot(10, 2.8, len(PANELS))
+    for axes, (key, label) in zip(panels, PANELS, strict=True):
+        for run in runs:
+            with open(run.out / "metrics.csv") as file:
                 rows = list(csv.DictReader(file))
-            axes.plot([int(row["epoch"]) for row in rows], [float(row[key]) for row in rows], label=name)
+            curve = [float(row[key]) for row in rows]
+            axes.plot([int(row["epoch"]) for row in rows], curve, label=f"--multiplier {run.args.multiplier}")
         axes.set(xlabel="epoch", title=label, yscale="log")
-        axes.grid(alpha=0.3)
-    axes.axhline(16, color="black", linestyle=":", label="κ² = 16")
-    axes.legend(fontsize=8)
-    figure.savefig(PICTURES / "multipliers.png", dpi=100)
+    bound = runs[0].args.kappa ** 2
+    panels[-1].axhline(bound, color="black", linestyle=":", label=f"κ² = {bound:g}")
+    panels[-1].legend(fontsize=8)
+    save_plot(path, figure)
 
 
-def draw_run(run: Path) -> None:
-    """mnist-geco.png: test images, what the model makes of them, and draws from the prior."""
-    model, images = load(run), load_data("mnist").test[:10]
-    rows = [("original", images.reshape(-1, *model.shape) / 255), ("at the mean", model.reconstruct(images))]
-    rows += [("prior p(z)", row) for row in np.split(model.sample(30), 3)]
-    save(PICTURES / "mnist-geco.png", sheet(rows))
+def draw_run(path: Path, run: Finished) -> None:
+    """Test images, what the model makes of them, and draws from the prior."""
+    model, images = load(run.out), open_data(run.args).test[:10]
+    rows = [("original", seen(model, images)), ("at the mean", model.reconstruct(images))]
+    save(path, sheet([*rows, *(("prior p(z)", row) for row in np.split(model.sample(30), 3))]))
+
+
+def figures(folders: Sequence[Path], out: Path) -> str:
+    """Draws both pictures, and names them."""
+    runs = finished_in(folders)
+    if any(run.args.multiplier is None for run in runs) or len({run.args.kappa for run in runs}) > 1:
+        raise UsageError("these runs do not all bound the same error; name runs of GECO with one --kappa")
+    first, second = out / "mnist-geco.png", out / "multipliers.png"
+    draw_run(first, runs[0])
+    draw_multipliers(second, runs)
+    return f"{first}\n{second}"
 
 
 if __name__ == "__main__":
-    PICTURES.mkdir(exist_ok=True)
-    draw_run(Path(sys.argv[1]))
-    draw_multipliers(*(Path(path) for path in sys.argv[1:3]))
+    raise SystemExit(command(__doc__, figures, draws=True))

@@ -36,10 +36,10 @@ def factor_information(mean: np.ndarray, log_std: np.ndarray, factors: dict[str,
     return information, np.array(entropies)
 
 
-def gaps(information: np.ndarray, entropies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(I(z_j*; v) − the second largest)/H(v) of each factor v, and I(z_j*; v)/H(v): equation 6, and what z_j* knows.
+def gaps(information: np.ndarray, entropies: np.ndarray) -> np.ndarray:
+    """(I(z_j*; v) − the second largest)/H(v) of each factor v: equation 6, whose mean over the factors is MIG.
 
-    A single latent has no second, and its gap is all that it knows.   (V, Z), (V,) -> (V,), (V,)
+    A single latent has no second, and its gap is all that it knows.   (V, Z), (V,) -> (V,)
     """
     shares = np.sort(np.pad(information / entropies[:, None], [(0, 0), (1, 0)]))
-    return shares[:, -1] - shares[:, -2], shares[:, -1]
+    return shares[:, -1] - shares[:, -2]

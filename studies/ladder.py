@@ -23,14 +23,15 @@ def evaluated(run: Finished) -> dict:
 
 def ladder(folders: Sequence[Path]) -> str:
     """A row a run. −ELBO − NLL is the gap between the ELBO and the likelihood: what q(z|x) lacks."""
-    rows = [["K", "estimator", "epochs", "NLL [nats]", "samples", "active", "−ELBO − NLL", "seconds", "run"]]
+    rows = [["K", "estimator", "epochs", "NLL [nats]", "samples", "ELBO", "−ELBO − NLL", "active", "seconds", "run"]]
     runs = sorted(finished_in(folders), key=lambda run: (run.args.samples, run.args.method, run.args.epochs, run.out))
     for run in runs:
         figures, args = evaluated(run), run.args
         row = [args.samples, METHODS[args.method].title, args.epochs]
         row += [f"{figures['nll']:.2f} ± {figures['nll_standard_error']:.2f}", figures["nll_samples"]]
-        row += [figures["active_units"], f"{-figures['elbo'] - figures['nll']:.2f}", f"{run.summary['seconds']:.0f}"]
-        rows.append([*map(str, row), run.out.name])
+        row += [f"{figures['elbo']:.2f}".replace("-", "−"), f"{-figures['elbo'] - figures['nll']:.2f}"]
+        row += [figures["active_units"], f"{run.summary['seconds']:.0f}", run.out.name]
+        rows.append([*map(str, row)])
     return aligned(rows)
 
 

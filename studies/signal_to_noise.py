@@ -1,6 +1,6 @@
 """The noise of IWAE's gradient in the encoder and of DReG's, against the number K of samples, in trained models.
 
-python -m studies.signal_to_noise runs/mnist-iwae-preset-burda-0
+python -m studies.signal_to_noise runs/latent2 runs/ladder/iwae-5-100
 
 Every estimator of the importance-weighted bound gets the same draws, on the first test images of the run. Draws
 signal-to-noise.png. Where the weights w̃_k are even, IWAE's ratio falls as 1/√K (Rainforth et al. 2018), and DReG's

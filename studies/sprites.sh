@@ -5,9 +5,9 @@
 #
 # A run that is there is skipped, and one that was stopped goes on. PYTHON names the interpreter; it needs Numba.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-python=${PYTHON:-python} out=${1:?name a folder for the runs, and seeds}
+python=${PYTHON:-python} out=$(realpath -m "${1:?name a folder for the runs, and seeds}")
 shift
+cd "$(dirname "$0")/.."
 
 train() { # the run's name, then its options
   local run=$out/$1
@@ -17,7 +17,7 @@ train() { # the run's name, then its options
   elif [ -f "$run/checkpoint.npz" ]; then
     "$python" run.py --resume "$run"
   else
-    "$python" run.py --data sprites --hidden 256,128 --epochs 200 --nll-samples 10 --backend numba --out "$run" "$@"
+    "$python" run.py --data sprites --nll-samples 10 --backend numba --out "$run" "$@"
   fi
 }
 

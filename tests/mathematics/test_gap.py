@@ -21,7 +21,7 @@ FACTORS = np.stack(np.meshgrid(np.arange(4.0), np.arange(6.0), np.arange(5.0)), 
 def gaps_of(mean, log_std, *factors) -> list[float]:
     """The gaps of the factors, in their order."""
     named = {f"{i}": np.asarray(v).astype(int) for i, v in enumerate(factors)}
-    return [*gaps(*factor_information(mean, log_std, named))[0]]
+    return [*gaps(*factor_information(mean, log_std, named))]
 
 
 def information_of(mean, log_std, factor):

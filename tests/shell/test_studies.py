@@ -2,19 +2,25 @@
 
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import run
+from backend import open_backend
 from data import load as load_data
 from experiment import one
 from experiment.model import load
 from ref import vae
 from ref.objectives import METHODS
-from studies import ablation, disentanglement, gap, ladder, signal_to_noise
+from studies import ablation, disentanglement, figures, gap, ladder, signal_to_noise
 from studies.factor_vae import factor_vae_score
 from studies.runs import command, over_seeds
 
@@ -90,8 +96,10 @@ def test_the_ladder_shows_the_evaluation_with_the_most_samples(runs):
     evaluated = json.loads((runs / "iwae-0/summary.json").read_text()) | {"nll": 77.7, "nll_samples": 9}
     (runs / "iwae-0/evaluation-nll9.json").write_text(json.dumps(evaluated))
     row = cells(ladder.ladder([runs]))[-1]
+    elbo, lacking = (float(cell.replace("−", "-")) for cell in row[5:7])
     assert row[3].startswith("77.70 ±") and row[4] == "9" and row[-1] == "iwae-0"
-    assert float(row[6].replace("−", "-")) == pytest.approx(-evaluated["elbo"] - 77.7, abs=0.006)
+    assert elbo == pytest.approx(evaluated["elbo"], abs=0.006)
+    assert lacking == pytest.approx(-evaluated["elbo"] - 77.7, abs=0.006)
 
 
 @pytest.mark.slow
@@ -116,14 +124,46 @@ def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(runs, tmp_
     assert {path.name for path in tmp_path.iterdir()} == pictures
 
 
+@pytest.mark.slow
+def test_one_floor_is_of_the_network_before_training_and_the_other_of_the_trained_network(runs, monkeypatch):
+    monkeypatch.setattr(gap, "DRAWS", 20)
+    (iwae,), sprites = disentanglement.finished_in([runs / "iwae-0"]), load_data("sprites")
+    floors = disentanglement.floors(iwae, sprites)
+    trained = disentanglement.figures_of(load(iwae.out), sprites)["rate"]
+    assert floors["factors shuffled"]["rate"] == trained != floors["untrained"]["rate"]
+
+
+@pytest.mark.slow
+def test_the_shuffled_factors_have_no_gap_even_where_the_latents_copy_the_factors(runs, monkeypatch):
+    monkeypatch.setattr(gap, "DRAWS", 200)
+    sprites = load_data("sprites")
+    monkeypatch.setattr(disentanglement, "load", lambda _: copies_of(sprites, *sprites.factors))
+    monkeypatch.setattr(disentanglement, "start", lambda *_: (copies_of(sprites, "x"), None))
+    found = disentanglement.floors(disentanglement.finished_in([runs / "iwae-0"])[0], sprites)
+    assert found["untrained"]["x"] == pytest.approx(1, abs=1e-3)
+    assert max(found["factors shuffled"][factor] for factor in sprites.factors) < 0.05
+
+
+def copies_of(sprites, *names: str) -> SimpleNamespace:
+    """A model whose latents copy these factors, all but without noise."""
+    copies = np.stack([sprites.factors[name] for name in names], axis=1).astype(float)
+    return SimpleNamespace(encode=lambda images: (copies, np.full(copies.shape, 1e-3)), backend=open_backend("numpy"))
+
+
+def test_the_median_is_that_of_the_setting_of_the_best_run_and_not_of_all_runs():
+    scores = {"a0": 0.1, "a1": 0.9, "a2": 0.3, "b0": 0.5, "b1": 0.6, "b2": 0.7}
+    rows = [{"runs": ["b0", "b1", "b2"]}, {"runs": ["a0", "a1", "a2"]}]
+    assert disentanglement.best_and_median(scores, rows) == ("a1", "a2")
+
+
 def test_the_figures_of_latents_that_copy_all_factors_but_the_shape(monkeypatch):
     monkeypatch.setattr(gap, "DRAWS", 200)
     sprites = load_data("sprites")
-    copies = np.stack([v for name, v in sprites.factors.items() if name != "shape"], axis=1).astype(float)
-    model = SimpleNamespace(encode=lambda images: (copies, np.full(copies.shape, 1e-3)))
+    model = copies_of(sprites, *(name for name in sprites.factors if name != "shape"))
+    copies, _ = model.encode(None)
     found = disentanglement.figures_of(model, sprites)
     assert found["MIG"] == pytest.approx(0.8, abs=1e-3) and found["MIG without shape"] == pytest.approx(1, abs=1e-3)
-    assert found["x"] == pytest.approx(1, abs=1e-3) == found["x, known"] and found["shape, known"] < 0.01
+    assert found["x"] == pytest.approx(1, abs=1e-3) and found["shape"] < 0.01
     assert found["FactorVAE score"] == pytest.approx(0.8, abs=0.03)
     rate = 0.5 * (np.mean(copies**2) + 1e-6 - 1) - math.log(1e-3)
     assert found["rate"] == pytest.approx(4 * rate)
@@ -180,5 +220,40 @@ def test_folders_that_a_study_cannot_read_are_one_sentence(runs, tmp_path, capsy
     assert command("", ladder.ladder, argv=[str(tmp_path)]) == 2
     assert command("", ablation.ablation, argv=[str(runs)]) == 2
     assert command("", signal_to_noise.study, draws=True, argv=[str(tmp_path)]) == 2
-    empty, without, no_run = capsys.readouterr().err.splitlines()
-    assert "holds no run" in empty and "iwae-0 has no constraint" in without and "checkpoint" in no_run
+    shutil.copytree(runs / "geco-0", tmp_path / "other/geco-0")
+    assert command("", ablation.ablation, argv=[str(runs / "geco-0"), str(tmp_path / "other/geco-0")]) == 2
+    assert command("", figures.figures, draws=True, argv=[str(runs)]) == 2
+    empty, without, no_run, twice, unlike = capsys.readouterr().err.splitlines()
+    assert "holds no run" in empty and "iwae-0 does not bound" in without and "checkpoint" in no_run
+    assert "geco has a seed twice among [0, 0]" in twice and "the same error" in unlike
+
+
+@pytest.mark.slow
+def test_the_figures_of_the_multiplier_are_drawn_where_they_are_asked_for(runs, tmp_path):
+    text = figures.figures([runs / "geco-0", runs / "geco-1"], tmp_path)
+    assert text.splitlines() == [f"{tmp_path / name}" for name in ("mnist-geco.png", "multipliers.png")]
+    assert {path.name for path in tmp_path.iterdir()} == {"mnist-geco.png", "multipliers.png"}
+
+
+STAND_IN = f"""#!{sys.executable}
+import os, pathlib, sys
+if sys.argv[1] == "-c":
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+out.mkdir()
+(out / "options").write_text(" ".join(sys.argv))
+(out / "metrics.csv").write_text("epoch,distortion\\n1,4\\n2," + ("9" if out.name == "beta4-0" else "25"))
+(out / "summary.json").touch()
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_script_of_sprites_takes_kappa_from_the_last_error_of_the_like_run(tmp_path):
+    python, script = tmp_path / "python", Path(figures.__file__).with_name("sprites.sh")
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    (tmp_path / "runs").mkdir()
+    subprocess.run([script, "runs", "0"], cwd=tmp_path, env=os.environ | {"PYTHON": str(python)}, check=True)
+    options = {folder.name: (folder / "options").read_text() for folder in (tmp_path / "runs").iterdir()}
+    assert len(options) == 10 and "--method geco --kappa 3.0 " in options["geco-like-beta4-0"]
+    assert "--method geco --kappa 5.0 " in options["geco-like-beta8-0"] and "--beta 8 " in options["beta8-0"]
