@@ -20,7 +20,7 @@ MULTIPLIER_OPTIONS = ("multiplier", "multiplier_rate")
 COLUMNS = ("kappa", "latent", "hidden", "output", "likelihood",
            "epochs", "batch_size", "lr", "adam", "weight_decay", "nll_samples")
 USUAL = (0.9, 0.999, 1e-8)
-STEADY = (0.9, 0.99, 1e-8)  # where the output is linear: with β₂ = 0.999 outliers end 60 epochs of CIFAR-10
+STEADY = (0.9, 0.99, 1e-8)  # where the output is linear: with β₂ = 0.999 outliers make 60 epochs of CIFAR-10 diverge
 BY_DATA = {
     "mnist-10k":  (  5.0,   64, (512, 256), "sigmoid",  "gaussian",   40,  128, 2e-3,  USUAL, 0.2, 100),
     "digits":     (  1.2,   16,  (128, 64),  "linear",  "gaussian",  100,  128, 1e-3, STEADY, 0.0, 500),

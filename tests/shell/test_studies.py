@@ -17,6 +17,7 @@ import run
 from backend import open_backend
 from data import load as load_data
 from experiment import one
+from experiment.defaults import UsageError
 from experiment.model import load
 from ref import vae
 from ref.objectives import METHODS
@@ -74,7 +75,7 @@ def runs(tmp_path_factory):
         for name in ("draw_pictures", "draw_curves"):
             patch.setattr(one, name, lambda *_: None)
         loose = ["--kappa", "8"]  # which does not bind, so that λ falls
-        tiny = ["--data", "sprites", "--hidden", "4", "--epochs", "1", "--batch-size", "512", "--nll-samples", "1"]
+        tiny = ["--data", "sprites", "--hidden", "4", "--epochs", "2", "--batch-size", "512", "--nll-samples", "1"]
         for name, options in (
             ("geco-0", ["geco", *loose]),
             ("geco-1", ["geco", "--seed", "1", *loose]),
@@ -226,6 +227,32 @@ def test_folders_that_a_study_cannot_read_are_one_sentence(runs, tmp_path, capsy
     empty, without, no_run, twice, unlike = capsys.readouterr().err.splitlines()
     assert "holds no run" in empty and "iwae-0 does not bound" in without and "checkpoint" in no_run
     assert "geco has a seed twice among [0, 0]" in twice and "the same error" in unlike
+
+
+@pytest.mark.slow
+def test_the_ablation_refuses_the_method_whose_error_is_not_that_of_the_posterior(runs):
+    (geco,) = disentanglement.finished_in([runs / "geco-0"])
+    geco.args.method = "geco-iwae"
+    with pytest.raises(UsageError, match="does not bound the error of q"):
+        ablation.figures_of(geco)
+
+
+@pytest.mark.slow
+def test_the_curves_are_those_of_the_runs_and_the_line_is_at_the_square_of_kappa(runs, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save_plot", lambda _, figure: drawn.append(figure))
+    finished = disentanglement.finished_in([runs / "geco-0", runs / "geco-1"])
+    figures.draw_multipliers(None, finished)
+    *of_runs, bound = drawn[0].axes[-1].lines
+    assert list(bound.get_ydata()) == [64, 64]
+    for line, run_of in zip(of_runs, finished, strict=True):
+        assert list(line.get_ydata()) == [report["distortion"] for report in epochs_of(run_of.out)]
+
+
+def epochs_of(folder: Path) -> list[dict[str, float]]:
+    """The columns of metrics.csv that hold numbers, a row an epoch."""
+    header, *rows = (line.split(",") for line in (folder / "metrics.csv").read_text().splitlines())
+    return [dict(zip(header, (float(cell or "nan") for cell in row), strict=True)) for row in rows]
 
 
 @pytest.mark.slow
