@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from backend.parts import Shared
 from backend.ranks import ALONE, Ranks
 
 BACKENDS = ("numpy", "numba", "cupy")
@@ -35,6 +36,10 @@ class Backend(NamedTuple):
     each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can
     anywhere: Callable = lambda call: call  # call() with this library's arrays -> the same, on whatever thread
     at_once: int = 1  # how many runs the machine makes best at once
+
+    def shared(self, batch: int, samples: int, grad) -> Shared:
+        """How the work of a step on a batch is cut into parts and shared by processes; `grad` is its flat gradient."""
+        return Shared(self, batch, samples, grad)
 
 
 def cores() -> int:

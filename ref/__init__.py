@@ -9,7 +9,7 @@ Symbols
     log_px, log_pz, log_qz (K, B)       log p(x|z), log p(z), log q(z|x)
     log_w = log_px + log_pz − log_qz    the log importance weight; w̃ = softmax over K
     kl (B,)                             KL(q(z|x)‖p(z)), p(z) = N(0, I); its mean is the rate
-    λ = lam, κ = kappa, C, C_ma         GECO's multiplier, tolerance, constraint and its moving average
+    λ = lam, κ, C, C_ma                 GECO's multiplier, tolerance, constraint and its moving average
     θ = theta (P,)                      all parameters; the weights are views of it, and so are the gradient's
 
 Signs and conventions
@@ -19,7 +19,7 @@ Signs and conventions
     into the flat gradient.
 
 Reading order
-    densities → mlp → networks/plain → vae → objectives → adam → train → parts → information → metrics →
-    networks/principal → linear. Who stops after objectives has seen all the science. README.md beside this file derives
-    every gradient. "The slides" are those of Kuzina, Prokopenko & Shumovskaia 2018, which show GECO as algorithm 1.
+    densities → mlp → vae → objectives → adam → train. Who stops after objectives has seen all the science. A first
+    reading skips more/: principal → linear → information → metrics. README.md beside this file derives every gradient.
+    "The slides" are those of Kuzina, Prokopenko & Shumovskaia 2018, which show GECO as algorithm 1.
 """

@@ -1,6 +1,7 @@
 """Densities, and what is made of them, in nats: below each forward pass stands its backward pass."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ref.elementwise import elementwise, summed
@@ -97,10 +98,20 @@ def bernoulli_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, varianc
     return squared_error_backward(xp, -0.5 * d_log_px[..., None], x, decoded.x_hat)
 
 
-# Name: log p(x|z), its backward pass, and the field of Decoded whose gradient this returns. A third one is a row more.
+class Likelihood(NamedTuple):
+    """log p(x|z), its backward pass, and its needs: `vae` asserts them, and the defaults of a run meet them."""
+
+    log_density: Callable  # (xp, x (B, D), Decoded, σ²) -> (K, B), nats
+    backward: Callable  # (xp, d_log_px (K, B), x, Decoded, σ²) -> the gradient (K, B, D) of x̂, or that of the logits
+    of_logits: bool  # whose gradient it is; a function of logits needs x̂ = sigmoid(l)
+    black_and_white: bool  # whether it is a density of pixels 0 and 1
+    has_variance: bool  # whether σ² is a parameter of it
+
+
+# One more likelihood is one more pair, and one more row.
 LIKELIHOODS = {
-    "gaussian": (gaussian_log_likelihood, gaussian_log_likelihood_backward, "x_hat"),
-    "bernoulli": (bernoulli_log_likelihood, bernoulli_log_likelihood_backward, "logits"),
+    "gaussian": Likelihood(gaussian_log_likelihood, gaussian_log_likelihood_backward, False, False, True),
+    "bernoulli": Likelihood(bernoulli_log_likelihood, bernoulli_log_likelihood_backward, True, True, False),
 }
 
 

@@ -1,4 +1,4 @@
-"""A multilayer perceptron whose weights are views of one flat vector.
+"""A multilayer perceptron whose weights are views of one flat vector, and the plain network: two of them.
 
 `params` is a dict of arrays by name: `W0, b0, W1, b1, …` from the input on.
 """
@@ -100,3 +100,31 @@ def mlp_backward(xp, d_out, params: dict, cache, d_params: dict, input_gradient:
         if i > 0 or input_gradient:
             d_h = xp.matmul(d_a, params[f"W{i}"].T)  # (N, fan_out) @ (fan_out, fan_in)
     return d_h if input_gradient else None
+
+
+def shapes(model) -> tuple[dict, dict]:
+    """The encoder's and the decoder's parameters, in the order in which they lie in θ: D, …, 2Z and Z, …, D."""
+    pixels, inner = model.center.shape[0], tuple(reversed(model.hidden))
+    encoder = layer_shapes((pixels, *model.hidden, 2 * model.latents))
+    return encoder, layer_shapes((model.latents, *inner, pixels))
+
+
+def encode(xp, model, p, x):
+    """(mean, log std) = MLP(x − the mean image).   (B, D) -> (B, Z), (B, Z), cache"""
+    out, cache = mlp(xp, p, model.activation, x - model.center)  # (B, D) -> (B, 2Z)
+    return out[:, : model.latents], out[:, model.latents :], cache
+
+
+def encode_backward(xp, model, p, cache, d_mean, d_log_std, d_p) -> None:
+    """(B, Z), (B, Z) -> None; writes d_p"""
+    mlp_backward(xp, xp.concatenate([d_mean, d_log_std], axis=1), p, cache, d_p, input_gradient=False)
+
+
+def decode(xp, model, p, z):
+    """l = MLP(z).   (N, Z) -> (N, D), cache"""
+    return mlp(xp, p, model.activation, z)
+
+
+def decode_backward(xp, model, p, cache, d_logits, d_p):
+    """(N, D) -> d_z (N, Z); writes d_p"""
+    return mlp_backward(xp, d_logits, p, cache, d_p)

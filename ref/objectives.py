@@ -5,28 +5,36 @@ returns the gradient with respect to the terms. One more objective is one more p
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ref.densities import log_mean_exp, log_mean_exp_backward, softmax
 from ref.vae import Gradient
 
 
-def vae(xp, terms):
+class Now(NamedTuple):
+    """What a loss may depend on besides the terms. A loss that does not need it ignores it."""
+
+    lam: Any = 1.0  # λ, the multiplier of a constraint
+    target: float = 0.0  # what the constraint allows: κ² of squared error
+    done: Any = 1.0  # the share of the run that is done, from 0 to 1
+
+
+def vae(xp, terms, now):
     """E_B[ KL − mean_k log p(x|z_k) ], the negative ELBO. Kingma & Welling 2014, equation 10."""
     return xp.mean(terms.kl) - xp.mean(terms.log_px)
 
 
-def vae_backward(xp, terms):
+def vae_backward(xp, terms, now):
     """d_kl = 1/B,  d_log_px = −1/(K·B)"""
-    return beta_vae_backward(xp, terms, beta=1.0)
+    return beta_vae_backward(xp, terms, now, beta=1.0)
 
 
-def beta_vae(xp, terms, beta):
+def beta_vae(xp, terms, now, beta):
     """E_B[ β·KL − mean_k log p(x|z_k) ]. Higgins et al. 2017, equation 4."""
     return beta * xp.mean(terms.kl) - xp.mean(terms.log_px)
 
 
-def beta_vae_backward(xp, terms, beta):
+def beta_vae_backward(xp, terms, now, beta):
     """d_kl = β/B,  d_log_px = −1/(K·B)"""
     return Gradient(kl=beta * mean_backward(xp, terms.kl), log_px=-mean_backward(xp, terms.log_px))
 
@@ -36,14 +44,14 @@ def mean_error(xp, terms):
     return xp.mean(terms.err, axis=0)
 
 
-def geco(xp, terms, lam, kappa):
+def geco(xp, terms, now):
     """E_B[ KL ] + λ·C,  C = E_B[ mean_k err_k ] − κ². Rezende & Viola 2018, equation 3; the slides' GECO."""
-    return xp.mean(terms.kl) + lam * (xp.mean(terms.err) - kappa**2)
+    return xp.mean(terms.kl) + now.lam * (xp.mean(terms.err) - now.target)
 
 
-def geco_backward(xp, terms, lam, kappa):
+def geco_backward(xp, terms, now):
     """d_kl = 1/B,  d_err = λ/(K·B): θ sees Ĉ's gradient alone, whatever moves λ"""
-    return Gradient(kl=mean_backward(xp, terms.kl), err=lam * mean_backward(xp, terms.err))
+    return Gradient(kl=mean_backward(xp, terms.kl), err=now.lam * mean_backward(xp, terms.err))
 
 
 def log_weight(log_px, terms, beta=1.0):
@@ -51,30 +59,30 @@ def log_weight(log_px, terms, beta=1.0):
     return log_px + beta * (terms.log_pz - terms.log_qz)
 
 
-def warmed_up(xp, warm_up: float, progress):
-    """β = min(progress/warm_up, 1): latents find a use before they cost their full price. Sønderby et al. 2016."""
-    return xp.minimum(progress / warm_up, 1.0) if warm_up else 1.0
+def warmed_up(xp, warm_up: float, done):
+    """β = min(done/warm_up, 1): latents find a use before they cost their full price. Sønderby et al. 2016."""
+    return xp.minimum(done / warm_up, 1.0) if warm_up else 1.0
 
 
-def iwae(xp, terms, warm_up=0.0, progress=1.0):
+def iwae(xp, terms, now, warm_up=0.0):
     """−L_K,  L_K = E_B[ log (1/K) Σ_k w_k ]. Burda et al. 2015, equation 8."""
-    return -xp.mean(log_mean_exp(xp, log_weight(terms.log_px, terms, warmed_up(xp, warm_up, progress))))
+    return -xp.mean(log_mean_exp(xp, log_weight(terms.log_px, terms, warmed_up(xp, warm_up, now.done))))
 
 
-def iwae_backward(xp, terms, warm_up=0.0, progress=1.0):
+def iwae_backward(xp, terms, now, warm_up=0.0):
     """d_log_w = −w̃/B,  w̃ = softmax_k(log w). Burda et al. 2015, equation 14."""
-    images, beta = terms.kl.size, warmed_up(xp, warm_up, progress)
+    images, beta = terms.kl.size, warmed_up(xp, warm_up, now.done)
     d_log_w = log_mean_exp_backward(xp, -1 / images, log_weight(terms.log_px, terms, beta))
     return Gradient(log_px=d_log_w, log_pz=beta * d_log_w, log_qz=-beta * d_log_w)
 
 
-def dreg_backward(xp, terms, warm_up=0.0, progress=1.0):
+def dreg_backward(xp, terms, now, warm_up=0.0):
     """IWAE's gradient in expectation, of less variance: the decoder's is weighted by w̃_k, the encoder's by w̃_k².
 
     d_log_w = −w̃/B. The way through log q(z_k|x) is the one through z_k alone. What arrives at z_k is weighted by w̃_k
     once more on its way into the encoder, in a warm-up by 1 − β + β·w̃_k. Tucker et al. 2019, the estimator IWAE-DReG.
     """
-    images, beta = terms.kl.size, warmed_up(xp, warm_up, progress)
+    images, beta = terms.kl.size, warmed_up(xp, warm_up, now.done)
     w = softmax(xp, log_weight(terms.log_px, terms, beta))
     d_log_w = -1 / images * w
     return Gradient(log_px=d_log_w, log_pz=beta * d_log_w, log_qz_of_z=-beta * d_log_w, to_encoder=1 - beta + beta * w)
@@ -85,24 +93,24 @@ def weighted_error(xp, terms):
     return xp.sum(softmax(xp, log_weight(-terms.err, terms)) * terms.err, axis=0)
 
 
-def geco_iwae(xp, terms, lam, kappa):
+def geco_iwae(xp, terms, now):
     """−L_K + (λ − 1)·E_B[ Σ_k w̃_k err_k ] − λκ², with log p(x|z) = −err. The slides' GECO + IWAE.
 
     It is KL(q_IW‖p) + λ·C with C = E_B[ Σ_k w̃_k err_k ] − κ², since L_K = E_{q_IW}[−err] − KL(q_IW‖p).
     """
     bound = xp.mean(log_mean_exp(xp, log_weight(-terms.err, terms)))
-    return -bound + (lam - 1) * (xp.mean(weighted_error(xp, terms)) - kappa**2) - kappa**2
+    return -bound + (now.lam - 1) * (xp.mean(weighted_error(xp, terms)) - now.target) - now.target
 
 
-def geco_iwae_backward(xp, terms, lam, kappa):
+def geco_iwae_backward(xp, terms, now):
     """With E = Σ_j w̃_j err_j:  ∂E/∂err_k = w̃_k,  ∂E/∂log w_k = w̃_k (err_k − E),  ∂L_K/∂log w_k = w̃_k.
 
     err_k counts directly, and by way of log w_k = −err_k + …:  d_err = (λ − 1)·w̃/B − d_log_w.
     """
     w, images = softmax(xp, log_weight(-terms.err, terms)), terms.kl.size
     error = xp.sum(w * terms.err, axis=0)
-    d_log_w = w * (1 / images) * ((lam - 1) * (terms.err - error) - 1)
-    directly, through_log_w = (lam - 1) * w * (1 / images), -d_log_w
+    d_log_w = w * (1 / images) * ((now.lam - 1) * (terms.err - error) - 1)
+    directly, through_log_w = (now.lam - 1) * w * (1 / images), -d_log_w
     return Gradient(err=directly + through_log_w, log_pz=d_log_w, log_qz=-d_log_w)
 
 
@@ -111,38 +119,50 @@ def mean_backward(xp, term):
     return xp.full_like(term, 1 / term.size)
 
 
-class Method(NamedTuple):
-    """An objective: its loss and its gradient, and what a user may set.
+class Option(NamedTuple):
+    """A number that a user may set."""
 
-    `constrained(xp, terms)` is the error (B,) whose mean κ² bounds; None without a constraint, and so without λ.
-    `options` maps a name to its default (None: by data set) and meaning. `takes` names what training itself tells:
-    "lam", the multiplier λ, and "progress", the share t/steps of the run that is done. Loss and backward get options
-    and what they take as keywords. `samples` is the default K.
-    """
+    default: float | None  # None: it depends on the images
+    about: str
+    interval: str = "(0, inf)"  # of the numbers that are allowed; a square bracket includes its end
+
+
+class Constraint(NamedTuple):
+    """E_B[ bounded ] ≤ target, by the multiplier λ."""
+
+    bounded: Callable  # (xp, terms) -> (B,)
+    bounds: str | None  # the mean of train.REPORTED that is bounded; None where it is another
+    name: str  # of the option that says the target
+    option: Option
+    target: Callable  # the option's number -> the target
+
+
+class Method(NamedTuple):
+    """An objective: loss(xp, terms, now, **options), its gradient with respect to the terms, what a user may set."""
 
     loss: Callable
     backward: Callable
-    constrained: Callable | None
-    options: dict[str, tuple[float | None, str]]
-    samples: int
+    constraint: Constraint | None
+    options: dict[str, Option]  # of loss and backward
+    samples: int  # K by default
     about: str
     title: str
-    takes: tuple[str, ...] = ()
 
 
-BETA = {"beta": (0.5, "β, the weight of the KL")}
-KAPPA = {"kappa": (None, "κ, the tolerance on ‖x − x̂‖ per image: κ² of squared error")}
-WARM_UP = {"warm_up": (0.0, "the share of the run in which log p(z) − log q(z|x) grows to its full weight")}
+KAPPA = Option(None, "κ, the tolerance on ‖x − x̂‖ per image: κ² of squared error", "[1e-12, 1e12]")
+ERROR = Constraint(mean_error, "error", "kappa", KAPPA, lambda kappa: kappa**2)
+ERROR_UNDER_Q_IW = ERROR._replace(bounded=weighted_error, bounds=None)
+BETA = {"beta": Option(0.5, "β, the weight of the KL")}
+GROWTH = Option(0.0, "the share of the run in which log p(z) − log q(z|x) grows to its full weight", "[0, 1]")
+WARM_UP = {"warm_up": GROWTH}
 
 METHODS = {
     "vae": Method(vae, vae_backward, None, {}, 1, "the ELBO", "VAE"),
     "beta-vae": Method(beta_vae, beta_vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β", "β-VAE"),
-    "geco": Method(geco, geco_backward, mean_error, KAPPA, 1, "the least KL within an error of κ²", "GECO", ("lam",)),
-    "iwae": Method(iwae, iwae_backward, None, WARM_UP, 5, "the bound of K weighted samples", "IWAE", ("progress",)),
-    "dreg": Method(iwae, dreg_backward, None, WARM_UP, 5, "IWAE by a less noisy gradient", "DReG", ("progress",)),
-    "geco-iwae": Method(
-        geco_iwae, geco_iwae_backward, weighted_error, KAPPA, 5, "GECO under q_IW", "GECO + IWAE", ("lam",)
-    ),
+    "geco": Method(geco, geco_backward, ERROR, {}, 1, "the least KL within an error of κ²", "GECO"),
+    "iwae": Method(iwae, iwae_backward, None, WARM_UP, 5, "the bound of K weighted samples", "IWAE"),
+    "dreg": Method(iwae, dreg_backward, None, WARM_UP, 5, "IWAE by a less noisy gradient", "DReG"),
+    "geco-iwae": Method(geco_iwae, geco_iwae_backward, ERROR_UNDER_Q_IW, {}, 5, "GECO under q_IW", "GECO + IWAE"),
 }
 
 TRAVEL = 4  # how far log λ may go from where it started: the guard of λ, e^±4
@@ -158,23 +178,23 @@ def moving_average(xp, c_ma, c_hat, first, alpha: float):
     return xp.where(first, c_hat, alpha * c_ma + (1 - alpha) * c_hat)
 
 
-def initial_multiplier(kappa: float) -> float:
+def initial_multiplier(target: float) -> float:
     """λ₀ = d/(2κ²) with d = 16: what d Gaussian latents that share an error of κ² need."""
-    return 8 / kappa**2
+    return 8 / target
 
 
-def plain_multiplier(xp, log_lam, start, c_ma, kappa, rate, steps):
+def plain_multiplier(xp, log_lam, start, c_ma, target, rate, steps):
     """log λ ← log λ + η·C_ma, in squared error per image: the slides' algorithm 1 to the letter."""
     return log_lam + rate * c_ma
 
 
-def relative_multiplier(xp, log_lam, start, c_ma, kappa, rate, steps):
+def relative_multiplier(xp, log_lam, start, c_ma, target, rate, steps):
     """log λ ← log λ + clip(η·C_ma/κ², −4/steps, 4/steps), within log λ₀ ± 4: the same direction as the plain rule.
 
     Relative, so the units of the pixels do not matter. Bounded, so λ cannot run away while the network is young, and
     quick inside the bounds, so λ has settled when the run ends. `start` is log λ₀.
     """
-    moved = log_lam + xp.clip(rate * c_ma / kappa**2, -TRAVEL / steps, TRAVEL / steps)
+    moved = log_lam + xp.clip(rate * c_ma / target, -TRAVEL / steps, TRAVEL / steps)
     return xp.clip(moved, start - TRAVEL, start + TRAVEL)
 
 

@@ -13,13 +13,12 @@ from functools import partial
 from typing import NamedTuple
 
 from ref import vae
-from ref.adam import SCHEDULES, decay, step_sizes
+from ref.adam import SCHEDULES, adam, decay, step_sizes
 from ref.elementwise import elementwise
 from ref.mlp import size
-from ref.objectives import MULTIPLIERS, Method, memory, moving_average
-from ref.parts import network_of
+from ref.objectives import MULTIPLIERS, Method, Now, memory, moving_average
 
-REPORTED = ("loss", "rate", "distortion", "elbo")
+REPORTED = ("loss", "rate", "error", "elbo")
 
 
 class Plan(NamedTuple):
@@ -29,13 +28,19 @@ class Plan(NamedTuple):
     batch_size: int
     steps_per_epoch: int
     samples: int  # K
+    options: dict  # the numbers of the method's own options
     lr: float
     schedule: str  # a name in adam.SCHEDULES
-    multiplier: str  # a name in objectives.MULTIPLIERS
-    multiplier_rate: float  # η
-    options: dict  # values of the method's own options: beta, kappa or warm_up
+    adam: tuple[float, float, float]  # β₁, β₂, ε
     weight_decay: float
-    adam: tuple[float, float, float] = (0.9, 0.999, 1e-8)  # β₁, β₂, ε
+    target: float = 0.0  # of the method's constraint
+    multiplier: str = "relative"  # a name in objectives.MULTIPLIERS
+    multiplier_rate: float = 0.0  # η
+
+    @property
+    def steps(self) -> int:
+        """How many steps the run has."""
+        return self.epochs * self.steps_per_epoch
 
 
 class NonFiniteError(ArithmeticError):
@@ -67,65 +72,66 @@ def initial_state(backend, theta, noise, images: int, lam: float | None) -> dict
 
 def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Callable, state: dict) -> Callable[[], None]:
     """The function that advances `state` by one minibatch; `read(rows, noise)` gives those images as floats (B, D)."""
-    xp, dtype, theta = backend.xp, backend.dtype, state["theta"]
-    params = vae.params_of(model, theta)
-    part, weight = backend.ranks.share(plan.batch_size)
-    means = xp.zeros(len(REPORTED) + 1, dtype)
-    net = network_of(backend, model, state, plan.batch_size, plan.samples, plan.adam[:2])
+    xp, theta, m, v, t = backend.xp, *(state[name] for name in ("theta", "m", "v", "step"))
+    grad, means = xp.zeros_like(theta), xp.zeros(len(REPORTED) + 1, backend.dtype)
+    params, d_params = vae.params_of(model, theta), vae.params_of(model, grad)
+    log_lam = state["log_lambda"] if method.constraint else xp.zeros((), xp.float64)
+    # These three calls of a step are cut into parts, and shared by several processes, where the backend says so.
+    shared = backend.shared(plan.batch_size, plan.samples, grad)
+    forward, backward, update = shared.forward(vae.forward), shared.backward(vae.backward), shared.update(adam)
+    numbers_at = elementwise(partial(numbers, plan=plan, dtype=backend.dtype))
+    follow = elementwise(partial(follow_constraint, plan=plan))
     batches = state["order"][: plan.steps_per_epoch * plan.batch_size].reshape(plan.steps_per_epoch, plan.batch_size)
-    steps = plan.epochs * plan.steps_per_epoch
-    sizes_at = elementwise(partial(sizes, plan=plan, steps=steps, dtype=dtype))
-    follow = elementwise(partial(follow_constraint, plan=plan, steps=steps))
-    told = {"lam": lambda: xp.exp(state["log_lambda"]), "progress": lambda: state["step"] / steps}
 
-    def minibatch(t):
-        """This rank's images of minibatch t and their noise; all ranks draw the same for the whole batch."""
+    def minibatch():
+        """This process's images of minibatch t and their noise; all processes draw the noise of the whole batch."""
         x = read(xp.take(batches, t % plan.steps_per_epoch, axis=0), state["noise"])
         eps = backend.normal(state["noise"], (plan.samples, plan.batch_size, model.latents))
-        return x[part], eps[:, part]
+        return x[shared.images], eps[:, shared.images]
 
     def step() -> None:
         """Algorithm 1 of the slides; a method without a constraint leaves out λ."""
-        t, options = state["step"], plan.options | {name: told[name]().astype(dtype) for name in method.takes}
-        x, eps = minibatch(t)  # (B, D), (K, B, Z)
+        x, eps = minibatch()  # (B, D), (K, B, Z)
+        lam, done, scale, floor, shrink = numbers_at(xp, t, log_lam)
+        now = Now(lam, plan.target, done)
 
-        terms, cache = net.forward(x, eps)  # z ~ q(z|x), and what the loss is made of
-        means[...] = batch_means(xp, method, terms, method.loss(xp, terms, **options))  # the last is Ĉ + κ²
-        net.backward(method.backward(xp, terms, **options), cache)  # -> grad, which does not see C_ma
-        backend.ranks.all_reduce(means, weight)  # now those of the whole batch, as grad is
+        terms, cache = forward(xp, model, params, x, eps)  # z ~ q(z|x), and what the loss is made of
+        means[...] = batch_means(xp, method, terms, method.loss(xp, terms, now, **plan.options))  # the last is Ĉ + κ²
+        d_terms = method.backward(xp, terms, now, **plan.options)  # does not see C_ma
+        backward(xp, model, params, cache, d_terms, d_params)  # -> grad
+        shared.mean(means)  # now those of the whole batch, as grad is
 
-        *scale_and_floor, shrink = sizes_at(xp, t)
         if plan.weight_decay:
             decay(params, shrink)
-        sum_theta = net.update(scale_and_floor)  # θ ← Adam(θ, grad)
+        sum_theta = update(xp, theta, m, v, grad, scale, floor, *plan.adam[:2])  # θ ← Adam(θ, grad)
         state["totals"][...] += means[:-1]
         finite = xp.isfinite(state["totals"][0] + sum_theta)
-        if method.constrained:
-            numbers = (state[name] for name in ("log_lambda", "constraint_ma", "log_lambda_start", "step"))
-            follow(xp, *numbers, means[-1], finite)  # C_ma, and log λ in proportion to it
-        state["step"][...] += finite  # t ← t + 1, and never again once a step was not finite
+        if method.constraint:
+            follow(xp, log_lam, state["constraint_ma"], state["log_lambda_start"], t, means[-1], finite)  # C_ma, and λ
+        t[...] += finite  # t ← t + 1, and never again once a step was not finite
 
     return backend.compile(step)
 
 
-def sizes(xp, t, plan: Plan, steps: int, dtype):
-    """What update t multiplies by: the scale and the floor of `adam`, and the shrink of `decay`."""
-    rate = plan.lr * SCHEDULES[plan.schedule](xp, t, steps)
-    return tuple(a.astype(dtype) for a in (*step_sizes(xp, t, rate, *plan.adam), 1 - rate * plan.weight_decay))
+def numbers(xp, t, log_lam, plan: Plan, dtype):
+    """λ, the share of the run that is done, and what update t multiplies by: scale and floor of `adam`, the shrink."""
+    rate = plan.lr * SCHEDULES[plan.schedule](xp, t, plan.steps)
+    found = xp.exp(log_lam), t / plan.steps, *step_sizes(xp, t, rate, *plan.adam), 1 - rate * plan.weight_decay
+    return tuple(a.astype(dtype) for a in found)
 
 
 def batch_means(xp, method: Method, terms: vae.Terms, loss):
-    """The means under the names in REPORTED, and that of the constrained error."""
+    """The means under the names in REPORTED, and that of what the constraint bounds."""
     rate = xp.mean(terms.kl)
-    error = xp.mean(method.constrained(xp, terms)) if method.constrained else xp.zeros_like(rate)
-    return xp.stack([loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate, error])
+    bounded = xp.mean(method.constraint.bounded(xp, terms)) if method.constraint else xp.zeros_like(rate)
+    return xp.stack([loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate, bounded])
 
 
-def follow_constraint(xp, log_lam, c_ma, start, step, error, finite, plan: Plan, steps: int) -> None:
+def follow_constraint(xp, log_lam, c_ma, start, t, bounded, finite, plan: Plan) -> None:
     """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by the plan's rule; neither moves unless the step was finite."""
-    (advance, _), kappa = MULTIPLIERS[plan.multiplier], plan.options["kappa"]
-    average = moving_average(xp, c_ma, error - kappa**2, step == 0, memory(steps))
-    moved = advance(xp, log_lam, start, average, kappa, plan.multiplier_rate, steps)
+    advance, _ = MULTIPLIERS[plan.multiplier]
+    average = moving_average(xp, c_ma, bounded - plan.target, t == 0, memory(plan.steps))
+    moved = advance(xp, log_lam, start, average, plan.target, plan.multiplier_rate, plan.steps)
     log_lam[...] = xp.where(finite, moved, log_lam)
     c_ma[...] = xp.where(finite, average, c_ma)
 
@@ -138,7 +144,7 @@ def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: i
     """
     interval = max(1, -(-plan.steps_per_epoch // reports_per_epoch))
     done = int(state["step"])
-    while done < plan.epochs * plan.steps_per_epoch:
+    while done < plan.steps:
         epoch, begin = divmod(done, plan.steps_per_epoch)
         if begin == 0:
             state["order"][...] = backend.xp.argsort(backend.normal(state["noise"], state["order"].shape))

@@ -10,7 +10,7 @@ from ref.elementwise import elementwise
 class Model(NamedTuple):
     """The constants of a network. θ is not here: it is an argument."""
 
-    network: Any  # the module ref.networks.plain or ref.networks.principal
+    network: Any  # the module ref.mlp, or ref.more.principal
     hidden: tuple[int, ...]  # the encoder's hidden layers; the decoder mirrors them
     latents: int  # Z
     activation: str  # a name in mlp.ACTIVATIONS
@@ -18,7 +18,7 @@ class Model(NamedTuple):
     likelihood: str  # a name in densities.LIKELIHOODS
     variance: float  # σ² of the Gaussian likelihood
     center: Any  # (D,) the mean image, subtracted on the way into the encoder
-    whiten: Any = None  # (D, M) principal coordinates of unit variance, for ref.networks.principal
+    whiten: Any = None  # (D, M) principal coordinates of unit variance, for ref.more.principal
     color: Any = None  # (M, D) the way back from them
 
 
@@ -82,22 +82,29 @@ def decode_backward(xp, model: Model, params, cache, d_logits, d_params):
 
 def likelihood(xp, model: Model, x, x_hat, logits):
     """err and log p(x|z), and what they are functions of.   (B, D), (K, B, D), (K, B, D) -> (K, B), (K, B), Decoded"""
+    row = de.LIKELIHOODS[model.likelihood]
+    assert model.sigmoid_output or not row.of_logits, f"the {model.likelihood} likelihood needs x̂ = sigmoid(l)"
     decoded = de.Decoded(logits, x_hat, de.squared_error(xp, x, x_hat))
-    log_likelihood, _, _ = de.LIKELIHOODS[model.likelihood]
-    return decoded.err, log_likelihood(xp, x, decoded, model.variance), decoded
+    return decoded.err, row.log_density(xp, x, decoded, model.variance), decoded
 
 
 def likelihood_backward(xp, model: Model, d: Gradient, x, decoded):
     """The ways from err and from log p(x|z) back to the logits, added up.   (K, B), (K, B) -> d_l (K, B, D)"""
-    ways, (_, log_likelihood_backward, field) = {"x_hat": [], "logits": []}, de.LIKELIHOODS[model.likelihood]
-    if d.err is not None:
-        ways["x_hat"].append(de.squared_error_backward(xp, d.err[..., None], x, decoded.x_hat))
-    if d.log_px is not None:
-        ways[field].append(log_likelihood_backward(xp, d.log_px, x, decoded, model.variance))
-    if model.sigmoid_output:
-        ways["x_hat"] = [nn.sigmoid_backward(xp, d_x_hat, decoded.x_hat) for d_x_hat in ways["x_hat"]]
-    first, *others = ways["x_hat"] + ways["logits"]
-    return sum(others, first)
+    row = de.LIKELIHOODS[model.likelihood]
+    d_x_hat = None if d.err is None else de.squared_error_backward(xp, d.err[..., None], x, decoded.x_hat)
+    d_logits = None if d.log_px is None else row.backward(xp, d.log_px, x, decoded, model.variance)
+    if not row.of_logits:
+        d_x_hat, d_logits = add(d_x_hat, d_logits), None
+    if d_x_hat is not None and model.sigmoid_output:
+        d_x_hat = nn.sigmoid_backward(xp, d_x_hat, decoded.x_hat)
+    return add(d_logits, d_x_hat)
+
+
+def add(a, b):
+    """The sum of two gradients, each None where there is none."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 def sample_terms(xp, model: Model, params, x, mean, log_std, eps):

@@ -6,7 +6,7 @@ err = Σ_i min(e_i, ℓ). Tipping & Bishop 1999; Lucas et al. 2019.
 
 import math
 
-from ref.networks import principal
+from ref.more import principal
 from ref.vae import params_of
 
 FLOOR = 1e-6  # of the largest variance: below it a direction is rounding error, and is not used

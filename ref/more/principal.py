@@ -1,7 +1,7 @@
 """A network in M principal coordinates u = (x − center)·whiten of the images: an MLP shifts and gates a linear path.
 
 The coordinates have unit variance, which conditions the squared error well; the variance outside them stays
-unexplained. The MLPs have the sizes M, …, 3Z and Z, …, 2M. `ref.linear` starts the path at the best linear VAE.
+unexplained. The MLPs have the sizes M, …, 3Z and Z, …, 2M. `ref.more.linear` starts the path at the best linear VAE.
 """
 
 from ref import mlp as nn

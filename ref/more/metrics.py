@@ -1,0 +1,135 @@
+"""What a trained model is worth on images it has not seen: nats or squared error per image, averaged over images."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from ref import densities as de
+from ref import vae
+from ref.more.information import mutual_information
+from ref.objectives import log_weight
+
+IMAGES = 250  # per batch
+DECODED = 2_500  # images decoded at once at most, whatever K is
+REPEATS = 10  # independent draws of the K samples, so that a small test set does not leave the figures to chance
+ACTIVE = 0.01  # variance of the posterior mean; Burda et al. 2015, section 5
+
+
+class Images(NamedTuple):
+    """Images that a model is judged on."""
+
+    read: Callable  # (rows, noise) -> these images as floats (B, D)
+    count: int
+
+    def batches(self, xp, at_once: int) -> Iterator:
+        """The rows of all images, so many at once."""
+        for start in range(0, self.count, at_once):
+            yield xp.arange(start, min(start + at_once, self.count))
+
+
+class Draws(NamedTuple):
+    """How many samples of q(z|x) an image is judged by, and what for."""
+
+    nll: int  # samples of the log-likelihood
+    samples: int = 1  # K of the training objective
+    bounded: Callable | None = None  # what the method's constraint bounds: (xp, terms) -> (B,)
+    progress: Callable = iter  # wraps the iteration over batches
+
+
+def encodings(backend, model: vae.Model, theta, images: Images, noise):
+    """mean and log std of q(z|x) for all images.   -> (N, Z), (N, Z)"""
+    xp, params = backend.xp, vae.params_of(model, theta)
+    batches = (images.read(rows, noise) for rows in images.batches(xp, DECODED))
+    found = [vae.encode(xp, model, params, x)[:2] for x in batches]
+    return tuple(xp.concatenate(a, axis=0) for a in zip(*found, strict=True))
+
+
+def drawn_terms(backend, model: vae.Model, params, encoded, draw: Callable, samples: int) -> vae.Terms:
+    """The terms of `samples` draws from q(z|x) in float64, decoded a few at a time.
+
+    `encoded` is x (B, D), mean (B, Z), log std (B, Z), and draw(k) gives noise (k, B, Z).
+    """
+    xp, at_once = backend.xp, max(1, DECODED // encoded[0].shape[0])
+    draws = (draw(min(at_once, samples - begin)) for begin in range(0, samples, at_once))
+    chunks = [vae.sample_terms(xp, model, params, *encoded, eps)[0] for eps in draws]
+    kl, *sampled = ([term.astype(xp.float64) for term in terms] for terms in zip(*chunks, strict=True))
+    return vae.Terms(kl[0], *(xp.concatenate(terms, axis=0) for terms in sampled))
+
+
+def image_scores(backend, model: vae.Model, params, encoded, draw: Callable, draws: Draws) -> dict:
+    """The scores of a batch, by name."""
+    xp, (_, mean, log_std) = backend.xp, encoded
+    repeats = [drawn_terms(backend, model, params, encoded, draw, draws.samples) for _ in range(REPEATS)]
+    found = {"mean": mean, "log_std": log_std, "rate": repeats[0].kl}
+    found["error"] = sum(xp.mean(terms.err, axis=0) for terms in repeats) / REPEATS
+    found["log_px"] = sum(xp.mean(terms.log_px, axis=0) for terms in repeats) / REPEATS
+    if draws.bounded:
+        found["bounded"] = sum(draws.bounded(xp, terms) for terms in repeats) / REPEATS
+    found["error_at_mean"] = vae.sample_terms(xp, model, params, *encoded, xp.zeros_like(mean)[None])[0].err[0]
+    terms = drawn_terms(backend, model, params, encoded, draw, draws.nll)
+    return found | {"log_likelihood": de.log_mean_exp(xp, log_weight(terms.log_px, terms))}
+
+
+def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
+    """One number for each of the images, by name; changes nothing but `noise`, its own.
+
+    Each rank goes through its part of every batch, with the noise that is drawn for the whole of it.
+
+    rate            KL(q(z|x)‖p(z)), nats
+    error           ‖x − x̂(z)‖², averaged over z from q(z|x)
+    error_at_mean   the same at z = the posterior mean (the slides' "Reconstruction")
+    log_px          log p(x|z), averaged over z from q(z|x), nats: with −rate the ELBO
+    log_likelihood  log (1/K) Σ_k w_k, K = draws.nll: in expectation at most log p(x), the closer the larger K
+    bounded         with draws.bounded, what the constraint bounds, with draws.samples samples
+    mean, log_std   of q(z|x): (N, Z)
+    """
+    xp, params, found = backend.xp, vae.params_of(model, theta), {}
+    at_once, start = max(1, min(IMAGES, DECODED // draws.samples)), 0
+    for rows in draws.progress([*images.batches(xp, at_once)]):
+        batch, (part, weight) = rows.shape[0], backend.ranks.share(rows.shape[0])
+        x = images.read(rows, noise)[part]
+        mean, log_std, _ = vae.encode(xp, model, params, x)
+
+        def draw(k: int, batch=batch, part=part):
+            return backend.normal(noise, (k, batch, model.latents))[:, part]
+
+        for name, values in image_scores(backend, model, params, (x, mean, log_std), draw, draws).items():
+            if name not in found:
+                found[name] = xp.zeros((images.count, *values.shape[1:]), xp.float64)
+            if weight:
+                found[name][start + part.start : start + part.stop] = values
+        start += batch
+    for values in found.values():
+        backend.ranks.all_reduce(values, 1.0)
+    return found
+
+
+def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
+    """The figures of a model: means of its `scores`, and what the latents know of the images.
+
+    rate, error, error_at_mean, bounded   the means of these scores
+    elbo                 E[log p(x|z)] − rate, nats: β = 1 whatever the objective was
+    nll                  −E[log_likelihood]: an upper bound on E[−log p(x)]
+    nll_standard_error   of that mean, over images
+    active_units         latents whose posterior mean varies by more than 0.01 over the images
+    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: an upper bound on that over all
+                         images, and near the rate minus log N where the rate is well above log N
+    mutual_information   I(x;z) = rate − marginal KL, never above mutual_information_ceiling = log N
+    information_standard_error  of marginal_kl and of mutual_information
+    """
+    xp = backend.xp
+    found = scores(backend, model, theta, images, noise, draws)
+    mean, log_std = found.pop("mean"), found.pop("log_std")
+    means = {name: float(xp.mean(values)) for name, values in found.items()}
+    information, error = mutual_information(backend, mean, log_std, noise)
+    return {
+        **{name: means.get(name) for name in ("rate", "error", "error_at_mean", "bounded")},
+        "elbo": means["log_px"] - means["rate"],
+        "nll": -means["log_likelihood"],
+        "nll_standard_error": float(xp.std(found["log_likelihood"])) / math.sqrt(images.count),
+        "active_units": int(xp.sum(xp.var(mean, axis=0) > ACTIVE)),
+        "marginal_kl": means["rate"] - information,
+        "mutual_information": information,
+        "mutual_information_ceiling": math.log(images.count),
+        "information_standard_error": error,
+    }
