@@ -16,95 +16,59 @@ mpiexec -n 4 python run.py --data mnist                      share the work amon
 import os
 import sys
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
-from pathlib import Path
 
 import numpy as np
 
-from backend import BackendError, open_backend
-from backend.ranks import ALONE, Ranks, RanksError, open_ranks
+from backend import BackendError
+from backend.ranks import ALONE, RanksError, open_ranks
 from data import DataError
-from experiment.compare import compare_folders, compare_methods
-from experiment.defaults import UsageError, chosen, complete
-from experiment.files import FILES, held
+from experiment.command_line import parsed
+from experiment.commands import Job, prepared
 from experiment.jobs import RunFailed
-from experiment.one import command_to_go_on, open_data, run_one
-from experiment.options import USES, opened, parsed, resumed, with_network_of
-from experiment.results import listing
+from experiment.record import UsageError
+from experiment.run_folder import command_to_go_on, resumable
 from experiment.signals import Stopped, handled_by, stop
-from experiment.use import use
 from ref.train import NonFiniteError
-
-
-def run(argv: list[str] | None, ranks: Ranks, folder: ExitStack, again: list[str]) -> None:
-    """What the command line asks for; the folder of a resumed run is held until `folder` is closed.
-
-    Once there is a checkpoint, `again` holds the command that resumes the run.
-    """
-    command = sys.argv[1:] if argv is None else argv
-    args, given = parsed(command, __doc__)
-    if args.compare or args.load or {*USES} & {*given}:
-        if ranks.rank == 0:
-            print(compare_folders(args, given, command) if args.compare else use(args, given))
-        return
-    saved = None
-    if args.resume:
-        if ranks.rank == 0 and args.resume.is_dir():
-            folder.enter_context(held(args.resume))
-            again[:] = [command_to_go_on(args.resume)]
-        saved = opened(args.resume)
-        args = resumed(saved, given)
-    elif args.init_from:
-        args = with_network_of(args.init_from, args, given)
-    backend, data = open_backend(args.backend, args.precision, args.tf32, ranks), open_data(args)
-    if args.method == "all":
-        args.out = args.out or Path("runs") / f"{data.name}-all"
-        again[:] = ["the same command"]
-        print(compare_methods(args, backend, data, command, lambda argv: run(argv, ranks, folder, [])))
-        return
-    args = complete(args, data)
-    if ranks.size > args.batch_size:
-        raise UsageError(f"--batch-size {args.batch_size} is less than the {ranks.size} processes; start fewer of them")
-    if not saved and (sentence := chosen(args, given, data.train.shape[1])):
-        print(f"{data.split}\n{sentence}")
-    print(listing(run_one(args, backend, data, command, again, saved)))
-    print(f"rate, ELBO and NLL in nats, errors in squared error per image; all in {args.out}/: {', '.join(FILES)}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0; 2 for bad input, 1 for numbers not finite, 128 + its number for a signal, each with a sentence."""
-    ranks, again = ALONE, []
+    ranks, job, command = ALONE, None, sys.argv[1:] if argv is None else argv
     try:
         # Training itself watches for numbers that are not finite.
-        with handled_by(stop), np.errstate(all="ignore"), ExitStack() as folder:
+        with handled_by(stop), np.errstate(all="ignore"), ExitStack() as silence:
             ranks = open_ranks()
             if ranks.rank:
-                silence = folder.enter_context(open(os.devnull, "w"))
-                folder.enter_context(redirect_stdout(silence))
-                folder.enter_context(redirect_stderr(silence))
-            run(argv, ranks, folder, again)
+                nowhere = silence.enter_context(open(os.devnull, "w"))
+                silence.enter_context(redirect_stdout(nowhere))
+                silence.enter_context(redirect_stderr(nowhere))
+            job = prepared(parsed(command, __doc__), command, ranks)
+            print(job.work())
             return 0
     except (UsageError, DataError, BackendError, RanksError) as error:
         status, sentence = 2, f"{error}"
     except RunFailed as error:
-        status, sentence = error.status, f"{error}{how_to_go_on(again)}"
+        status, sentence = error.status, f"{error}{how_to_go_on(job)}"
     except MemoryError:
         status, sentence = 2, "out of memory: lower --hidden, --latent, --samples or --batch-size"
     except OSError as error:
-        status, sentence = 2, f"{error}; what was written before is kept{how_to_go_on(again)}"
+        status, sentence = 2, f"{error}; what was written before is kept{how_to_go_on(job)}"
     except NonFiniteError as error:
         advice = "the likely cause is too large a step: lower --lr (and --multiplier-rate, if λ ran away)"
         status, sentence = 1, f"{error}; {advice}; what was written after the last whole epoch is kept"
     except Stopped as error:
-        status, sentence = 128 + error.number, f"stopped{how_to_go_on(again)}"
+        status, sentence = 128 + error.number, f"stopped{how_to_go_on(job)}"
     if ranks.rank == 0:
         print(f"run.py: {sentence}", file=sys.stderr, flush=True)
     ranks.fail(status, sentence)
     return status
 
 
-def how_to_go_on(again: list[str]) -> str:
-    """The command that goes on with what an error has ended, if there is one."""
-    return f"; to go on: {again[0]}" if again else ""
+def how_to_go_on(job: Job | None) -> str:
+    """The command that goes on with what an error has ended, if there is such a command."""
+    if job and job.out and resumable(job.out):
+        return f"; to go on: {command_to_go_on(job.out)}"
+    return f"; to go on: {job.again}" if job and job.again else ""
 
 
 if __name__ == "__main__":

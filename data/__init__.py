@@ -22,8 +22,17 @@ DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {
     "sprites": sprites.load,
 }
 
+KEPT = ("mnist", "cifar10")  # the data sets that lie under data_dir
 
-def load(source: str, data_dir: Path | None = None, size: int | None = None, download: bool = True) -> Dataset:
+
+def load(
+    source: str,
+    data_dir: Path | None = None,
+    size: int | None = None,
+    download: bool = True,
+    split: str = "shuffled",
+    skip_broken: bool = False,
+) -> Dataset:
     """A named data set, found under `data_dir` or downloaded there; or the user's own images at a path.
 
     A path is a folder of pictures (scaled to `size`), a folder of IDX files, an .npz or an .npy. Raises DataError.

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+SPLITS = ("shuffled", "every-tenth")
+
 
 class DataError(ValueError):
     """Bad input, as one sentence: which file or value, what was expected, what was found, what to do."""
@@ -59,3 +61,7 @@ def safe_name(path: Path) -> str:
 def white(pixels: np.ndarray) -> int:
     """The value of a white pixel."""
     return 255 if pixels.dtype == np.uint8 else 1
+
+
+def file_names(names):
+    return [re.sub(r"[^\w.-]+", "-", name) for name in names]

@@ -6,39 +6,47 @@ import math
 import warnings
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from data.dataset import DataError
 from data.files import reason, write_whole
 from data.npz import read_array
-from experiment.defaults import UsageError
+from experiment import record
+from experiment.record import Run, UsageError
 
-VERSION = "0.2.0"  # of the program
-FORMAT = 1  # of its checkpoints
-# The columns of `history` and of metrics.csv, and how those of an epoch come from the reports in it. NaN stands for
-# what a report does not have: λ without a constraint, figures on test images but at the end of an epoch.
+NAME = "checkpoint.npz"
+FORMATS = (1, 2)  # of version 0.2, and this
+# The columns of the history and of metrics.csv, and how those of an epoch come from the reports in it.
 COLUMNS = {
-    **{"epoch": "last", "step": "last", "loss": "mean", "rate": "mean", "distortion": "mean", "elbo": "mean"},
+    **{"epoch": "last", "step": "last", "loss": "mean", "rate": "mean", "error": "mean", "elbo": "mean"},
     **{"constraint_ma": "last", "lambda": "last", "steps": "sum", "seconds": "sum"},
-    **{"test_rate": "last", "test_distortion": "last", "test_elbo": "last"},
+    **{"test_rate": "last", "test_error": "last", "test_elbo": "last"},
 }
 WHOLE = ("epoch", "step", "steps")
-MULTIPLIER = ("constraint_ma", "lambda")
-WATCHED = ("test_rate", "test_distortion", "test_elbo")
-CONFIG = {"command": list, "options": dict, "resumed": list, "shape": list}  # what has to be in it
+CONFIG = ("version", "command", "backend", "versions", "processes", "resumed")
+BESIDE = ("format", "history", "config", "sha256")  # what a checkpoint holds besides the arrays of the run
 
 
-def write(path: Path, arrays: dict[str, np.ndarray], history: list[dict], config: dict) -> None:
+class Saved(NamedTuple):
+    """A checkpoint."""
+
+    path: Path
+    run: Run
+    config: dict  # what else config.json says: command, versions, where the run was made
+    history: list[dict]  # what training reported, by COLUMNS; None where a report has no such number
+    arrays: dict[str, np.ndarray]
+
+
+def write(path: Path, run: Run, config: dict, history: list[dict], arrays: dict[str, np.ndarray]) -> None:
     """The arrays of a run between two reports, its history and its config, under one checksum."""
-    rows = [[np.nan if report.get(name) is None else report[name] for name in COLUMNS] for report in history]
-    arrays = arrays | {
-        "format": np.array(FORMAT),
-        "history": np.array(rows, np.float64).reshape(-1, len(COLUMNS)),
-        "config": np.frombuffer(json.dumps(config).encode(), np.uint8),
-    }
-    arrays["sha256"] = checksum(arrays)
-    write_whole(path, lambda file: np.savez(file, **arrays))
+    rows = [[report.get(name) for name in COLUMNS] for report in history]
+    content = arrays | {"format": np.array(FORMATS[-1])}
+    for name, value in {"history": rows, "config": config | {"run": record.as_json(run)}}.items():
+        content[name] = np.frombuffer(json.dumps(value, allow_nan=False).encode(), np.uint8)
+    content["sha256"] = checksum(content)
+    write_whole(path, lambda file: np.savez(file, **content))
 
 
 def checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -51,38 +59,46 @@ def checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.frombuffer(sha.digest(), np.uint8)
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """The arrays (`history` among them) and the config of a checkpoint that is what was written.
+def read(folder: Path) -> Saved:
+    """The checkpoint in a run's folder, also one of version 0.2.
 
-    Whether they are those of a run is for `check` to say. What is read takes no more memory than the file is long.
-    Raises UsageError without a file, and DataError.
+    Whether its arrays are those of its run is for `check` to say. What is read takes no more memory than the file is
+    long. Raises UsageError without a file, and DataError.
     """
+    path = Path(folder) / NAME
     if not path.is_file():
-        raise UsageError(f"{path.parent} holds no {path.name}; name the folder of a run")
+        raise UsageError(f"{folder} holds no {NAME}; name the folder of a run")
     try:
-        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
-            warnings.simplefilter("ignore")  # a hostile header makes its parser talk on stderr
-            members, names = archive.infolist(), sorted({*archive.namelist()})
-            if len(names) < len(members) or sum(member.file_size for member in members) > path.stat().st_size:
-                raise DataError(f"{path}: expected arrays, each stored once and uncompressed, found something else")
-            names = [name.removesuffix(".npy") for name in names]
-            arrays = {name: read_array(f"{path}: {name}", archive, name, _check_header) for name in names}
-        if int(arrays["format"]) != FORMAT:
-            raise DataError(f"{path}: expected format {FORMAT}, found {arrays['format']}: another version's checkpoint")
-        if not np.array_equal(arrays["sha256"], checksum(arrays)):
-            raise DataError(f"{path} is damaged: its contents do not have the checksum that they were written with")
-        config = json.loads(arrays["config"].tobytes())
-        shape, types = config["shape"], {name: type(config.get(name)) for name in CONFIG}
-        fits = types == CONFIG and [*map(type, shape)] == [int] * 3 and min(shape) > 0
-        if not fits or math.prod(shape) != arrays["center"].size:
-            raise DataError(f"{path}: its config is not that of a run of version {VERSION}")
+        content = _content(path)
+        run, config, history = _run_and_history(content)
+        arrays = {name: array for name, array in content.items() if name not in BESIDE}
+        if run.images.pixels != arrays["center"].size or sum(r["steps"] for r in history) != int(arrays["step"]):
+            raise DataError("its arrays are not those of its run")
+        return Saved(path, run, config, history, arrays)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or reason(error)})") from error
-    except (DataError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # zipfile, the header's parser and json have many
         raise DataError(f"{path}: expected a checkpoint, found something else ({reason(error)})") from error
-    return {name: array for name, array in arrays.items() if name not in ("format", "config", "sha256")}, config
+
+
+def _content(path: Path) -> dict[str, np.ndarray]:
+    """Every array in the file, if it is what was written."""
+    with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+        warnings.simplefilter("ignore")  # a hostile header makes its parser talk on stderr
+        members, names = archive.infolist(), sorted({*archive.namelist()})
+        if len(names) < len(members) or sum(member.file_size for member in members) > path.stat().st_size:
+            raise DataError("expected arrays, each stored once and uncompressed, found something else")
+        names = [name.removesuffix(".npy") for name in names]
+        content = {name: read_array(name, archive, name, _check_header) for name in names}
+    if int(content["format"]) not in FORMATS:
+        raise DataError(f"expected format {FORMATS[-1]}, found {content['format']}: another version's checkpoint")
+    if not np.array_equal(content["sha256"], checksum(content)):
+        raise DataError("it is damaged: its contents do not have the checksum that they were written with")
+    return content
 
 
 def _check_header(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -90,32 +106,32 @@ def _check_header(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise DataError(f"{what} is {dtype}, expected floats or integers of this machine")
 
 
+def _run_and_history(content: dict[str, np.ndarray]) -> tuple[Run, dict, list[dict]]:
+    """What the file says besides arrays."""
+    config = dict(json.loads(content["config"].tobytes()))
+    if int(content["format"]) == 1:
+        run, rows = record.of_version_0_2(config), content["history"].tolist()
+        config = {name: config[name] for name in CONFIG if name in config} | {"backend": config["options"]["backend"]}
+        rows = [[None if math.isnan(number) else number for number in row] for row in rows]
+    else:
+        run, rows = record.of_json(config.pop("run")), json.loads(content["history"].tobytes())
+    if {*config} != {*CONFIG}:
+        raise DataError("its config is not that of a run")
+    history = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    for name in WHOLE:
+        for report in history:
+            report[name] = int(report[name])
+    return run, config, history
+
+
 def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    """Raises DataError unless `arrays` have the names, types and shapes of `expected`, and only finite numbers."""
-    if {*arrays} != {*expected}:
-        odd = min({*arrays} ^ {*expected})
-        raise DataError(f"{path}: {odd!r} is {'missing' if odd in expected else 'no array of this run'}")
+    """Raises DataError unless `arrays` have the names, types and shapes of `expected`, and finite numbers alone."""
+    if odd := {*arrays} ^ {*expected}:
+        name = min(odd)
+        raise DataError(f"{path}: {name!r} is {'missing' if name in expected else 'no array of this run'}")
     for name, array in arrays.items():
         found, wanted = (f"{a.dtype} {a.shape}" for a in (array, expected[name]))
         if found != wanted:
             raise DataError(f"{path}: expected {name} to be {wanted}, found {found}")
         if not np.isfinite(array).all():
             raise DataError(f"{path}: {name} holds numbers that are not finite")
-
-
-def reports(path: Path, arrays: dict[str, np.ndarray], constrained: bool) -> list[dict]:
-    """The history among a checkpoint's arrays as the training loop reported it.
-
-    Raises DataError unless it has reports on every step, with a number wherever such a run has one.
-    """
-    history, step = (arrays.get(name, np.empty(0)) for name in ("history", "step"))
-    known = [constrained or name not in MULTIPLIER for name in COLUMNS if name not in WATCHED]  # which come last
-    fits = history.dtype == np.float64 and history.shape[1:] == (len(COLUMNS),) and not np.isinf(history).any()
-    if fits:
-        of = dict(zip(COLUMNS, history.T, strict=True))
-        fits = (np.isfinite(history[:, : len(known)]) == known).all() and (of["steps"] > 0).all()
-        fits = fits and np.array_equal(np.cumsum(of["steps"]), of["step"]) and np.array_equal(of["steps"].sum(), step)
-    if not fits:
-        raise DataError(f"{path}: its history is not that of a run to its step")
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in history.tolist()]
-    return [{n: None if math.isnan(v) else int(v) if n in WHOLE else v for n, v in row.items()} for row in rows]

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.dataset import white
 from data.files import write_whole
-from experiment.defaults import spread
+from experiment.choices import spread
+from experiment.record import Run
 
 SEED = 20_181_002  # of the draws that are shown: the same for every run
 STEPS = 10  # along a traversal
@@ -166,14 +167,15 @@ def draw_latents(path: Path, means: np.ndarray, data) -> None:
     save_plot(path, figure)
 
 
-def draw_curves(path: Path, history: list[dict], epochs: list[dict], kappa: float | None) -> None:
-    """curves.png: the rate, the distortion, and the ELBO or, under a constraint, λ, against the step.
+def draw_curves(path: Path, run: Run, history: list[dict], epochs: list[dict]) -> None:
+    """curves.png: the rate, the error, and the ELBO or, under a constraint, λ, against the step.
 
     Pale: each of the `history`'s reports on training batches. Dark: their mean over an epoch, at its middle. Dashed:
-    test images at the end of an epoch.
+    test images at the end of an epoch. The target of the constraint is a line, where it bounds what a panel shows.
     """
-    panels = {"rate": "rate [nats]", "distortion": "distortion [squared error per image]"}
-    panels |= {"elbo": "ELBO [nats]"} if kappa is None else {"lambda": "λ"}
+    constraint, target = run.method.constraint, run.objective.target
+    panels = {"rate": "rate [nats]", "error": "error [squared error per image]"}
+    panels |= {"lambda": "λ"} if constraint else {"elbo": "ELBO [nats]"}
     figure, axes = plot(3.2 * len(panels), 3.2, len(panels))
     ends, mark = [row["step"] for row in epochs], "." if len(epochs) < 10 else ""
     middles = np.convolve([0, *ends], [0.5, 0.5], "valid")
@@ -185,9 +187,9 @@ def draw_curves(path: Path, history: list[dict], epochs: list[dict], kappa: floa
         tests = [row.get(f"test_{key}") for row in epochs]
         if None not in tests:
             ax.plot(ends, tests, "C1--", marker=mark, label="test")
-        if key == "distortion" and kappa is not None:
-            ax.axhline(kappa**2, color="black", linestyle=":", label=f"κ² = {kappa**2:.4g}")
-            ax.set_ylim(0, max(2 * kappa**2, 2 * min(row[key] for row in epochs), 1.1 * (tests[-1] or 0)))
+        if constraint and key == constraint.bounds:
+            ax.axhline(target, color="black", linestyle=":", label=f"target {target:.4g}")
+            ax.set_ylim(0, max(2 * target, 2 * min(row[key] for row in epochs), 1.1 * (tests[-1] or 0)))
         if noisy:
             ax.legend(fontsize=8)
         else:
@@ -204,15 +206,15 @@ def draw_rate_distortion(path: Path, result: dict) -> None:
     axes.plot(*zip(*result["linear_bound"], strict=True), "k-", linewidth=1, label="best linear VAE (Gaussian)")
     methods, curves = [*dict.fromkeys(row["method"] for row in result["rows"])], {}
     for row in result["rows"]:
-        i, (rate, error) = methods.index(row["method"]), (row["figures"][name] for name in ("rate", "distortion"))
+        i, (rate, error) = methods.index(row["method"]), (row["figures"][name] for name in ("rate", "error"))
         spreads = {"xerr": rate["std"], "yerr": error["std"]}
         axes.errorbar(rate["mean"], error["mean"], **spreads, fmt=f"C{i % 10}{MARKERS[i % 10]}", label=row["name"])
         curves.setdefault(f"C{i % 10}--", []).append((rate["mean"], error["mean"]))
     for style, points in curves.items():
         axes.plot(*zip(*points, strict=True), style, linewidth=1)
     largest = max(rate for points in curves.values() for rate, _ in points)
-    axes.set(xlabel="rate [nats]", ylabel="distortion [squared error per image, z sampled]")
-    axes.set(xlim=(-0.03 * largest, 1.15 * largest), ylim=(0, 1.12 * result["mean_image"]["distortion"]))
-    axes.set_title(f"{result['data']}: rate and distortion on the test set", fontsize=11)
+    axes.set(xlabel="rate [nats]", ylabel="error [squared error per image, z sampled]")
+    axes.set(xlim=(-0.03 * largest, 1.15 * largest), ylim=(0, 1.12 * result["mean_image"]["error"]))
+    axes.set_title(f"{result['data']}: rate and error on the test set", fontsize=11)
     axes.legend(fontsize=8)
     save_plot(path, figure)

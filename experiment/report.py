@@ -5,18 +5,8 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from experiment.results import figures_of, table
+from experiment.evaluation import figures_of, table
 
-# Kuzina, Prokopenko & Shumovskaia 2018: their "Marginal KL", which is the rate, and their "Reconstruction loss".
-SLIDES = {
-    ("mnist", "vae"): (1.5813, 55.8484),
-    ("mnist", "beta-vae"): (10.5938, 15.1434),
-    ("mnist", "geco"): (10.4975, 14.6269),
-    ("mnist", "geco-iwae"): (1.3640, 12.9214),
-    ("cifar10", "vae"): (31.9662, 77.6570),
-    ("cifar10", "beta-vae"): (59.4998, 57.9653),
-    ("cifar10", "geco"): (383.0849, 11.4413),
-}
 COMPARED = {
     "reconstructions.png": "The same test images under every run, decoded at the mean of q(z|x).",
     "generations.png": "The same draws of z from the prior under every run; the test images above them are no targets.",
@@ -36,35 +26,12 @@ likelihood, variance and binarization. C is the constraint. Rate, KL, informatio
 errors in squared error an image, pixels in [0, 1]. The mean image of the training set needs no latents. What the slides
 of Kuzina et al. call “Marginal KL” is the rate, and their error is the one at the mean of q(z|x): such a pair is no
 rate–distortion point."""
-PAGE = Template("""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title><style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; padding: 1rem; color: #111 }
-h1, h2 { line-height: 1.2; break-after: avoid }
-code { overflow-wrap: anywhere; font-size: .85em }
-.wide { overflow-x: auto }
-table { border-spacing: 0; font-size: .8rem; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .4rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom }
-td { white-space: nowrap }
-td:first-child { text-align: left; font-weight: bold; position: sticky; left: 0; background: #fff; white-space: normal }
-figure { margin: 1rem 0 2rem; break-inside: avoid }
-img { max-width: 100%; height: auto }
-figcaption { font-size: .9rem; color: #444 }
-@media print { body { max-width: none; font-size: 10pt } table { font-size: 7pt } .wide { overflow: visible } }
-</style></head><body>
-<h1>$title</h1>
-<p><code>$command</code></p>
-<p>All of them: $settings. $versions. $test_images test images; mean ± standard deviation where there are seeds.</p>
-<div class="wide"><table>$table</table></div>
-<p>$legend</p>
-$pictures
-</body></html>
-""")
+PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
 
 
 def lines_of(result: dict) -> list[list[str]]:
     """The table of a comparison: every figure of every row, and the mean image's."""
-    mean_image = result["mean_image"] | {"distortion_at_mean": result["mean_image"]["distortion"]}
+    mean_image = result["mean_image"] | {"error_at_mean": result["mean_image"]["error"]}
     return table({row["name"]: row["figures"] for row in result["rows"]} | {"the mean image": figures_of([mean_image])})
 
 
@@ -79,7 +46,7 @@ def page(result: dict, out: Path) -> str:
         pictures += [figure(Path(row["runs"][0], name), caption) for name, caption in SINGLE.items()]
     said = {
         "title": f"Objectives for a variational autoencoder on {result['data']}",
-        "command": f"python {' '.join(result['command'])}",
+        "command": f"python {result['command']}",
         "settings": result["settings"],
         "versions": "; ".join(f"{name} {version}" for name, version in result["versions"].items()),
         "test_images": str(result["test_images"]),

@@ -1,24 +1,34 @@
-"""One run: images as the network reads them, the network and its first state, and the training."""
+"""One run, from its first state or a checkpoint to what it leaves in its folder; and `fit`, on images in memory."""
 
-import argparse
+import hashlib
+import platform
+import sys
+import time
 from collections.abc import Callable
-from functools import partial
-from itertools import groupby
+from contextlib import ExitStack
+from itertools import groupby, takewhile
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from data.dataset import DataError, white
-from experiment import checkpoint
-from experiment.files import write_metrics
+import experiment
+from backend import open_backend
+from backend.parts import gather
+from data import Dataset, npz
+from data.dataset import DataError
+from experiment import checkpoint, evaluation, pictures, record, run_folder, sources
+from experiment.command_line import OF_A_RUN, of_a_run, parsed
+from experiment.defaults import binarization, complete
+from experiment.record import IN_MEMORY, Run, Start, UsageError, typed
 from experiment.signals import Stopped, interruptible, noted
-from ref import linear, vae
-from ref.mlp import size
-from ref.networks import plain, principal
-from ref.objectives import METHODS, initial_multiplier
-from ref.parts import gather
+from experiment.trained_model import TrainedModel, constants, load, network_of, trained_network
+from ref.more import linear
+from ref.objectives import initial_multiplier
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 
+PAUSE = 10.0  # seconds between two checkpoints at least: they cost a run next to nothing
+REPORTS = 10  # an epoch; as many more as K is larger, so that a signal is heard after a second
 # What becomes of an epoch's reports: their values, and the steps of each.
 COMBINED = {
     "last": lambda values, steps: values[-1],
@@ -27,178 +37,242 @@ COMBINED = {
 }
 
 
-def progress(what: str) -> Callable:
-    """A bar on the terminal for an iterable, gone when it has ended."""
-    return partial(tqdm, desc=what, unit="batch", disable=None, leave=False)
-
-
-def reader(backend, pixels: np.ndarray, dynamic: bool):
-    """read(rows, noise): those images as floats in [0, 1], binarized anew with `dynamic`.   (B,) -> (B, D)"""
-    xp, images, scale = backend.xp, backend.asarray(pixels), 1 / white(pixels)
-
-    def read(rows, noise):
-        x = xp.take(images, rows, axis=0).astype(backend.dtype) * scale
-        return (backend.uniform(noise, x.shape) < x).astype(backend.dtype) if dynamic else x
-
-    return read
-
-
-def network(args: argparse.Namespace, center, whiten=None, color=None) -> vae.Model:
-    """The network that the options describe, about a mean image, in principal coordinates or not."""
-    layers = {"hidden": args.hidden, "latents": args.latent, "activation": args.activation}
-    density = {"likelihood": args.likelihood, "variance": args.variance}
-    arrays = {"center": center, "whiten": whiten, "color": color}
-    module = plain if whiten is None else principal
-    return vae.Model(network=module, **layers, sigmoid_output=args.output == "sigmoid", **density, **arrays)
-
-
-def build(args: argparse.Namespace, backend, data, read, trained=None):
+def first_state(run: Run, backend, data: Dataset, read: Callable, trained: TrainedModel | None):
     """The network, its constants from the training images, and the state before the first step.
 
     A `trained` model, on the host, gives its network, θ and λ instead.
     """
-    noise, constrained = backend.noise(args.seed), METHODS[args.method].constrained
-    lam = initial_multiplier(args.kappa) if constrained else None
+    noise, target, mean = backend.noise(run.seed), run.objective.target, sources.mean_image(data)
+    lam = initial_multiplier(target) if target else None
     if trained:
         arrays = {name: backend.asarray(array) for name, array in constants(trained.network).items()}
-        model = trained.network._replace(likelihood=args.likelihood, variance=args.variance, **arrays)
+        network = network_of(run, **arrays)
         theta = backend.xp.array(backend.asarray(trained.theta))
         lam = lam and (trained.history[-1]["lambda"] or lam)
-    elif in_coordinates(args):
-        model, theta, level = linear_start(args, backend, data, read, noise)
+    elif run.network.in_coordinates:
+        network, theta, level = linear_start(run, backend, data, read, noise)
         lam = lam and 1 / (2 * level)
     else:
-        mean = mean_image(data)
         bounded = np.clip(mean, 1e-3, 1 - 1e-3)
-        bias = np.log(bounded / (1 - bounded)) if args.output == "sigmoid" else mean
-        model = network(args, backend.asarray(mean))
-        theta = initial_theta(backend, model, noise, backend.asarray(bias))
-    return model, initial_state(backend, theta, noise, len(data.train), lam)
+        bias = np.log(bounded / (1 - bounded)) if run.network.output == "sigmoid" else mean
+        network = network_of(run, backend.asarray(mean))
+        theta = initial_theta(backend, network, noise, backend.asarray(bias))
+    return network, initial_state(backend, theta, noise, len(data.train), lam)
 
 
-def mean_image(data) -> np.ndarray:
-    """The mean of the training images.   -> (D,) floats"""
-    return data.train.mean(axis=0, dtype=np.float64) / white(data.train)
-
-
-def linear_start(args: argparse.Namespace, backend, data, read, noise):
+def linear_start(run: Run, backend, data: Dataset, read: Callable, noise):
     """The network in principal coordinates, θ at the best linear VAE, and that VAE's level."""
-    model = network(args, backend.asarray(mean_image(data)))
-    target = args.kappa**2 if METHODS[args.method].constrained else None
-    images = (backend, read, len(data.train), model.center, args.latent, noise)
-    shown = progress("principal components")
-    directions, variances, total = interruptible(linear.principal_components, *images, progress=shown)
-    level = linear.level_for(variances, total, target, args.variance * (args.beta or 1.0))
-    model = linear.in_principal_coordinates(backend.xp, model, directions, variances)
-    theta = initial_theta(backend, model, noise, 0.0)
-    linear.start_linear(backend.xp, model, theta, variances, level)
-    return model, theta, level
+    network = network_of(run, backend.asarray(sources.mean_image(data)))
+    what = (backend, read, len(data.train), network.center, run.network.latent, noise)
+    shown = evaluation.progress("principal components")
+    directions, variances, total = interruptible(linear.principal_components, *what, progress=shown)
+    level = run.objective.variance * run.objective.options.get("beta", 1.0)
+    level = linear.level_for(variances, total, run.objective.target, level)
+    network = linear.in_principal_coordinates(backend.xp, network, directions, variances)
+    theta = initial_theta(backend, network, noise, 0.0)
+    linear.start_linear(backend.xp, network, theta, variances, level)
+    return network, theta, level
 
 
-def in_coordinates(args: argparse.Namespace) -> bool:
-    """Whether the network lives in principal coordinates."""
-    return args.output == "linear" and bool(args.hidden)
+def restored_state(saved: checkpoint.Saved, run: Run, backend, count: int):
+    """The network and the state in a checkpoint, for a run that goes on with `count` images.
 
-
-def constants(model: vae.Model) -> dict:
-    """The arrays of a network that are computed from the images, and not trained."""
-    return {name: getattr(model, name) for name in ("center", "whiten", "color") if getattr(model, name) is not None}
-
-
-def trained_network(saved, backend, pixels: int):
-    """The network and θ in a checkpoint, an options.Saved. Raises DataError for those of another network."""
-    args, path, arrays = saved.args, saved.path, saved.arrays
-
-    def unwritten(*shape: int) -> np.ndarray:
-        """An array that takes no memory, for the checkpoint's to be compared with."""
-        return np.broadcast_to(np.zeros((), backend.dtype), shape)
-
-    coordinates = (unwritten(pixels, args.latent), unwritten(args.latent, pixels)) if in_coordinates(args) else ()
-    described = network(args, unwritten(pixels), *coordinates)
-    expected = constants(described) | {"theta": unwritten(sum(map(size, described.network.shapes(described))))}
-    checkpoint.check(path, {name: arrays[name] for name in expected if name in arrays}, expected)
-    model = described._replace(**{name: backend.asarray(arrays[name]) for name in constants(described)})
-    return model, backend.xp.array(backend.asarray(arrays["theta"]))  # a copy: what was read cannot be written
-
-
-def restore(saved, args: argparse.Namespace, backend, images: int, pixels: int):
-    """The network, the state and the history in a checkpoint, for a run that goes on by `args`.
-
-    Raises DataError for those of another run. The noise of another backend means nothing here: a new stream takes over.
+    Another backend cannot read the state of the noise, so there a new stream begins. Raises DataError for arrays of
+    another run.
     """
-    constrained, path = METHODS[args.method].constrained is not None, saved.path
-    model, theta = trained_network(saved, backend, pixels)
-    history = checkpoint.reports(path, saved.arrays, constrained)
-    arrays = {name: array for name, array in saved.arrays.items() if name != "history"}
-    state = initial_state(backend, theta, backend.noise(args.seed), images, 1.0 if constrained else None)
-    if saved.args.backend != args.backend:
-        arrays["noise"] = backend.to_host(backend.noise(args.seed + int(arrays["step"])))
-    checkpoint.check(path, arrays, {n: backend.to_host(array) for n, array in (constants(model) | state).items()})
-    if not np.array_equal(np.sort(arrays["order"]), np.arange(images)) or (arrays["v"] < 0).any():
-        raise DataError(f"{path}: its order or its second moments are not those of a run")
+    network, theta = trained_network(saved, backend)
+    state = initial_state(backend, theta, backend.noise(run.seed), count, 1.0 if run.method.constraint else None)
+    arrays = dict(saved.arrays)
+    if saved.config["backend"] != backend.name:
+        arrays["noise"] = backend.to_host(backend.noise(run.seed + int(arrays["step"])))
+    expected = {name: backend.to_host(array) for name, array in (constants(network) | state).items()}
+    checkpoint.check(saved.path, arrays, expected)
+    if not np.array_equal(np.sort(arrays["order"]), np.arange(count)):
+        raise DataError(f"{saved.path}: its order is no order of the images")
     for name, array in state.items():
         array[...] = backend.xp.asarray(arrays[name])  # in its own precision: λ is in float64
-    return model, state, history
+    return network, state
 
 
-def epoch_rows(history: list[dict], steps_per_epoch: int) -> list[dict]:
-    """The rows of metrics.csv, one for each complete epoch: means over its steps, sums, and where things stand."""
-    rows = []
-    for _, group in groupby(history, key=lambda report: report["epoch"]):
-        reports = [*group]
-        if reports[-1]["step"] % steps_per_epoch == 0:
-            of = {name: [report.get(name) for report in reports] for name in checkpoint.COLUMNS}
-            rows.append({name: COMBINED[how](of[name], of["steps"]) for name, how in checkpoint.COLUMNS.items()})
-    return rows
+def row_of(reports: list[dict]) -> dict:
+    """The row of metrics.csv of an epoch: means over its steps, sums, and where things stand at its end."""
+    of = {name: [report.get(name) for report in reports] for name in checkpoint.COLUMNS}
+    return {name: COMBINED[how](of[name], of["steps"]) for name, how in checkpoint.COLUMNS.items()}
 
 
-def save(model, state: dict, config: dict) -> None:
-    """Writes checkpoint.npz."""
-    arrays = {name: model.backend.to_host(array) for name, array in (constants(model.network) | state).items()}
-    checkpoint.write(model.args.out / "checkpoint.npz", arrays, model.history, config)
+def rows_of(history: list[dict], steps_per_epoch: int) -> list[dict]:
+    """A row for each complete epoch."""
+    epochs = [[*reports] for _, reports in groupby(history, key=lambda report: report["epoch"])]
+    return [row_of(reports) for reports in epochs if reports[-1]["step"] % steps_per_epoch == 0]
 
 
-def proceed(model, state: dict, read, watch: Callable[[], dict], config: dict) -> list[dict]:
-    """Trains `model` from `state` to the end of its options. Returns the epochs' rows.
+def plan_of(run: Run, count: int) -> Plan:
+    """The constants of the training on `count` images."""
+    objective, training = run.objective, run.training
+    multiplier = {"target": objective.target, "multiplier": objective.multiplier}
+    return Plan(
+        training.epochs,
+        training.batch_size,
+        count // training.batch_size,
+        objective.samples,
+        objective.of_loss,
+        training.lr,
+        training.schedule,
+        training.adam,
+        training.weight_decay,
+        **(multiplier | {"multiplier_rate": objective.multiplier_rate} if objective.multiplier else {}),
+    )
 
-    Each report is appended to its history. The last report of an epoch also holds what watch() returns. metrics.csv is
-    written after each epoch and checkpoint.npz when it is due, both only with args.out. A signal ends the training at
-    the next report: Stopped is raised once that is saved.
+
+def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, save: Callable, out=None, every=1) -> None:
+    """Trains `model` from `state` to the end of its run. Each report is appended to its history.
+
+    The last report of an epoch has figures on test images, too. With `out` a row is appended to metrics.csv then, and
+    save() writes a checkpoint after `every` epochs unless the last is younger than PAUSE, and at the end. A signal ends
+    the training at the next report: Stopped is raised once that is saved.
     """
-    args, backend, history = model.args, model.backend, model.history
-    ranks, method, images = backend.ranks, METHODS[args.method], int(state["order"].shape[0])
-    named = {name: value for name, value in vars(args).items() if name in Plan._fields}
-    own = {name: getattr(args, name) for name in method.options}
-    plan = Plan(**named, steps_per_epoch=images // args.batch_size, options=own)
-    step, writes = make_step(backend, model.network, method, plan, read, state), ranks.rank == 0
-    steps = plan.epochs * plan.steps_per_epoch
-    often = 10 * -(-args.samples // 10)  # reports an epoch: a signal is heard after a second, also where K is large
-    bar = tqdm(total=steps, initial=int(state["step"]), desc=args.method, unit="step", disable=None)
+    backend, history, plan = model.backend, model.history, plan_of(model.run, len(data.train))
+    ranks, watch = backend.ranks, evaluation.watcher(model, evaluation.watched(data))
+    step, saved_at = make_step(backend, model.network, model.run.method, plan, read, state), time.monotonic()
+    often, method = REPORTS * -(-plan.samples // 10), model.run.objective.method
+    bar = tqdm(total=plan.steps, initial=int(state["step"]), desc=method, unit="step", disable=None)
     with bar, noted() as signals:
         for report in train(backend, step, state, plan, often):
-            whole, last = report["step"] % plan.steps_per_epoch == 0, report["step"] == steps
-            history.append(report | (watch() if whole and writes else {}))
+            whole, last = report["step"] % plan.steps_per_epoch == 0, report["step"] == plan.steps
+            history.append(report | (watch() if whole and ranks.rank == 0 else {}))
             bar.update(report["steps"])
             bar.set_postfix(postfix(history))
             stopped = ranks.largest(max(signals, default=0))
-            if whole and writes and args.out:
-                write_metrics(args.out / "metrics.csv", epoch_rows(history, plan.steps_per_epoch), last)
-            due = whole and (report["epoch"] % args.checkpoint_every == 0 or last)
-            if (due or stopped) and args.out:
+            due = last
+            if whole and report["epoch"] % every == 0:
+                due = last or ranks.largest(int(time.monotonic() - saved_at > PAUSE))
+            if whole and out and ranks.rank == 0:
+                run_folder.append_row(out, row_of(of_epoch(history)))
+            if out and (due or stopped):
                 gather(ranks, state)
-                if writes:
-                    save(model, state, config)
+                save()
+                saved_at = time.monotonic()
             if stopped:
                 break
-        if stopped := ranks.largest(max(signals, default=0)):  # one may have come with the last checkpoint
+        if stopped := ranks.largest(max(signals, default=0)):  # a signal may have come with the last checkpoint
             ranks.wait()
             raise Stopped(stopped)
-    return epoch_rows(history, plan.steps_per_epoch)
+
+
+def of_epoch(history: list[dict]) -> list[dict]:
+    """The reports of the epoch that the last report belongs to."""
+    epoch = history[-1]["epoch"]
+    return [*takewhile(lambda report: report["epoch"] == epoch, reversed(history))][::-1]
 
 
 def postfix(history: list[dict]) -> dict[str, str]:
     """What the bar says: the last report, and the last figures on test images."""
     watched = next((r for r in reversed(history) if r.get("test_rate") is not None), {})
-    live = {name: history[-1][key] for name, key in (("rate", "rate"), ("err", "distortion"), ("λ", "lambda"))}
-    live |= {"test rate": watched.get("test_rate"), "test err": watched.get("test_distortion")}
+    live = {"rate": history[-1]["rate"], "error": history[-1]["error"], "λ": history[-1]["lambda"]}
+    live |= {"test rate": watched.get("test_rate"), "test error": watched.get("test_error")}
     return {name: f"{value:.2f}" for name, value in live.items() if value is not None}
+
+
+def describe(backend, command: list[str]) -> dict:
+    """What config.json says besides the run: the program, the command, and where it works."""
+    versions = {"python": platform.python_version(), "numpy": np.__version__, **backend.versions}
+    here = {"backend": backend.name, "versions": versions, "processes": backend.ranks.size}
+    return {"version": experiment.__version__, "command": ["run.py", *command], **here, "resumed": []}
+
+
+def started(run: Run, backend, data: Dataset, read: Callable) -> tuple[TrainedModel, dict]:
+    """The model and the state before the first step."""
+    trained = load(run.training.start.folder) if run.training.start else None
+    network, state = first_state(run, backend, data, read, trained)
+    return TrainedModel(backend, run, network, state["theta"], []), state
+
+
+def begin_at(folder: Path, run: Run) -> Run:
+    """The run with the start of the trained run in a folder. Raises UsageError for images of another shape."""
+    trained = load(folder)
+    if trained.shape != run.images.shape:
+        found = f"the images of --data {run.images.source} are {run.images.shape}"
+        raise UsageError(f"{found}, those of --init-from {folder} {trained.shape}")
+    theta = np.ascontiguousarray(trained.theta)
+    return run.but(start=Start(str(folder), hashlib.sha256(theta).hexdigest()))
+
+
+def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=1, force=False, saved=None) -> dict:
+    """Trains, judges and draws; leaves every file in the folder `out`, which is held meanwhile. Returns the summary.
+
+    `saved` is a checkpoint to go on from, whose folder is held already. Of several ranks the first writes.
+    """
+    ranks, config, first = backend.ranks, describe(backend, command), backend.ranks.rank == 0
+    read = sources.reader(backend, data.train, run.images.binarize == "dynamic")
+    with ExitStack() as folder:
+        if saved:
+            network, state = restored_state(saved, run, backend, len(data.train))
+            model = TrainedModel(backend, run, network, state["theta"], saved.history)
+            here = {name: config[name] for name in ("command", "versions", "processes")} | {"step": int(state["step"])}
+            config |= {"command": saved.config["command"], "resumed": [*saved.config["resumed"], here]}
+        else:
+            if not force:
+                run_folder.refuse_existing(out, run)
+            model, state = started(run, backend, data, read)
+            ranks.wait()  # until the others have seen the folder free, too
+            if first:
+                folder.enter_context(run_folder.held(out))  # only now, because a network may not fit into memory
+                if not force:
+                    run_folder.refuse_existing(out, run)
+
+        def save() -> None:
+            if first:
+                arrays = {name: backend.to_host(array) for name, array in (constants(model.network) | state).items()}
+                checkpoint.write(out / checkpoint.NAME, run, config, model.history, arrays)
+
+        for array in (constants(model.network) | state).values():
+            ranks.broadcast(array)
+        if first:
+            rows = rows_of(model.history, len(data.train) // run.training.batch_size)
+            run_folder.claim(out, config | {"run": record.as_json(run)}, rows, save)
+        proceed(model, state, data, read, save, out, every)
+        summary = evaluation.summarize(model, data, run.nll_samples)
+        if first:
+            finish(out, model, data, summary)
+    return summary
+
+
+def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None:
+    """The warning that the run deserves, its pictures, and last its summary, which calls the folder a whole run."""
+    if warning := evaluation.warn(model.run, summary):
+        print(f"run.py: {warning}", file=sys.stderr)
+    pictures.draw_pictures(out, model, data)
+    rows = rows_of(model.history, len(data.train) // model.run.training.batch_size)
+    pictures.draw_curves(out / "curves.png", model.run, model.history, rows)
+    run_folder.write_json(out / "summary.json", summary)
+
+
+def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="numpy", **chosen) -> TrainedModel:
+    """Trains a model on images and returns it. `out`, a folder, keeps the run and its pictures there.
+
+    images, test  (N, H, W, C), (N, H, W) or (N, D), uint8 or floats in [0, 1]; without `test` a tenth of the images is
+                  held out. Rows of a square number D are square pictures, others strips, unless `shape` is (H, W, C).
+    chosen        the options of a run on the command line: kappa=4.0, epochs=20, hidden=(256, 128), nll_samples=500, …
+
+    Raises a ValueError for other images and for options that there are not.
+    """
+    known = [name for rows in OF_A_RUN.values() for name in rows if name not in ("data", "size")]
+    if odd := sorted({*chosen} - {*known}):
+        raise UsageError(f"fit has no option {odd[0]}; it takes {', '.join(known)}")
+    told = {"method": method, **chosen}
+    argv = [typed(name, value) for name, value in told.items() if value is not None and value is not False]
+    asked = of_a_run(parsed(argv)) | {"data": IN_MEMORY}
+    if asked["method"] not in record.CHOICES["method"]:
+        raise UsageError(f"fit trains one of {', '.join(record.CHOICES['method'])}, not {method}")
+    arrays = {name: np.asanyarray(a) for name, a in (("images", images), ("test", test)) if a is not None}
+    given = npz.dataset("fit", "fit", arrays, shape=shape)
+    data, found = sources.opened(IN_MEMORY, None, None, record.SPLITS[0], binarization(asked), given)
+    run = complete(asked, data, found).run
+    opened = open_backend(backend, run.dtype, run.precision == "tf32")
+    if out is not None:
+        make(run, Path(out), opened, data, argv)
+        return load(out, backend)
+    read = sources.reader(opened, data.train, run.images.binarize == "dynamic")
+    model, state = started(run, opened, data, read)
+    proceed(model, state, data, read, lambda: None)
+    return model

@@ -1,17 +1,20 @@
-"""The figures of a trained model on the test set, the table of them, and the warning that it deserves."""
+"""The figures of a trained model on the test set, the tables of them, and the warning that it deserves."""
 
-import argparse
 import math
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+from tqdm import tqdm
 
-from experiment.checkpoint import VERSION
-from experiment.defaults import a_pixel, spread
-from experiment.training import progress
-from ref import metrics, vae
-from ref.objectives import METHODS
+import experiment
+from data import Dataset
+from experiment.choices import spread
+from experiment.defaults import a_pixel
+from experiment.record import Run
+from ref import vae
+from ref.more import metrics
 from ref.train import NonFiniteError
 
 EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs are compared on the same noise
@@ -21,8 +24,8 @@ IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "samples", "lat
 COLUMNS = {  # of a table: key in summary.json, heading and decimals
     "rate": ("rate", 2),
     "slides_rate": ("slides", 2),
-    "distortion": ("error", 3),
-    "distortion_at_mean": ("error at the mean", 3),
+    "error": ("error", 3),
+    "error_at_mean": ("error at the mean", 3),
     "slides_error": ("slides", 2),
     "rmse": ("RMSE", 3),
     "psnr": ("PSNR [dB]", 1),
@@ -38,62 +41,77 @@ COLUMNS = {  # of a table: key in summary.json, heading and decimals
 }
 
 
-def summarize(model, data, nll_samples: int) -> dict:
+def progress(what: str) -> Callable:
+    """A bar on the terminal for an iterable, gone when it has ended."""
+    return partial(tqdm, desc=what, unit="batch", disable=None, leave=False)
+
+
+def summarize(model, data: Dataset, nll_samples: int) -> dict:
     """summary.json: which run it is, and its figures on the test set. `model` is a TrainedModel."""
-    args, backend, method, last = model.args, model.backend, METHODS[model.args.method], model.history[-1]
-    what = (model.network, model.theta, *model.readable(data.test), backend.noise(EVALUATION_SEED), nll_samples)
-    how = {"samples": args.samples, "constrained": method.constrained, "progress": progress("evaluation")}
-    figures = metrics.evaluate(backend, *what, **how)
-    error, on_train = figures.pop("constrained"), watcher(model, spread(data.train, WATCHED))()["constrained"]
-    constraint = {"constraint": error, "train_constraint": on_train}
-    figures |= {name: found - args.kappa**2 if method.constrained else None for name, found in constraint.items()}
+    run, backend, last = model.run, model.backend, model.history[-1]
+    bounded = run.method.constraint and run.method.constraint.bounded
+    draws = metrics.Draws(nll_samples, run.objective.samples, bounded, progress("evaluation"))
+    what = (model.network, model.theta, model.readable(data.test), backend.noise(EVALUATION_SEED), draws)
+    figures = metrics.evaluate(backend, *what)
+    found, target = figures.pop("bounded"), run.objective.target
+    on_train = watcher(model, spread(data.train, WATCHED))()["bounded"]
+    figures["constraint"] = None if target is None else found - target
+    figures["train_constraint"] = None if target is None else on_train - target
     if not all(math.isfinite(value) for value in figures.values() if value is not None):
         raise NonFiniteError("the figures on the test images are not finite")
-    figures["rmse"], figures["psnr"] = a_pixel(figures["distortion"], math.prod(model.shape))
-    run = {"version": VERSION, "data": data.name, **{name: getattr(args, name) for name in (*IDENTITY, "seed")}}
-    run |= {"epochs": last["epoch"], "steps": last["step"], "backend": backend.name, "nll_samples": nll_samples}
-    return run | figures | {"lambda": last["lambda"], "seconds": sum(report["seconds"] for report in model.history)}
+    figures["rmse"], figures["psnr"] = a_pixel(figures["error"], run.images.pixels)
+    options = run.options
+    identity = {"version": experiment.__version__, "data": data.name, **{name: options.get(name) for name in IDENTITY}}
+    identity |= {"seed": run.seed, "epochs": last["epoch"], "steps": last["step"], "backend": backend.name}
+    identity["nll_samples"] = nll_samples
+    return identity | figures | {"lambda": last["lambda"], "seconds": sum(r["seconds"] for r in model.history)}
 
 
-def watched(data) -> np.ndarray:
+def watched(data: Dataset) -> np.ndarray:
     """The test images that are watched while training."""
     return spread(data.test, min(WATCHED, max(1, len(data.train) // 25)))
 
 
 def watcher(model, images: np.ndarray) -> Callable[[], dict]:
-    """look(): rate, distortion and ELBO on these images, by the same draws each time, and the constrained error."""
-    backend, method, samples, xp = model.backend, METHODS[model.args.method], model.args.samples, model.backend.xp
-    (read, count), at_once = model.readable(images), max(1, metrics.DECODED // samples)
+    """look(): rate, error and ELBO on these images, by the same draws each time, and what the constraint bounds."""
+    backend, xp, constraint, samples = (
+        model.backend,
+        model.backend.xp,
+        model.run.method.constraint,
+        model.run.objective.samples,
+    )
+    images, at_once = model.readable(images), max(1, metrics.DECODED // samples)
 
     def look() -> dict:
         noise, sums = backend.noise(EVALUATION_SEED), 0.0
-        for start in range(0, count, at_once):
-            x = read(xp.arange(start, min(start + at_once, count)), noise)
+        for rows in images.batches(xp, at_once):
+            x = images.read(rows, noise)
             eps = backend.normal(noise, (samples, len(x), model.network.latents))
             terms, _ = vae.forward(xp, model.network, model.params, x, eps)
-            error = method.constrained(xp, terms) if method.constrained else terms.err
-            parts = xp.stack([xp.mean(a) for a in (terms.kl, terms.err, terms.log_px - terms.kl, error)])
-            sums += backend.to_host(parts) * (len(x) / count)
-        names = ("test_rate", "test_distortion", "test_elbo", "constrained")
+            bounded = constraint.bounded(xp, terms) if constraint else terms.err
+            parts = xp.stack([xp.mean(a) for a in (terms.kl, terms.err, terms.log_px - terms.kl, bounded)])
+            sums += backend.to_host(parts) * (len(x) / images.count)
+        names = ("test_rate", "test_error", "test_elbo", "bounded")
         return {name: value if math.isfinite(value) else None for name, value in zip(names, sums.tolist(), strict=True)}
 
     return look
 
 
-def warn(args: argparse.Namespace, summary: dict) -> str | None:
-    """The sentence that a run with a constraint deserves if it ended off κ² by more than a twentieth of it."""
-    if summary["constraint"] is None:
+def warn(run: Run, summary: dict) -> str | None:
+    """The sentence that a run with a constraint deserves if it ended off its target by more than a twentieth of it."""
+    target, train, test = run.objective.target, summary["train_constraint"], summary["constraint"]
+    if target is None:
         return None
-    tolerance, train, test = args.kappa**2, summary["train_constraint"], summary["constraint"]
-    found = f"at the end the squared error is {tolerance + train:.4g} on training images and {tolerance + test:.4g} on "
-    found += f"test images, κ² = {tolerance:.4g}, and λ = {summary['lambda']:.3g}"
-    if train > 0.05 * tolerance:
-        enough = f"{math.sqrt(tolerance + train) * 1.01:.3g}"
+    found = f"at the end the squared error is {target + train:.4g} on training images and {target + test:.4g} on "
+    found += f"test images, κ² = {target:.4g}, and λ = {summary['lambda']:.3g}"
+    if train > 0.05 * target:
+        enough = f"{math.sqrt(target + train) * 1.01:.3g}"
         return f"the constraint is not met: {found}; allow --kappa {enough}, or add --epochs"
-    if test > 0.05 * tolerance:
+    if test > 0.05 * target:
         return f"the constraint is met on training images alone: {found}; more images help, or --weight-decay"
-    if train < -0.05 * tolerance:
-        return f"the constraint does not bind: {found}; more --epochs or a κ below {args.kappa:g} would make it"
+    if train < -0.05 * target:
+        kappa = run.objective.options["kappa"]
+        return f"the constraint does not bind: {found}; more --epochs or a κ below {kappa:g} would make it"
     return None
 
 

@@ -1,19 +1,56 @@
 """A trained model in use: encode, decode, reconstruct, sample, and score images by their likelihood."""
 
-import math
 from pathlib import Path
 
 import numpy as np
 
 from backend import open_backend
 from data import binarize, npz
-from experiment import checkpoint, options, training
-from experiment.defaults import UsageError
-from experiment.results import EVALUATION_SEED
-from ref import metrics, vae
-from ref.objectives import METHODS
+from experiment import checkpoint, sources
+from experiment.evaluation import EVALUATION_SEED, progress
+from experiment.record import Run, UsageError
+from ref import mlp, vae
+from ref.more import metrics, principal
 
-TEST_SEED = 1  # of the one draw that makes grey images black and white, a run's own test images too
+
+def network_of(run: Run, center, whiten=None, color=None) -> vae.Model:
+    """The network that a run describes, about a mean image, in principal coordinates or not."""
+    return vae.Model(
+        network=mlp if whiten is None else principal,
+        hidden=run.network.hidden,
+        latents=run.network.latent,
+        activation=run.network.activation,
+        sigmoid_output=run.network.output == "sigmoid",
+        likelihood=run.objective.likelihood,
+        variance=run.objective.variance,
+        center=center,
+        whiten=whiten,
+        color=color,
+    )
+
+
+def constants(network: vae.Model) -> dict:
+    """The arrays of a network that are computed from the images, and not trained."""
+    return {
+        name: getattr(network, name) for name in ("center", "whiten", "color") if getattr(network, name) is not None
+    }
+
+
+def trained_network(saved: checkpoint.Saved, backend) -> tuple[vae.Model, object]:
+    """The network and θ in a checkpoint. Raises DataError for those of another network."""
+    run, arrays, pixels = saved.run, saved.arrays, saved.run.images.pixels
+
+    def unwritten(*shape: int) -> np.ndarray:
+        """An array that takes no memory, for the checkpoint's to be compared with."""
+        return np.broadcast_to(np.zeros((), backend.dtype), shape)
+
+    latent = run.network.latent
+    coordinates = (unwritten(pixels, latent), unwritten(latent, pixels)) if run.network.in_coordinates else ()
+    described = network_of(run, unwritten(pixels), *coordinates)
+    expected = constants(described) | {"theta": unwritten(sum(map(mlp.size, described.network.shapes(described))))}
+    checkpoint.check(saved.path, {name: arrays[name] for name in expected if name in arrays}, expected)
+    network = described._replace(**{name: backend.asarray(arrays[name]) for name in constants(described)})
+    return network, backend.xp.array(backend.asarray(arrays["theta"]))  # a copy: what was read cannot be written
 
 
 class TrainedModel:
@@ -28,13 +65,13 @@ class TrainedModel:
     comes out and little else. `history` is what training reported.
     """
 
-    def __init__(self, backend, network: vae.Model, theta, shape: tuple[int, int, int], args, history: list[dict]):
-        self.backend, self.network, self.theta, self.shape = backend, network, theta, shape
-        self.args, self.history, self.params = args, history, vae.params_of(network, theta)
+    def __init__(self, backend, run: Run, network: vae.Model, theta, history: list[dict]):
+        self.backend, self.run, self.network, self.theta, self.history = backend, run, network, theta, history
+        self.shape, self.params = run.images.shape, vae.params_of(network, theta)
 
     def encode(self, images) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x).   images -> (N, Z), (N, Z)"""
-        found = metrics.encodings(self.backend, self.network, self.theta, *self.readable(images), None)
+        found = metrics.encodings(self.backend, self.network, self.theta, self.readable(images), None)
         mean, log_std = map(self.backend.to_host, found)
         return mean, np.exp(log_std)
 
@@ -68,16 +105,16 @@ class TrainedModel:
         return self.scores(images, samples)["log_likelihood"]
 
     def scores(self, images, samples: int = 5000) -> dict[str, np.ndarray]:
-        """All that is known of each image, by name: what ref.metrics.scores finds, by the draws of summary.json.
+        """All that is known of each image, by name: what ref.more.metrics.scores finds, by the draws of summary.json.
 
-        images -> rate, log_px, log_likelihood (N,), nats; distortion, distortion_at_mean (N,), squared error; mean and
-        log_std (N, Z)
+        images -> rate, log_px, log_likelihood (N,), nats; error, error_at_mean (N,), squared error; mean and log_std
+        (N, Z)
         """
         if not isinstance(samples, int) or samples < 1:
             raise UsageError(f"samples must be an integer above 0, found {samples!r}")
-        what = (self.network, self.theta, *self.readable(images), self.backend.noise(EVALUATION_SEED), samples)
-        how = {"samples": self.args.samples, "progress": training.progress("scores")}
-        return {name: self.backend.to_host(a) for name, a in metrics.scores(self.backend, *what, **how).items()}
+        draws = metrics.Draws(samples, self.run.objective.samples, progress=progress("scores"))
+        what = (self.network, self.theta, self.readable(images), self.backend.noise(EVALUATION_SEED), draws)
+        return {name: self.backend.to_host(a) for name, a in metrics.scores(self.backend, *what).items()}
 
     def transform(self, images) -> np.ndarray:
         """scikit-learn's name for the mean of q(z|x).   images -> (N, Z)"""
@@ -89,7 +126,7 @@ class TrainedModel:
 
     def score_samples(self, images) -> np.ndarray:
         """scikit-learn's name for `log_likelihood`, by as many draws as in the run's own NLL.   images -> (N,) nats"""
-        return self.log_likelihood(images, self.args.nll_samples)
+        return self.log_likelihood(images, self.run.nll_samples)
 
     def fit(self, images, y=None) -> "TrainedModel":
         """For a Pipeline, whose steps are fitted: this one is trained already, so that the images are only checked."""
@@ -110,21 +147,19 @@ class TrainedModel:
     def pixels(self, images) -> np.ndarray:
         """Images in rows, checked, black and white if the model's are.   images -> (N, D), uint8 or floats in [0, 1]"""
         pixels = npz.rows("the array of images", np.asarray(images), self.shape)
-        return pixels if self.args.binarize in (None, "none") else binarize(pixels, TEST_SEED)
+        return pixels if self.run.images.binarize == "none" else binarize(pixels, sources.TEST_SEED)
 
-    def readable(self, images):
-        """The images as ref.metrics takes them: read(rows, noise), and how many there are."""
+    def readable(self, images) -> metrics.Images:
+        """The images as ref.more.metrics takes them."""
         pixels = self.pixels(images)
-        return training.reader(self.backend, pixels, False), len(pixels)
+        return metrics.Images(sources.reader(self.backend, pixels, False), len(pixels))
 
 
 def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> TrainedModel:
     """The trained model in a run's folder, in its own precision; its checkpoint.npz is all that is read.
 
-    Raises UsageError for a folder without one, DataError for a file that is none, BackendError.
+    Raises UsageError for a folder without a checkpoint, DataError for a file that is none, BackendError.
     """
-    saved = options.opened(folder)
-    backend, shape = open_backend(backend, saved.args.precision, tf32), tuple(saved.config["shape"])
-    network, theta = training.trained_network(saved, backend, math.prod(shape))
-    history = checkpoint.reports(saved.path, saved.arrays, METHODS[saved.args.method].constrained is not None)
-    return TrainedModel(backend, network, theta, shape, saved.args, history)
+    saved = checkpoint.read(folder)
+    opened = open_backend(backend, saved.run.dtype, tf32)
+    return TrainedModel(opened, saved.run, *trained_network(saved, opened), saved.history)

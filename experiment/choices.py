@@ -1,0 +1,87 @@
+"""What is chosen from the user's own images: tolerance, latents, hidden layers, batch and epochs. Pure functions."""
+
+import math
+
+import numpy as np
+
+from data.dataset import white
+from ref.more import linear
+
+# κ² as a share of the images' variance, and images to a hidden unit: measured on MNIST, and on CIFAR-10
+DRAWN, PHOTOGRAPHED = (0.3, 7), (0.06, 28)
+EXTREME = 0.05  # of the way from black to white: a pixel this near to either end is black or white
+LOOKED_AT = 2000  # images, spread over all of them, that choices are made from; fewer where they are large
+NUMBERS = 1 << 26  # pixels of them at most
+CHOSEN = ("kappa", "latent", "hidden")
+STEPS, EPOCHS = 3000, 20  # of a run on the user's own images, whichever takes longer
+UNITS = 8, 512  # of the first hidden layer: no fewer, no more
+
+
+def choose(images: np.ndarray, kappa: float | None, latent: int | None, hidden: tuple[int, ...] | None) -> dict:
+    """kappa, latent and hidden by name: what is given, and what is None chosen from the images (N, D)."""
+    share, images_a_unit = kind(images)
+    if kappa is None:
+        kappa = rounded(math.sqrt(share * total_variance(images)))
+    if latent is None:
+        latent = latents_for(images, kappa**2)
+    if hidden is None:
+        hidden = hidden_for(len(images), images_a_unit)
+    return {"kappa": kappa, "latent": latent, "hidden": hidden}
+
+
+def kind(images: np.ndarray) -> tuple[float, int]:
+    """DRAWN, where most pixels are black or white, or else PHOTOGRAPHED."""
+    x = looked_at(images)
+    return DRAWN if np.mean((x <= EXTREME) | (x >= 1 - EXTREME)) > 0.5 else PHOTOGRAPHED
+
+
+def latents_for(images: np.ndarray, error: float) -> int:
+    """The latents that the best linear VAE puts to use at this squared error an image, by reverse water-filling."""
+    variances = principal_variances(looked_at(images))
+    level = linear.level_for(variances, math.fsum(variances), error, 0.0)
+    return max(1, sum(variance > level for variance in variances))
+
+
+def principal_variances(x: np.ndarray) -> list[float]:
+    """The principal variances of images (N, D), the largest first, by the smaller of the two Gram matrices."""
+    x = x - x.mean(axis=0)
+    found = np.linalg.eigvalsh(x @ x.T if len(x) < x.shape[1] else x.T @ x)[::-1] / len(x)
+    return [float(variance) for variance in found if variance > linear.FLOOR * found[0]]
+
+
+def hidden_for(count: int, images_a_unit: int) -> tuple[int, ...]:
+    """One hidden layer that grows with the number of images, because a large one learns few by heart; of many, two."""
+    units = max(UNITS[0], count // images_a_unit)
+    return (units,) if units < UNITS[1] else (UNITS[1], UNITS[1] // 2)
+
+
+def batch_size(count: int) -> int:
+    """A sixteenth of the images, from 16 to 128."""
+    return min(128, max(16, count // 16))
+
+
+def epochs(count: int, batch: int) -> int:
+    """As many epochs as STEPS steps have, and EPOCHS at least."""
+    return max(EPOCHS, -(-STEPS // max(1, count // batch)))
+
+
+def rounded(number: float) -> float:
+    """The number with four significant digits, of a number above 1 with three decimals."""
+    return round(number, max(3, 3 - math.floor(math.log10(number))))
+
+
+def spread(images: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the images, evenly spread."""
+    return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
+
+
+def looked_at(images: np.ndarray) -> np.ndarray:
+    """The images that choices are made from, in [0, 1].   -> (LOOKED_AT, D) at most"""
+    return spread(images, max(2, min(LOOKED_AT, NUMBERS // images.shape[1]))).astype(np.float32) / white(images)
+
+
+def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
+    """Squared error of the mean image, theirs or the one that `about` is, in [0, 1]; a block of images at a time."""
+    mean = images.mean(axis=0, dtype=np.float64) if about is None else about * white(images)
+    blocks = range(0, len(images), 250)
+    return sum(float(np.sum((images[i : i + 250] - mean) ** 2)) for i in blocks) / len(images) / white(images) ** 2

@@ -1,0 +1,213 @@
+"""What the command line asks for: a run, a run that goes on, every method, a comparison, or a trained model in use."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from backend import Backend, open_backend
+from backend.ranks import Ranks
+from data import DataError, Dataset
+from experiment import checkpoint, sources
+from experiment.command_line import USES, of_a_run, parsed
+from experiment.comparison import compare, compare_folders, finished
+from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete, own_options
+from experiment.evaluation import listing
+from experiment.jobs import run_side_by_side
+from experiment.record import SPLITS, Images, Run, UsageError, flag, said, typed
+from experiment.run_folder import FILES, held, refuse_existing, resumable
+from experiment.training import begin_at, make
+from experiment.use_model import use
+from ref.objectives import METHODS
+
+# What a resumed run may be given anew, and what it does not store.
+RESTATED = ("resume", "epochs", "data", "data_dir", "size", "checkpoint_every", "backend", "tf32")
+NETWORK = ("hidden", "latent", "activation", "output")  # what --init-from brings
+
+
+class Job(NamedTuple):
+    """What a command line asks for, checked, and nothing written yet."""
+
+    work: Callable[[], str]  # does it, and returns what there is to say
+    out: Path | None = None  # the folder of the run
+    again: str = ""  # the command that goes on after an error, if a run in `out` does not say it
+
+
+def prepared(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
+    """The job of the options that were typed. Raises UsageError, DataError, BackendError."""
+    for name in ("seeds", "jobs"):
+        if name in given and given.get("method") != "all":
+            raise UsageError(f"{flag(name)} is used only with --method all")
+    if "compare" in given:
+        return Job(lambda: compare_folders(given, command) if ranks.rank == 0 else "")
+    if "load" in given or {*USES} & {*given}:
+        return Job(lambda: use(given) if ranks.rank == 0 else "")
+    if "resume" in given:
+        return go_on(given, command, ranks)
+    return begin(given, command, ranks)
+
+
+def opened(run: Run, given: dict[str, Any], ranks: Ranks) -> Backend:
+    """The backend of a run. Raises UsageError for more processes than images of a batch."""
+    if ranks.size > run.training.batch_size:
+        batch = run.training.batch_size
+        raise UsageError(f"--batch-size {batch} is less than the {ranks.size} processes; start fewer of them")
+    return open_backend(given.get("backend", "numpy"), run.dtype, run.precision == "tf32", ranks)
+
+
+def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
+    """A new run, or every method."""
+    asked = of_a_run(given)
+    if "init_from" in given:
+        asked = with_network_of(given["init_from"], asked)
+        asked["init_from"] = given["init_from"]  # for the folder's name
+    data, images = sources.opened(
+        asked["data"], given.get("data_dir"), asked.get("size"), SPLITS[0], binarization(asked)
+    )
+    if asked["method"] == "all":
+        return every_method(asked, given, data, images, command, ranks)
+    completed = complete(asked, data, images)
+    run = begin_at(given["init_from"], completed.run) if "init_from" in given else completed.run
+    backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
+    if not given.get("force"):
+        refuse_existing(out, run)
+
+    def work() -> str:
+        print("\n".join(filter(None, (data.split, completed.sentence))))
+        summary = make(run, out, backend, data, command, given.get("checkpoint_every", 1), given.get("force", False))
+        return said_of(summary, out)
+
+    return Job(work, out)
+
+
+def said_of(summary: dict, out: Path) -> str:
+    """What there is to say after a run."""
+    units = "rate, ELBO and NLL in nats, errors in squared error per image"
+    return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(FILES)}"
+
+
+def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
+    """A run that was stopped, or that is to have more epochs."""
+    out = given["resume"]
+    before = checkpoint.read(out)
+    run = resumed(before, given)
+    data, images = sources.opened_again(run, given, f"the run in {out}")
+    run = run.but(source=images.source, size=images.size)
+    given = {"backend": before.config["backend"]} | given
+    backend = opened(run, given, ranks)
+
+    def work() -> str:
+        with held(out) if ranks.rank == 0 else nullcontext():
+            saved = checkpoint.read(out)  # once more: now nobody else writes it
+            every = given.get("checkpoint_every", 1)
+            return said_of(make(run, out, backend, data, command, every, saved=saved), out)
+
+    return Job(work, out)
+
+
+def resumed(saved: checkpoint.Saved, given: dict[str, Any]) -> Run:
+    """The run of a checkpoint, with those options of the command line in which a run may go on differently.
+
+    Raises UsageError for any other option.
+    """
+    folder, run = saved.path.parent, saved.run
+    refuse_contradiction(f"--resume {folder}", run, {n: v for n, v in given.items() if n not in RESTATED})
+    epochs = given.get("epochs", run.training.epochs)
+    if epochs < run.training.epochs:
+        raise UsageError(f"--epochs {epochs} is less than the {run.training.epochs} of --resume {folder}; let it grow")
+    moved = given.get("backend", saved.config["backend"]) != saved.config["backend"]
+    precision = "tf32" if given.get("tf32") else run.dtype if moved else run.precision
+    return run.but(epochs=epochs, precision=precision)
+
+
+def refuse_contradiction(source: str, run: Run, given: dict[str, Any]) -> None:
+    """Raises UsageError for the first of the `given` options that is another than that of the run, of the source."""
+    for name, value in given.items():
+        there = run.options.get(name)
+        if value != there:
+            raise UsageError(f"{said(name, value)} contradicts {source}, which has {said(name, there)}; leave it out")
+
+
+def with_network_of(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """The options, with the network of the run that --init-from names. Raises UsageError for another network."""
+    trained = checkpoint.read(folder).run
+    refuse_contradiction(f"--init-from {folder}", trained, {name: asked[name] for name in NETWORK if name in asked})
+    asked = asked | {name: trained.options[name] for name in NETWORK if name in trained.options}
+    if not trained.network.hidden:
+        asked.pop("activation", None)
+    if "likelihood" not in asked:
+        asked["likelihood"] = trained.objective.likelihood
+        if trained.objective.variance is not None:
+            asked.setdefault("variance", trained.objective.variance)
+    return asked
+
+
+def every_method(
+    asked: dict[str, Any], given: dict[str, Any], data: Dataset, images: Images, command: list[str], ranks: Ranks
+) -> Job:
+    """--method all: the runs of all methods and seeds that the folder lacks, and the comparison of all of them.
+
+    A run that was stopped goes on. Refusals come before any training.
+    """
+    out = given.get("out", Path("runs") / f"{data.name}-all")
+    if (out / "config.json").exists():
+        raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
+    if "jobs" in given and ranks.size > 1:
+        raise UsageError(f"--jobs {given['jobs']} is for one process, and mpiexec has started {ranks.size}")
+    runs = {}
+    for seed in range(asked["seed"], asked["seed"] + given.get("seeds", 1)):
+        for method in METHODS:
+            run = complete(of_method(asked, method, seed), data, images).run
+            if "init_from" in given:
+                run = begin_at(given["init_from"], run)
+            runs[out / f"{method}-{seed}"] = run
+    commands = {folder: missing(run, folder, given) for folder, run in runs.items()}
+    commands = {folder: argv for folder, argv in commands.items() if argv}
+    backend = opened(next(iter(runs.values())), given, ranks)
+
+    def work() -> str:
+        ranks.wait()  # until all have seen what is missing
+        jobs = min(given.get("jobs", backend.at_once), len(commands))
+        longest_first = sorted(
+            commands, key=lambda folder: -runs[folder].objective.samples * runs[folder].training.epochs
+        )
+        if jobs > 1:
+            run_side_by_side({folder: commands[folder] for folder in longest_first}, jobs)
+        for argv in commands.values() if jobs == 1 else ():
+            print(prepared(parsed(argv), argv, ranks).work())
+        if ranks.rank:
+            return ""
+        return compare([finished(folder) for folder in runs], out, backend.name, data, command)
+
+    return Job(work, again="the same command")
+
+
+def of_method(asked: dict[str, Any], name: str, seed: int) -> dict[str, Any]:
+    """The options for one method of --method all, which gets those of its own that it takes."""
+    method = METHODS[name]
+    takes = [*own_options(method), *(MULTIPLIER if method.constraint else ())]
+    found = {n: v for n, v in asked.items() if n in takes or n not in (*METHOD_OPTIONS, *MULTIPLIER)}
+    if method.samples == 1:
+        found.pop("samples", None)
+    return found | {"method": name, "seed": seed}
+
+
+def missing(run: Run, folder: Path, given: dict[str, Any]) -> list[str] | None:
+    """The command line that makes the run in its folder or goes on with it; None if the folder holds it whole.
+
+    Raises UsageError, but with --force, if the folder holds something else.
+    """
+    where = ("backend", "data_dir", "checkpoint_every")
+    here = [typed(name, given[name]) for name in where if name in given]
+    new = [*run.command, *here, f"--out={folder}"]
+    if not any((folder / name).exists() for name in FILES):
+        return new
+    try:
+        if checkpoint.read(folder).run == run:
+            return [f"--resume={folder}", *here] if resumable(folder) else finished(folder) and None
+        found = f"{folder} holds another run"
+    except (DataError, UsageError) as error:
+        found = f"{error}"
+    if not given.get("force"):
+        raise UsageError(f"{found}; choose another --out, or add --force to make {folder} anew")
+    return [*new, "--force"]

@@ -1,0 +1,68 @@
+"""The images of a run: opened by name or path, made black and white once if asked to, and told by their checksum."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import data
+from data import Dataset
+from data.dataset import white
+from experiment.record import IN_MEMORY, Images, Run, UsageError
+
+TRAIN_SEED, TEST_SEED = 0, 1  # of the one draw that makes grey images black and white
+
+
+def opened(
+    source: str, data_dir: Path | None, size: int | None, split: str, binarize: str, given: Dataset | None = None
+) -> tuple[Dataset, Images]:
+    """The images of --data, or those `given`, and their record. Raises UsageError for images that are all the same."""
+    if data_dir is not None and source not in data.KEPT:
+        raise UsageError(f"--data-dir is where {', '.join(data.KEPT)} are kept; --data {source} does not use it")
+    found = given or data.load(source, data_dir, size, split=split)
+    if (found.train.max(axis=0) == found.train.min(axis=0)).all():
+        raise UsageError(f"the training images of --data {source} are all the same; there is nothing to learn")
+    if binarize == "static":
+        train, test = data.binarize(found.train, TRAIN_SEED), data.binarize(found.test, TEST_SEED)
+        found = found._replace(train=train, test=test)
+    return found, Images(source, found.name, size, split, found.shape, fingerprint(found), binarize)
+
+
+def opened_again(run: Run, given: dict[str, Any], what: str) -> tuple[Dataset, Images]:
+    """The images that a run was trained on, from where they lay or from where `given` says that they lie now.
+
+    Raises UsageError for other images; `what` names the run.
+    """
+    before = run.images
+    source = given.get("data", before.source)
+    if source == IN_MEMORY:
+        raise UsageError(f"{what} was trained on images in memory; add --data and a file that holds them")
+    size = given.get("size", before.size if source == before.source else None)
+    found, images = opened(source, given.get("data_dir"), size, before.split, before.binarize)
+    if images != before:
+        raise UsageError(f"the images of --data {source} are not those that {what} was trained on")
+    return found, images
+
+
+def fingerprint(found: Dataset) -> str:
+    """The checksum of all the images."""
+    checksum = hashlib.sha256(np.ascontiguousarray(found.train))
+    checksum.update(np.ascontiguousarray(found.test))
+    return checksum.hexdigest()
+
+
+def mean_image(found: Dataset) -> np.ndarray:
+    """The mean of the training images.   -> (D,) floats"""
+    return found.train.mean(axis=0, dtype=np.float64) / white(found.train)
+
+
+def reader(backend, pixels: np.ndarray, dynamic: bool):
+    """read(rows, noise): those images as floats in [0, 1], binarized anew with `dynamic`.   (B,) -> (B, D)"""
+    xp, images, scale = backend.xp, backend.asarray(pixels), 1 / white(pixels)
+
+    def read(rows, noise):
+        x = xp.take(images, rows, axis=0).astype(backend.dtype) * scale
+        return (backend.uniform(noise, x.shape) < x).astype(backend.dtype) if dynamic else x
+
+    return read
