@@ -24,7 +24,6 @@ from backend.ranks import ALONE, RanksError, open_ranks
 from data import DataError
 from experiment.command_line import parsed
 from experiment.commands import Job, prepared
-from experiment.jobs import RunFailed
 from experiment.record import UsageError
 from experiment.run_folder import command_to_go_on, resumable
 from experiment.signals import Stopped, handled_by, stop
@@ -47,8 +46,6 @@ def main(argv: list[str] | None = None) -> int:
             return 0
     except (UsageError, DataError, BackendError, RanksError) as error:
         status, sentence = 2, f"{error}"
-    except RunFailed as error:
-        status, sentence = error.status, f"{error}{how_to_go_on(job)}"
     except MemoryError:
         status, sentence = 2, "out of memory: lower --hidden, --latent, --samples or --batch-size"
     except OSError as error:

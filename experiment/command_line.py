@@ -120,7 +120,6 @@ OF_A_COMMAND = {
     },
     "several runs": {
         "seeds": (COUNT, "with all: so many seeds, from --seed on (1)"),
-        "jobs": (COUNT, "with all: so many runs at a time, each a process (with NumPy one a core, else 1)"),
         "compare": (Path, "trains nothing: a report on the finished runs in these folders, whoever made them"),
     },
     "a trained model": {

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 from backend import Backend, open_backend
 from backend.ranks import Ranks
 from data import DataError, Dataset
-from experiment import checkpoint, sources
+from experiment import sources
 from experiment.command_line import USES, of_a_run, parsed
 from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete, own_options
 from experiment.evaluation import listing
-from experiment.jobs import run_side_by_side
-from experiment.record import SPLITS, Images, Run, UsageError, flag, said, typed
-from experiment.run_folder import FILES, held, refuse_existing, resumable
+from experiment.record import SPLITS, Images, Run, UsageError, said, typed
+from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, resumable
 from experiment.training import begin_at, make
 from experiment.use_model import use
 from ref.objectives import METHODS
@@ -35,9 +34,8 @@ class Job(NamedTuple):
 
 def prepared(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     """The job of the options that were typed. Raises UsageError, DataError, BackendError."""
-    for name in ("seeds", "jobs"):
-        if name in given and given.get("method") != "all":
-            raise UsageError(f"{flag(name)} is used only with --method all")
+    if "seeds" in given and given.get("method") != "all":
+        raise UsageError("--seeds is used only with --method all")
     if "compare" in given:
         return Job(lambda: compare_folders(given, command) if ranks.rank == 0 else "")
     if "load" in given or {*USES} & {*given}:
@@ -49,8 +47,8 @@ def prepared(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
 
 def opened(run: Run, given: dict[str, Any], ranks: Ranks) -> Backend:
     """The backend of a run. Raises UsageError for more processes than images of a batch."""
-    if ranks.size > run.training.batch_size:
-        batch = run.training.batch_size
+    if ranks.size > run.batch_size:
+        batch = run.batch_size
         raise UsageError(f"--batch-size {batch} is less than the {ranks.size} processes; start fewer of them")
     return open_backend(given.get("backend", "numpy"), run.dtype, run.precision == "tf32", ranks)
 
@@ -60,7 +58,6 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     asked = of_a_run(given)
     if "init_from" in given:
         asked = with_network_of(given["init_from"], asked)
-        asked["init_from"] = given["init_from"]  # for the folder's name
     data, images = sources.opened(
         asked["data"], given.get("data_dir"), asked.get("size"), SPLITS[0], binarization(asked)
     )
@@ -89,7 +86,7 @@ def said_of(summary: dict, out: Path) -> str:
 def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     """A run that was stopped, or that is to have more epochs."""
     out = given["resume"]
-    before = checkpoint.read(out)
+    before = read_checkpoint(out)
     run = resumed(before, given)
     data, images = sources.opened_again(run, given, f"the run in {out}")
     run = run.but(source=images.source, size=images.size)
@@ -98,23 +95,23 @@ def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
 
     def work() -> str:
         with held(out) if ranks.rank == 0 else nullcontext():
-            saved = checkpoint.read(out)  # once more: now nobody else writes it
+            saved = read_checkpoint(out)  # once more: now nobody else writes it
             every = given.get("checkpoint_every", 1)
             return said_of(make(run, out, backend, data, command, every, saved=saved), out)
 
     return Job(work, out)
 
 
-def resumed(saved: checkpoint.Saved, given: dict[str, Any]) -> Run:
+def resumed(saved: Saved, given: dict[str, Any]) -> Run:
     """The run of a checkpoint, with those options of the command line in which a run may go on differently.
 
     Raises UsageError for any other option.
     """
     folder, run = saved.path.parent, saved.run
     refuse_contradiction(f"--resume {folder}", run, {n: v for n, v in given.items() if n not in RESTATED})
-    epochs = given.get("epochs", run.training.epochs)
-    if epochs < run.training.epochs:
-        raise UsageError(f"--epochs {epochs} is less than the {run.training.epochs} of --resume {folder}; let it grow")
+    epochs = given.get("epochs", run.epochs)
+    if epochs < run.epochs:
+        raise UsageError(f"--epochs {epochs} is less than the {run.epochs} of --resume {folder}; let it grow")
     moved = given.get("backend", saved.config["backend"]) != saved.config["backend"]
     precision = "tf32" if given.get("tf32") else run.dtype if moved else run.precision
     return run.but(epochs=epochs, precision=precision)
@@ -123,23 +120,17 @@ def resumed(saved: checkpoint.Saved, given: dict[str, Any]) -> Run:
 def refuse_contradiction(source: str, run: Run, given: dict[str, Any]) -> None:
     """Raises UsageError for the first of the `given` options that is another than that of the run, of the source."""
     for name, value in given.items():
-        there = run.options.get(name)
+        there = run.typed.get(name)
         if value != there:
             raise UsageError(f"{said(name, value)} contradicts {source}, which has {said(name, there)}; leave it out")
 
 
 def with_network_of(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """The options, with the network of the run that --init-from names. Raises UsageError for another network."""
-    trained = checkpoint.read(folder).run
+    trained = read_checkpoint(folder).run
     refuse_contradiction(f"--init-from {folder}", trained, {name: asked[name] for name in NETWORK if name in asked})
-    asked = asked | {name: trained.options[name] for name in NETWORK if name in trained.options}
-    if not trained.network.hidden:
-        asked.pop("activation", None)
-    if "likelihood" not in asked:
-        asked["likelihood"] = trained.objective.likelihood
-        if trained.objective.variance is not None:
-            asked.setdefault("variance", trained.objective.variance)
-    return asked
+    brought = NETWORK if "likelihood" in asked else (*NETWORK, "likelihood", "variance")
+    return {name: trained.typed[name] for name in brought if name in trained.typed} | asked | {"init_from": folder}
 
 
 def every_method(
@@ -152,8 +143,6 @@ def every_method(
     out = given.get("out", Path("runs") / f"{data.name}-all")
     if (out / "config.json").exists():
         raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
-    if "jobs" in given and ranks.size > 1:
-        raise UsageError(f"--jobs {given['jobs']} is for one process, and mpiexec has started {ranks.size}")
     runs = {}
     for seed in range(asked["seed"], asked["seed"] + given.get("seeds", 1)):
         for method in METHODS:
@@ -161,19 +150,12 @@ def every_method(
             if "init_from" in given:
                 run = begin_at(given["init_from"], run)
             runs[out / f"{method}-{seed}"] = run
-    commands = {folder: missing(run, folder, given) for folder, run in runs.items()}
-    commands = {folder: argv for folder, argv in commands.items() if argv}
+    commands = [argv for argv in (missing(run, folder, given) for folder, run in runs.items()) if argv]
     backend = opened(next(iter(runs.values())), given, ranks)
 
     def work() -> str:
         ranks.wait()  # until all have seen what is missing
-        jobs = min(given.get("jobs", backend.at_once), len(commands))
-        longest_first = sorted(
-            commands, key=lambda folder: -runs[folder].objective.samples * runs[folder].training.epochs
-        )
-        if jobs > 1:
-            run_side_by_side({folder: commands[folder] for folder in longest_first}, jobs)
-        for argv in commands.values() if jobs == 1 else ():
+        for argv in commands:
             print(prepared(parsed(argv), argv, ranks).work())
         if ranks.rank:
             return ""
@@ -199,11 +181,11 @@ def missing(run: Run, folder: Path, given: dict[str, Any]) -> list[str] | None:
     """
     where = ("backend", "data_dir", "checkpoint_every")
     here = [typed(name, given[name]) for name in where if name in given]
-    new = [*run.command, *here, f"--out={folder}"]
+    new = [*(typed(*option) for option in run.typed.items()), *here, f"--out={folder}"]
     if not any((folder / name).exists() for name in FILES):
         return new
     try:
-        if checkpoint.read(folder).run == run:
+        if read_checkpoint(folder).run == run:
             return [f"--resume={folder}", *here] if resumable(folder) else finished(folder) and None
         found = f"{folder} holds another run"
     except (DataError, UsageError) as error:

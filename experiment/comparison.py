@@ -1,23 +1,25 @@
 """Finished runs on the same images beside one another: a row for all runs that differ in nothing but their seed."""
 
+import base64
 import json
 import math
 import shlex
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
+from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from data import Dataset, binarize
 from data.files import reason, write_whole
-from experiment import checkpoint, pictures, sources
+from experiment import pictures, sources
 from experiment.choices import total_variance
 from experiment.defaults import METHOD_OPTIONS
-from experiment.evaluation import aligned, figures_of, progress
+from experiment.evaluation import aligned, figures_of, progress, table
 from experiment.record import Run, UsageError, flag, said, typed
-from experiment.report import COMPARED, lines_of, page
-from experiment.run_folder import command_to_go_on, write_json
+from experiment.run_folder import CHECKPOINT, command_to_go_on, read_checkpoint, write_json
 from experiment.signals import interruptible
 from experiment.trained_model import load
 from ref.more import linear
@@ -25,6 +27,26 @@ from ref.objectives import METHODS
 
 USED = ("compare", "out", "force", "data", "data_dir", "size", "backend")
 SAID_BY_THE_ROW = (*METHOD_OPTIONS, "samples", "method", "seed", "multiplier_rate", "data", "size")
+COMPARED = {
+    "reconstructions.png": "The same test images under every run, decoded at the mean of q(z|x).",
+    "generations.png": "The same draws of z from the prior under every run; the test images above them are no targets.",
+    "rate_distortion.png": "Every run as a point, beside the best linear VAE; lower left is better.",
+}
+SINGLE = {
+    "curves.png": "Training: each report on its batches, the mean of an epoch, and test images at the end of an epoch.",
+    "samples.png": "Decoded draws from the prior, and from the aggregate posterior.",
+    "latents.png": "The means of q(z|x) of test images in their two leading principal directions.",
+    "traversals.png": "The most active latents, one a row, from −2.5 to 2.5 about the first test image.",
+}
+LEGEND = """The rate is the average of KL(q(z|x)‖p(z)) over the test images. The error is ‖x − x̂(z)‖², z sampled from
+q(z|x), or at its mean. The rate is the sum of the marginal KL, KL(q(z)‖p(z)) with q(z) the average of q(z|x), and the
+mutual information I(x;z), which cannot exceed the logarithm of the number of images. The ELBO is at β = 1 whatever was
+trained, the NLL by importance sampling, with its standard error over images. NLLs compare only under the same
+likelihood, variance and binarization. C is the constraint. Rate, KL, information, ELBO and NLL are in nats an image,
+errors in squared error an image, pixels in [0, 1]. The mean image of the training set needs no latents. What the slides
+of Kuzina et al. call “Marginal KL” is the rate, and their error is the one at the mean of q(z|x): such a pair is no
+rate–distortion point."""
+PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
 FILES = ("report.html", "comparison.json", *COMPARED)
 # Kuzina, Prokopenko & Shumovskaia 2018: their settings, their "Marginal KL", which is the rate, and "Reconstruction".
 SLIDES = {
@@ -55,7 +77,7 @@ def compare_folders(given: dict[str, Any], command: list[str]) -> str:
     refuse_unlike(runs)
     data, _ = sources.opened_again(runs[0].run, given, f"{runs[0].out}")
     out = given.get("out", Path("runs") / f"{data.name}-compared")
-    for name, what in ((checkpoint.NAME, "a run"), ("comparison.json", "another comparison")):
+    for name, what in ((CHECKPOINT, "a run"), ("comparison.json", "another comparison")):
         if (out / name).exists() and not given.get("force"):
             raise UsageError(f"--out {out} holds {what}; choose another folder or add --force")
     return compare(runs, out, given.get("backend", "numpy"), data, command)
@@ -74,7 +96,7 @@ def runs_in(folders: Sequence[Path]) -> list[Finished]:
 
 def finished(out: Path) -> Finished:
     """The run in a folder. Raises UsageError for a run that has not ended, and DataError."""
-    saved = checkpoint.read(out)
+    saved = read_checkpoint(out)
     if not (out / "summary.json").exists():
         raise UsageError(f"{out} holds a run that has not ended; go on by {command_to_go_on(out)}, and compare again")
     try:
@@ -132,7 +154,7 @@ def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
             groups.append([run])
         elif all(other.run != run.run for other in group):  # a copy of a run is no second seed
             group.append(run)
-    options = [group[0].run.options for group in groups]
+    options = [group[0].run.typed for group in groups]
     told, shared = told_and_shared(options)
     rows = [row_of(group, told) for group in groups]
     names = [row["name"] for row in rows]
@@ -163,16 +185,16 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
 
     The name says the options of the method, and those `told`, in which the runs of the comparison differ.
     """
-    run, options = group[0].run, group[0].run.options
+    run, options = group[0].run, group[0].run.typed
     own = {name: value for name, value in options.items() if name in METHOD_OPTIONS}
-    if run.objective.samples > 1:
-        own["samples"] = run.objective.samples
+    if run.samples > 1:
+        own["samples"] = run.samples
     words = [said(name, value) for name, value in own.items()]
     words += [said(name, options.get(name)) for name in told if name in options or name != "multiplier"]
     return {
-        "name": f"{run.method.title}, {' '.join(words)}" if words else run.method.title,
+        "name": f"{run.objective.title}, {' '.join(words)}" if words else run.objective.title,
         "options": own,
-        "method": run.objective.method,
+        "method": run.method,
         "seeds": [other.run.seed for other in group],
         "runs": [str(other.out) for other in group],
         "figures": figures_of([other.summary | slides_of(run) for other in group]),
@@ -181,9 +203,9 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
 
 def slides_of(run: Run) -> dict:
     """The slides' figures, for a run with the settings of the slides alone."""
-    settings, *figures = SLIDES.get((run.images.name, run.objective.method), ({},))
-    grey = run.objective.likelihood == "gaussian" and run.images.binarize == "none"
-    if not figures or not grey or any(run.options.get(name) != value for name, value in settings.items()):
+    settings, *figures = SLIDES.get((run.images.name, run.method), ({},))
+    grey = run.likelihood == "gaussian" and run.images.binarize == "none"
+    if not figures or not grey or any(run.typed.get(name) != value for name, value in settings.items()):
         return {}
     return dict(zip(("slides_rate", "slides_error"), figures, strict=True))
 
@@ -200,3 +222,38 @@ def linear_bound(backend, data: Dataset, dynamic: bool) -> list[tuple[float, flo
     lowest = max(0.01 * total, rest + len(variances) * variances[-1] if rest else 0)
     errors = map(float, np.geomspace(total, lowest, 100))
     return [(linear.gaussian_rate_distortion(variances, error, rest), error) for error in errors]
+
+
+def lines_of(result: dict) -> list[list[str]]:
+    """The table of a comparison: every figure of every row, and the mean image's."""
+    mean_image = result["mean_image"] | {"error_at_mean": result["mean_image"]["error"]}
+    return table({row["name"]: row["figures"] for row in result["rows"]} | {"the mean image": figures_of([mean_image])})
+
+
+def page(result: dict, out: Path) -> str:
+    """The comparison as one page that needs no script and no other file; of each row the first run's pictures."""
+    header, *body = ([escape(cell) for cell in line] for line in lines_of(result))
+    cells = [f"<tr><th>{'</th><th>'.join(header)}</th></tr>"]
+    cells += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in body]
+    pictures = [figure(out / name, caption) for name, caption in COMPARED.items()]
+    for row in result["rows"]:
+        pictures.append(f"<h2>{escape(row['name'])}, seed {row['seeds'][0]}</h2>")
+        pictures += [figure(Path(row["runs"][0], name), caption) for name, caption in SINGLE.items()]
+    said = {
+        "title": f"Objectives for a variational autoencoder on {result['data']}",
+        "command": f"python {result['command']}",
+        "settings": result["settings"],
+        "versions": "; ".join(f"{name} {version}" for name, version in result["versions"].items()),
+        "test_images": str(result["test_images"]),
+        "legend": LEGEND,
+    }
+    plain = {name: escape(words) for name, words in said.items()}
+    return PAGE.substitute(plain, table="\n".join(cells), pictures="\n".join(pictures))
+
+
+def figure(path: Path, caption: str) -> str:
+    """A PNG within the page; nothing for a picture that a run does not have."""
+    if not path.exists():
+        return ""
+    source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f'<figure><img alt="{escape(caption)}" src="{source}"><figcaption>{escape(caption)}</figcaption></figure>'

@@ -1,5 +1,6 @@
 """The tables of defaults, and a run made complete by them: which options clash, which are not used."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 
 from data import Dataset
 from experiment import choices
-from experiment.record import Images, Network, Objective, Run, Training, UsageError, flag, said
+from experiment.record import Images, Run, UsageError, flag, said
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS, MULTIPLIERS, Method, Option
 
@@ -66,10 +67,9 @@ class Completed(NamedTuple):
     @property
     def sentence(self) -> str | None:
         """What was chosen from the images; None where nothing was."""
-        o, pixels = self.run.options, self.run.images.pixels
-        words = ", ".join(said(name, o[name]) for name in self.chosen)
+        words = ", ".join(said(name, self.run.typed[name]) for name in self.chosen)
         if "kappa" in self.chosen:
-            rmse, psnr = a_pixel(o["kappa"] ** 2, pixels)
+            rmse, psnr = a_pixel(self.run.target, self.run.images.pixels)
             words += f"; κ tolerates an RMSE of {rmse:.3f} a pixel, PSNR {psnr:.1f} dB"
         return f"chosen from the images: {words}" if words else None
 
@@ -104,29 +104,22 @@ def complete(asked: dict[str, Any], data: Dataset, images: Images) -> Completed:
     method, (count, pixels) = METHODS[asked["method"]], data.train.shape
     refuse_unused(asked, method)
     defaults = defaults_of(asked, data)
-    o = defaults | asked
+    o = defaults | {"start": None} | asked
     refuse_of_likelihood(asked, o["likelihood"], data)
     if o["batch_size"] > count:
         raise UsageError(f"--batch-size {o['batch_size']} is more than the {count} training images; lower it")
-    network = Network(o["hidden"], o["latent"], o["activation"] if o["hidden"] else None, o["output"])
-    if network.in_coordinates and network.latent > pixels:
-        raise UsageError(f"--latent {o['latent']} is more than the {pixels} principal coordinates of these images")
-    rates = MULTIPLIERS[o["multiplier"]][1](o["epochs"] * (count // o["batch_size"]))
-    objective = Objective(
-        method=asked["method"],
-        samples=o["samples"],
-        options={name: float(o[name]) for name in own_options(method)},
-        multiplier=o["multiplier"] if method.constraint else None,
-        multiplier_rate=o.get("multiplier_rate", rates) if method.constraint else None,
-        likelihood=o["likelihood"],
-        variance=o["variance"] if LIKELIHOODS[o["likelihood"]].has_variance else None,
-    )
-    training = Training(*(o[name] for name in ("epochs", "batch_size", "lr", "schedule", "adam", "weight_decay")), None)
-    run = Run(images, objective, network, training, o["seed"], o["precision"], o["nll_samples"])
+    o |= {"images": images, "options": {name: float(o[name]) for name in own_options(method)}}
+    o.setdefault("multiplier_rate", MULTIPLIERS[o["multiplier"]][1](o["epochs"] * (count // o["batch_size"])))
+    unused = dict.fromkeys(() if method.constraint else MULTIPLIER)
+    unused |= dict.fromkeys([] if LIKELIHOODS[o["likelihood"]].has_variance else ["variance"])
+    unused |= dict.fromkeys([] if o["hidden"] else ["activation"])
+    run = Run(**{f.name: (o | unused)[f.name] for f in dataclasses.fields(Run)})
+    if run.in_coordinates and run.latent > pixels:
+        raise UsageError(f"--latent {run.latent} is more than the {pixels} principal coordinates of these images")
     unusual = [name for name in IN_NAME if asked.get(name) not in (None, defaults.get(name))]
-    parts = [data.name, asked["method"], *(part_of_name(name, asked[name]) for name in unusual), str(run.seed)]
+    parts = [data.name, run.method, *(part_of_name(name, asked[name]) for name in unusual), str(run.seed)]
     by_images = [n for n, default in row_of(asked["data"]).items() if default is None and n not in asked]
-    return Completed(run, [name for name in by_images if name in run.options], "-".join(parts))
+    return Completed(run, [name for name in by_images if name in run.typed], "-".join(parts))
 
 
 def part_of_name(name: str, value) -> str:

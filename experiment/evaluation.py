@@ -49,18 +49,18 @@ def progress(what: str) -> Callable:
 def summarize(model, data: Dataset, nll_samples: int) -> dict:
     """summary.json: which run it is, and its figures on the test set. `model` is a TrainedModel."""
     run, backend, last = model.run, model.backend, model.history[-1]
-    bounded = run.method.constraint and run.method.constraint.bounded
-    draws = metrics.Draws(nll_samples, run.objective.samples, bounded, progress("evaluation"))
+    bounded = run.objective.constraint and run.objective.constraint.bounded
+    draws = metrics.Draws(nll_samples, run.samples, bounded, progress("evaluation"))
     what = (model.network, model.theta, model.readable(data.test), backend.noise(EVALUATION_SEED), draws)
     figures = metrics.evaluate(backend, *what)
-    found, target = figures.pop("bounded"), run.objective.target
+    found, target = figures.pop("bounded"), run.target
     on_train = watcher(model, spread(data.train, WATCHED))()["bounded"]
     figures["constraint"] = None if target is None else found - target
     figures["train_constraint"] = None if target is None else on_train - target
     if not all(math.isfinite(value) for value in figures.values() if value is not None):
         raise NonFiniteError("the figures on the test images are not finite")
     figures["rmse"], figures["psnr"] = a_pixel(figures["error"], run.images.pixels)
-    options = run.options
+    options = run.typed
     identity = {"version": experiment.__version__, "data": data.name, **{name: options.get(name) for name in IDENTITY}}
     identity |= {"seed": run.seed, "epochs": last["epoch"], "steps": last["step"], "backend": backend.name}
     identity["nll_samples"] = nll_samples
@@ -77,8 +77,8 @@ def watcher(model, images: np.ndarray) -> Callable[[], dict]:
     backend, xp, constraint, samples = (
         model.backend,
         model.backend.xp,
-        model.run.method.constraint,
-        model.run.objective.samples,
+        model.run.objective.constraint,
+        model.run.samples,
     )
     images, at_once = model.readable(images), max(1, metrics.DECODED // samples)
 
@@ -99,7 +99,7 @@ def watcher(model, images: np.ndarray) -> Callable[[], dict]:
 
 def warn(run: Run, summary: dict) -> str | None:
     """The sentence that a run with a constraint deserves if it ended off its target by more than a twentieth of it."""
-    target, train, test = run.objective.target, summary["train_constraint"], summary["constraint"]
+    target, train, test = run.target, summary["train_constraint"], summary["constraint"]
     if target is None:
         return None
     found = f"at the end the squared error is {target + train:.4g} on training images and {target + test:.4g} on "
@@ -110,7 +110,7 @@ def warn(run: Run, summary: dict) -> str | None:
     if test > 0.05 * target:
         return f"the constraint is met on training images alone: {found}; more images help, or --weight-decay"
     if train < -0.05 * target:
-        kappa = run.objective.options["kappa"]
+        kappa = run.options["kappa"]
         return f"the constraint does not bind: {found}; more --epochs or a κ below {kappa:g} would make it"
     return None
 

@@ -173,7 +173,7 @@ def draw_curves(path: Path, run: Run, history: list[dict], epochs: list[dict]) -
     Pale: each of the `history`'s reports on training batches. Dark: their mean over an epoch, at its middle. Dashed:
     test images at the end of an epoch. The target of the constraint is a line, where it bounds what a panel shows.
     """
-    constraint, target = run.method.constraint, run.objective.target
+    constraint, target = run.objective.constraint, run.target
     panels = {"rate": "rate [nats]", "error": "error [squared error per image]"}
     panels |= {"lambda": "λ"} if constraint else {"elbo": "ELBO [nats]"}
     figure, axes = plot(3.2 * len(panels), 3.2, len(panels))

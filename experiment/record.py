@@ -1,12 +1,11 @@
-"""What a run is: frozen records that are complete when they are made, stored as JSON, and compared with ==.
+"""What a run is: a frozen record that is complete when it is made, stored as JSON, and compared with ==.
 
-What merely changes where or how fast a run is made (backend, processes, threads, folders) is no part of them.
+What merely changes where or how fast a run is made (backend, processes, threads, folders) is no part of it.
 """
 
 import dataclasses
 import math
 import types
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -16,7 +15,7 @@ from data.dataset import SPLITS
 from ref.adam import SCHEDULES
 from ref.densities import LIKELIHOODS
 from ref.mlp import ACTIVATIONS
-from ref.objectives import METHODS, MULTIPLIERS
+from ref.objectives import METHODS, MULTIPLIERS, Method
 
 IN_MEMORY = "images in memory"  # the source of images that were given to fit()
 CHOICES = {  # the names that an option may have
@@ -55,45 +54,6 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Objective:
-    """The method with the numbers of its own options, and the likelihood."""
-
-    method: str
-    samples: int  # K
-    options: dict[str, float]  # those of the loss and that of the constraint, by name
-    multiplier: str | None  # the rule of λ; None without a constraint
-    multiplier_rate: float | None  # η
-    likelihood: str
-    variance: float | None  # σ², if the likelihood has it
-
-    @property
-    def target(self) -> float | None:
-        """What the constraint allows, for GECO κ²; None without a constraint."""
-        constraint = METHODS[self.method].constraint
-        return constraint.target(self.options[constraint.name]) if constraint else None
-
-    @property
-    def of_loss(self) -> dict[str, float]:
-        """The options that the loss takes."""
-        return {name: self.options[name] for name in METHODS[self.method].options}
-
-
-@dataclass(frozen=True)
-class Network:
-    """Encoder and decoder."""
-
-    hidden: tuple[int, ...]
-    latent: int
-    activation: str | None  # None without a hidden layer
-    output: str
-
-    @property
-    def in_coordinates(self) -> bool:
-        """Whether the network lives in principal coordinates."""
-        return self.output == "linear" and bool(self.hidden)
-
-
-@dataclass(frozen=True)
 class Start:
     """The run whose θ and λ a run starts from."""
 
@@ -102,9 +62,21 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Training:
-    """The budget and the optimiser."""
+class Run:
+    """A run. Two that are equal end with the same figures, but for rounding."""
 
+    images: Images
+    method: str
+    options: dict[str, float]  # of the method's loss and of its constraint, by name
+    multiplier: str | None  # the rule of λ; None without a constraint
+    multiplier_rate: float | None  # η
+    samples: int  # K
+    likelihood: str
+    variance: float | None  # σ², if the likelihood has it
+    hidden: tuple[int, ...]
+    latent: int
+    activation: str | None  # None without a hidden layer
+    output: str
     epochs: int
     batch_size: int
     lr: float
@@ -112,24 +84,25 @@ class Training:
     adam: tuple[float, float, float]  # β₁, β₂, ε
     weight_decay: float
     start: Start | None
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run: two that are equal end with the same figures, but for rounding."""
-
-    images: Images
-    objective: Objective
-    network: Network
-    training: Training
-    seed: int
     precision: str
+    seed: int
     nll_samples: int
 
     @property
-    def method(self):
+    def objective(self) -> Method:
         """The row of METHODS."""
-        return METHODS[self.objective.method]
+        return METHODS[self.method]
+
+    @property
+    def target(self) -> float | None:
+        """What the constraint allows, for GECO κ²; None without a constraint."""
+        constraint = self.objective.constraint
+        return constraint.target(self.options[constraint.name]) if constraint else None
+
+    @property
+    def in_coordinates(self) -> bool:
+        """Whether the network lives in principal coordinates."""
+        return self.output == "linear" and bool(self.hidden)
 
     @property
     def dtype(self) -> str:
@@ -137,35 +110,17 @@ class Run:
         return "float32" if self.precision == "tf32" else self.precision
 
     @property
-    def options(self) -> dict[str, Any]:
+    def typed(self) -> dict[str, Any]:
         """The run as options of the command line, by name, without those that it does not have."""
-        found = {}
-        for part in PARTS:
-            found |= vars(getattr(self, part))
-        found |= {"data": found.pop("source"), "init_from": self.training.start and Path(self.training.start.folder)}
-        found |= {"seed": self.seed, "nll_samples": self.nll_samples, "precision": self.precision} | found.pop(
-            "options"
-        )
-        found |= {"precision": self.dtype, "tf32": True if self.precision == "tf32" else None}
-        inner = ("name", "shape", "sha256", "split", "start")
-        return {name: value for name, value in found.items() if value is not None and name not in inner}
-
-    @property
-    def command(self) -> list[str]:
-        """The options of a command line that makes this run, each of them stated."""
-        return [typed(name, value) for name, value in self.options.items()]
+        own = {name: value for name, value in vars(self).items() if name not in ("images", "options", "start")}
+        own |= {"data": self.images.source, "size": self.images.size, "binarize": self.images.binarize}
+        own |= {"init_from": Path(self.start.folder) if self.start else None, "precision": self.dtype, **self.options}
+        own |= {"tf32": True if self.precision == "tf32" else None}
+        return {name: value for name, value in own.items() if value is not None}
 
     def but(self, **changes) -> "Run":
-        """The run with other fields; those of its parts count as its own."""
-        parts = {}
-        for part in PARTS:
-            record = getattr(self, part)
-            own = {f.name: changes.pop(f.name) for f in dataclasses.fields(record) if f.name in changes}
-            parts[part] = dataclasses.replace(record, **own)
-        return dataclasses.replace(self, **parts, **changes)
-
-
-PARTS = ("images", "objective", "network", "training")
+        """The run with other fields."""
+        return dataclasses.replace(self, **changes)
 
 
 def as_json(run: Run) -> dict:
@@ -200,42 +155,25 @@ def _built(kind, value, what: str):
     raise DataError(f"{what} of a run cannot be {value!r}: it is another version's, or damaged")
 
 
-def _pairs(options: Iterable[str], content: dict) -> dict[str, float]:
-    return {name: content[name] for name in options if content.get(name) is not None}
-
-
 def of_version_0_2(config: dict) -> Run:
     """The run that a config of version 0.2 describes by its options. Raises DataError.
 
     An option that is younger than the file has the value that it stood for.
     """
-    o = {"schedule": "cosine", "adam": (0.9, 0.999, 1e-8), "init_from": None, "tf32": None} | config["options"]
+    o = {"schedule": "cosine", "adam": [0.9, 0.999, 1e-8], "init_from": None, "tf32": None} | config["options"]
     try:
         method = METHODS[o["method"]]
-        constraint = [method.constraint.name] if method.constraint else []
-        start = o["init_from"] and {"folder": o["init_from"], "sha256": f"that of {o['init_from']}"}
-        content = {
-            "images": {
-                **{"source": o["data"], "name": config["data"], "size": o["size"], "split": "every-tenth"},
-                **{"shape": config["shape"], "sha256": config["images"], "binarize": o["binarize"]},
-            },
-            "objective": {
-                "options": dict.fromkeys(method.options, 0.0) | _pairs([*method.options, *constraint], o),
-                **{name: o[name] for name in ("method", "samples", "likelihood", "variance")},
-                **{name: o[name] if constraint else None for name in ("multiplier", "multiplier_rate")},
-            },
-            "network": {name: o[name] for name in ("hidden", "latent", "activation", "output")},
-            "training": {
-                **{name: o[name] for name in ("epochs", "batch_size", "lr", "schedule", "weight_decay")},
-                **{"adam": [*o["adam"]], "start": start},
-            },
-            "precision": "tf32" if o["tf32"] else o["precision"],
-            "seed": o["seed"],
-            "nll_samples": o["nll_samples"],
-        }
+        constraint = method.constraint
+        options = {name: o.get(name) or 0.0 for name in (*method.options, *([constraint.name] if constraint else []))}
+        images = {"source": o["data"], "name": config["data"], "size": o["size"], "split": "every-tenth"}
+        images |= {"shape": config["shape"], "sha256": config["images"], "binarize": o["binarize"]}
+        others = {"images": images, "options": options, "precision": "tf32" if o["tf32"] else o["precision"]}
+        others["start"] = o["init_from"] and {"folder": o["init_from"], "sha256": f"of {o['init_from']}"}
+        if not constraint:
+            others |= {"multiplier": None, "multiplier_rate": None}
+        return of_json({f.name: others[f.name] if f.name in others else o[f.name] for f in dataclasses.fields(Run)})
     except (KeyError, TypeError) as error:
         raise DataError(f"its options are not those of a run of version 0.2 ({error})") from error
-    return of_json(content)
 
 
 def flag(name: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from backend import open_backend
 from data import binarize, npz
-from experiment import checkpoint, sources
+from experiment import run_folder, sources
 from experiment.evaluation import EVALUATION_SEED, progress
 from experiment.record import Run, UsageError
 from ref import mlp, vae
@@ -17,12 +17,12 @@ def network_of(run: Run, center, whiten=None, color=None) -> vae.Model:
     """The network that a run describes, about a mean image, in principal coordinates or not."""
     return vae.Model(
         network=mlp if whiten is None else principal,
-        hidden=run.network.hidden,
-        latents=run.network.latent,
-        activation=run.network.activation,
-        sigmoid_output=run.network.output == "sigmoid",
-        likelihood=run.objective.likelihood,
-        variance=run.objective.variance,
+        hidden=run.hidden,
+        latents=run.latent,
+        activation=run.activation,
+        sigmoid_output=run.output == "sigmoid",
+        likelihood=run.likelihood,
+        variance=run.variance,
         center=center,
         whiten=whiten,
         color=color,
@@ -36,7 +36,7 @@ def constants(network: vae.Model) -> dict:
     }
 
 
-def trained_network(saved: checkpoint.Saved, backend) -> tuple[vae.Model, object]:
+def trained_network(saved: run_folder.Saved, backend) -> tuple[vae.Model, object]:
     """The network and θ in a checkpoint. Raises DataError for those of another network."""
     run, arrays, pixels = saved.run, saved.arrays, saved.run.images.pixels
 
@@ -44,11 +44,11 @@ def trained_network(saved: checkpoint.Saved, backend) -> tuple[vae.Model, object
         """An array that takes no memory, for the checkpoint's to be compared with."""
         return np.broadcast_to(np.zeros((), backend.dtype), shape)
 
-    latent = run.network.latent
-    coordinates = (unwritten(pixels, latent), unwritten(latent, pixels)) if run.network.in_coordinates else ()
+    latent = run.latent
+    coordinates = (unwritten(pixels, latent), unwritten(latent, pixels)) if run.in_coordinates else ()
     described = network_of(run, unwritten(pixels), *coordinates)
     expected = constants(described) | {"theta": unwritten(sum(map(mlp.size, described.network.shapes(described))))}
-    checkpoint.check(saved.path, {name: arrays[name] for name in expected if name in arrays}, expected)
+    run_folder.check(saved.path, {name: arrays[name] for name in expected if name in arrays}, expected)
     network = described._replace(**{name: backend.asarray(arrays[name]) for name in constants(described)})
     return network, backend.xp.array(backend.asarray(arrays["theta"]))  # a copy: what was read cannot be written
 
@@ -112,7 +112,7 @@ class TrainedModel:
         """
         if not isinstance(samples, int) or samples < 1:
             raise UsageError(f"samples must be an integer above 0, found {samples!r}")
-        draws = metrics.Draws(samples, self.run.objective.samples, progress=progress("scores"))
+        draws = metrics.Draws(samples, self.run.samples, progress=progress("scores"))
         what = (self.network, self.theta, self.readable(images), self.backend.noise(EVALUATION_SEED), draws)
         return {name: self.backend.to_host(a) for name, a in metrics.scores(self.backend, *what).items()}
 
@@ -160,6 +160,6 @@ def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> Trai
 
     Raises UsageError for a folder without a checkpoint, DataError for a file that is none, BackendError.
     """
-    saved = checkpoint.read(folder)
+    saved = run_folder.read_checkpoint(folder)
     opened = open_backend(backend, saved.run.dtype, tf32)
     return TrainedModel(opened, saved.run, *trained_network(saved, opened), saved.history)

@@ -17,10 +17,11 @@ from backend import open_backend
 from backend.parts import gather
 from data import Dataset, npz
 from data.dataset import DataError
-from experiment import checkpoint, evaluation, pictures, record, run_folder, sources
+from experiment import evaluation, pictures, record, run_folder, sources
 from experiment.command_line import OF_A_RUN, of_a_run, parsed
 from experiment.defaults import binarization, complete
 from experiment.record import IN_MEMORY, Run, Start, UsageError, typed
+from experiment.run_folder import COLUMNS, Saved
 from experiment.signals import Stopped, interruptible, noted
 from experiment.trained_model import TrainedModel, constants, load, network_of, trained_network
 from ref.more import linear
@@ -42,19 +43,19 @@ def first_state(run: Run, backend, data: Dataset, read: Callable, trained: Train
 
     A `trained` model, on the host, gives its network, θ and λ instead.
     """
-    noise, target, mean = backend.noise(run.seed), run.objective.target, sources.mean_image(data)
+    noise, target, mean = backend.noise(run.seed), run.target, sources.mean_image(data)
     lam = initial_multiplier(target) if target else None
     if trained:
         arrays = {name: backend.asarray(array) for name, array in constants(trained.network).items()}
         network = network_of(run, **arrays)
         theta = backend.xp.array(backend.asarray(trained.theta))
         lam = lam and (trained.history[-1]["lambda"] or lam)
-    elif run.network.in_coordinates:
+    elif run.in_coordinates:
         network, theta, level = linear_start(run, backend, data, read, noise)
         lam = lam and 1 / (2 * level)
     else:
         bounded = np.clip(mean, 1e-3, 1 - 1e-3)
-        bias = np.log(bounded / (1 - bounded)) if run.network.output == "sigmoid" else mean
+        bias = np.log(bounded / (1 - bounded)) if run.output == "sigmoid" else mean
         network = network_of(run, backend.asarray(mean))
         theta = initial_theta(backend, network, noise, backend.asarray(bias))
     return network, initial_state(backend, theta, noise, len(data.train), lam)
@@ -63,30 +64,30 @@ def first_state(run: Run, backend, data: Dataset, read: Callable, trained: Train
 def linear_start(run: Run, backend, data: Dataset, read: Callable, noise):
     """The network in principal coordinates, θ at the best linear VAE, and that VAE's level."""
     network = network_of(run, backend.asarray(sources.mean_image(data)))
-    what = (backend, read, len(data.train), network.center, run.network.latent, noise)
+    what = (backend, read, len(data.train), network.center, run.latent, noise)
     shown = evaluation.progress("principal components")
     directions, variances, total = interruptible(linear.principal_components, *what, progress=shown)
-    level = run.objective.variance * run.objective.options.get("beta", 1.0)
-    level = linear.level_for(variances, total, run.objective.target, level)
+    level = run.variance * run.options.get("beta", 1.0)
+    level = linear.level_for(variances, total, run.target, level)
     network = linear.in_principal_coordinates(backend.xp, network, directions, variances)
     theta = initial_theta(backend, network, noise, 0.0)
     linear.start_linear(backend.xp, network, theta, variances, level)
     return network, theta, level
 
 
-def restored_state(saved: checkpoint.Saved, run: Run, backend, count: int):
+def restored_state(saved: Saved, run: Run, backend, count: int):
     """The network and the state in a checkpoint, for a run that goes on with `count` images.
 
     Another backend cannot read the state of the noise, so there a new stream begins. Raises DataError for arrays of
     another run.
     """
     network, theta = trained_network(saved, backend)
-    state = initial_state(backend, theta, backend.noise(run.seed), count, 1.0 if run.method.constraint else None)
+    state = initial_state(backend, theta, backend.noise(run.seed), count, 1.0 if run.objective.constraint else None)
     arrays = dict(saved.arrays)
     if saved.config["backend"] != backend.name:
         arrays["noise"] = backend.to_host(backend.noise(run.seed + int(arrays["step"])))
     expected = {name: backend.to_host(array) for name, array in (constants(network) | state).items()}
-    checkpoint.check(saved.path, arrays, expected)
+    run_folder.check(saved.path, arrays, expected)
     if not np.array_equal(np.sort(arrays["order"]), np.arange(count)):
         raise DataError(f"{saved.path}: its order is no order of the images")
     for name, array in state.items():
@@ -96,8 +97,8 @@ def restored_state(saved: checkpoint.Saved, run: Run, backend, count: int):
 
 def row_of(reports: list[dict]) -> dict:
     """The row of metrics.csv of an epoch: means over its steps, sums, and where things stand at its end."""
-    of = {name: [report.get(name) for report in reports] for name in checkpoint.COLUMNS}
-    return {name: COMBINED[how](of[name], of["steps"]) for name, how in checkpoint.COLUMNS.items()}
+    of = {name: [report.get(name) for report in reports] for name in COLUMNS}
+    return {name: COMBINED[how](of[name], of["steps"]) for name, how in COLUMNS.items()}
 
 
 def rows_of(history: list[dict], steps_per_epoch: int) -> list[dict]:
@@ -108,20 +109,9 @@ def rows_of(history: list[dict], steps_per_epoch: int) -> list[dict]:
 
 def plan_of(run: Run, count: int) -> Plan:
     """The constants of the training on `count` images."""
-    objective, training = run.objective, run.training
-    multiplier = {"target": objective.target, "multiplier": objective.multiplier}
-    return Plan(
-        training.epochs,
-        training.batch_size,
-        count // training.batch_size,
-        objective.samples,
-        objective.of_loss,
-        training.lr,
-        training.schedule,
-        training.adam,
-        training.weight_decay,
-        **(multiplier | {"multiplier_rate": objective.multiplier_rate} if objective.multiplier else {}),
-    )
+    same = {name: getattr(run, name) for name in Plan._fields if getattr(run, name, None) is not None}
+    own = {name: run.options[name] for name in run.objective.options}
+    return Plan(**same | {"options": own}, steps_per_epoch=count // run.batch_size)
 
 
 def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, save: Callable, out=None, every=1) -> None:
@@ -133,8 +123,8 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
     """
     backend, history, plan = model.backend, model.history, plan_of(model.run, len(data.train))
     ranks, watch = backend.ranks, evaluation.watcher(model, evaluation.watched(data))
-    step, saved_at = make_step(backend, model.network, model.run.method, plan, read, state), time.monotonic()
-    often, method = REPORTS * -(-plan.samples // 10), model.run.objective.method
+    step, saved_at = make_step(backend, model.network, model.run.objective, plan, read, state), time.monotonic()
+    often, method = REPORTS * -(-plan.samples // 10), model.run.method
     bar = tqdm(total=plan.steps, initial=int(state["step"]), desc=method, unit="step", disable=None)
     with bar, noted() as signals:
         for report in train(backend, step, state, plan, often):
@@ -182,7 +172,7 @@ def describe(backend, command: list[str]) -> dict:
 
 def started(run: Run, backend, data: Dataset, read: Callable) -> tuple[TrainedModel, dict]:
     """The model and the state before the first step."""
-    trained = load(run.training.start.folder) if run.training.start else None
+    trained = load(run.start.folder) if run.start else None
     network, state = first_state(run, backend, data, read, trained)
     return TrainedModel(backend, run, network, state["theta"], []), state
 
@@ -223,12 +213,12 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
         def save() -> None:
             if first:
                 arrays = {name: backend.to_host(array) for name, array in (constants(model.network) | state).items()}
-                checkpoint.write(out / checkpoint.NAME, run, config, model.history, arrays)
+                run_folder.write_checkpoint(out / run_folder.CHECKPOINT, run, config, model.history, arrays)
 
         for array in (constants(model.network) | state).values():
             ranks.broadcast(array)
         if first:
-            rows = rows_of(model.history, len(data.train) // run.training.batch_size)
+            rows = rows_of(model.history, len(data.train) // run.batch_size)
             run_folder.claim(out, config | {"run": record.as_json(run)}, rows, save)
         proceed(model, state, data, read, save, out, every)
         summary = evaluation.summarize(model, data, run.nll_samples)
@@ -242,7 +232,7 @@ def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None
     if warning := evaluation.warn(model.run, summary):
         print(f"run.py: {warning}", file=sys.stderr)
     pictures.draw_pictures(out, model, data)
-    rows = rows_of(model.history, len(data.train) // model.run.training.batch_size)
+    rows = rows_of(model.history, len(data.train) // model.run.batch_size)
     pictures.draw_curves(out / "curves.png", model.run, model.history, rows)
     run_folder.write_json(out / "summary.json", summary)
 
