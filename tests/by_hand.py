@@ -10,9 +10,9 @@ from ref import densities as de
 from ref import mlp as nn
 from ref import objectives as ob
 from ref import vae
-from ref.networks import plain, principal
-from tests.gradients import Pair, residuals, settings_of
-from tests.small import batch_of, model_of, theta_of
+from ref.more import principal
+from tests.gradients import Pair, gradient_of_terms, residuals
+from tests.small import NOW, batch_of, model_of, options_of, theta_of
 
 rng = np.random.default_rng(0)
 K, B, Z, D = 3, 4, 5, 6
@@ -20,16 +20,16 @@ mean, log_std, eps, z = (rng.normal(size=shape) for shape in ((B, Z), (B, Z), (K
 x, logits, a = rng.uniform(size=(B, D)), rng.normal(size=(K, B, D)), rng.normal(size=(K, B))
 
 
-def of_likelihood(log_likelihood, backward, field: str) -> Pair:
+def of_likelihood(row: de.Likelihood) -> Pair:
     """log p(x|z) as a function of what its backward pass returns the gradient of: the logits, or x̂."""
 
     def decoded(xp, out, x):
-        x_hat = nn.sigmoid(xp, out) if field == "logits" else out
+        x_hat = nn.sigmoid(xp, out) if row.of_logits else out
         return de.Decoded(out, x_hat, de.squared_error(xp, x, x_hat))
 
     return Pair(
-        lambda xp, out, x: log_likelihood(xp, x, decoded(xp, out, x), 0.3),
-        lambda xp, d, out, x: backward(xp, d, x, decoded(xp, out, x), 0.3),
+        lambda xp, out, x: row.log_density(xp, x, decoded(xp, out, x), 0.3),
+        lambda xp, d, out, x: row.backward(xp, d, x, decoded(xp, out, x), 0.3),
         [logits],
         (x,),
     )
@@ -114,7 +114,7 @@ def of_objective(name: str, method) -> Pair:
     """The loss as a function of the terms; what has a way of its own through log q(z|x) counts as its gradient."""
 
     def backward(xp, d_loss, *terms):
-        d = method.backward(xp, vae.Terms(*terms), **settings_of(name))
+        d = gradient_of_terms(name, xp, vae.Terms(*terms))
         ways = [(d.kl,), (d.err,), (d.log_px,), (d.log_pz,), (d.log_qz, d.log_qz_of_z)]
         return tuple(
             d_loss * sum((way for way in both if way is not None), xp.zeros_like(term))
@@ -123,7 +123,7 @@ def of_objective(name: str, method) -> Pair:
 
     rng = np.random.default_rng(1)  # its own: one more objective leaves the numbers of the others as they are
     return Pair(
-        lambda xp, *terms: method.loss(xp, vae.Terms(*terms), **settings_of(name)),
+        lambda xp, *terms: method.loss(xp, vae.Terms(*terms), NOW, **options_of(name)),
         backward,
         [rng.uniform(size=B), *(rng.normal(size=(K, B)) for _ in range(4))],
     )
@@ -169,7 +169,7 @@ PAIRS = {
         [logits],
         (x,),
     ),
-    **{f"densities.{row[0].__name__}": of_likelihood(*row) for row in de.LIKELIHOODS.values()},
+    **{f"densities.{row.log_density.__name__}": of_likelihood(row) for row in de.LIKELIHOODS.values()},
     "densities.log_mean_exp": Pair(de.log_mean_exp, de.log_mean_exp_backward, [a]),
     "mlp.sigmoid": Pair(nn.sigmoid, lambda xp, d, a: nn.sigmoid_backward(xp, d, nn.sigmoid(xp, a)), [a]),
     **{
@@ -182,14 +182,14 @@ PAIRS = {
         lambda xp, model, p, cache, d, d_p: (nn.mlp_backward(xp, d, p["decoder"], cache, d_p["decoder"]),),
         inputs=[rng.normal(size=(B, 3))],
     ),
-    **of_network(plain, model_of()),
+    **of_network(nn, model_of()),
     **of_network(principal, model_of(coordinates=5)),
-    "networks.principal.gated_linear": Pair(
+    "more.principal.gated_linear": Pair(
         lambda xp, *args: principal.gated_linear(xp, *args)[0],
         gated_linear_backward,
         [x, rng.normal(size=(D, Z)), mean, log_std],
     ),
-    "networks.principal.gated": Pair(
+    "more.principal.gated": Pair(
         lambda xp, *args: principal.gated(xp, *args)[0], gated_backward, [mean, log_std, mean + log_std]
     ),
     "vae.reparameterize": Pair(
@@ -219,9 +219,15 @@ def file_of(name: str) -> str:
     return f"ref/{name.rpartition('.')[0].replace('.', '/')}.py"
 
 
+def residual_of(pair: Pair) -> str:
+    """The largest relative error of a gradient, as it is printed: two digits, and 0 where every bit is autograd's."""
+    largest = max(residuals(pair))
+    return f"{largest:.1e}" if largest else "0"
+
+
 def table() -> str:
     """A row for each pair: its name, its file, and the largest relative error of a gradient."""
-    rows = [(name.rpartition(".")[2], file_of(name), f"{max(residuals(pair)):.1e}") for name, pair in PAIRS.items()]
+    rows = [(name.rpartition(".")[2], file_of(name), residual_of(pair)) for name, pair in PAIRS.items()]
     rows = [("pair", "file", "residual"), *rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -9,6 +9,7 @@ import os
 from hypothesis import settings
 
 from backend import BACKENDS
+from tests import strict
 
 settings.register_profile("project", deadline=None)  # a backend compiles a kernel when it is first called
 settings.load_profile("project")
@@ -21,3 +22,5 @@ def pytest_addoption(parser) -> None:
 
 def pytest_configure(config) -> None:
     os.environ["TESTED_BACKEND"] = config.getoption("--backend")  # before tests/tested.py is imported
+    if config.getoption("--backend") == "strict":
+        strict.register()

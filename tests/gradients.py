@@ -13,7 +13,7 @@ import numpy as np
 
 from ref import vae
 from ref.objectives import METHODS
-from tests.small import options_of
+from tests.small import NOW, options_of
 from tests.tested import NAME, compute, device, host, xp
 
 TOLERANCE = 1e-9 if NAME == "cupy" else 1e-10  # a GPU sums in another order
@@ -65,22 +65,22 @@ def check_pair(pair: Pair) -> None:
         assert error <= TOLERANCE, f"gradient {i}: relative error {error:.3g}"
 
 
-def settings_of(name: str, **told) -> dict:
-    """What the loss of a method gets besides the terms: options, and what training tells it."""
-    return options_of(name) | {key: ({"lam": 0.8, "progress": 0.3} | told)[key] for key in METHODS[name].takes}
-
-
-def objective(name: str, model: vae.Model, theta, x, eps, xp=anp, **told):
+def objective(name: str, model: vae.Model, theta, x, eps, xp=anp, now=NOW):
     """The loss of a method as a function of θ, and the terms and the cache of its backward pass."""
     terms, cache = vae.forward(xp, model, vae.params_of(model, theta), x, eps)
-    return METHODS[name].loss(xp, terms, **settings_of(name, **told)), (terms, cache)
+    return METHODS[name].loss(xp, terms, now, **options_of(name)), (terms, cache)
 
 
-def hand_loss_and_gradient(name: str, model: vae.Model, theta, x, eps, **told):
+def gradient_of_terms(name: str, xp, terms, now=NOW) -> vae.Gradient:
+    """The gradient by hand of a method's loss with respect to the terms."""
+    return METHODS[name].backward(xp, terms, now, **options_of(name))
+
+
+def hand_loss_and_gradient(name: str, model: vae.Model, theta, x, eps, now=NOW):
     """The loss and its gradient by hand, on the backend under test; every entry is written, or NaN."""
     model, theta, x, eps = device((model, theta, x, eps))
-    loss, (terms, cache) = objective(name, model, theta, x, eps, xp, **told)
+    loss, (terms, cache) = objective(name, model, theta, x, eps, xp, now)
     gradient = xp.full_like(theta, np.nan)
-    d = METHODS[name].backward(xp, terms, **settings_of(name, **told))
+    d = gradient_of_terms(name, xp, terms, now)
     vae.backward(xp, model, vae.params_of(model, theta), cache, d, vae.params_of(model, gradient))
     return host((loss, gradient))

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-import run
 from backend import open_backend
+from backend.parts import gather
 from backend.ranks import ALONE, Ranks, open_ranks
-from experiment import one, training
-from ref.metrics import evaluate
+from ref.more.metrics import Draws, Images, evaluate
 from ref.objectives import METHODS
-from ref.parts import gather
-from ref.train import Plan, initial_state, initial_theta, make_step, train
-from tests.small import model_of, options_of, reader
+from ref.train import initial_state, initial_theta, make_step, train
+from tests.small import model_of, plan_of, reader
 
 QUICK = ["--data", "digits", "--epochs", "3", "--hidden", "8", "--latent", "2", "--nll-samples", "2"]
 QUICK += ["--batch-size", "300", "--precision", "float64"]
@@ -27,8 +25,8 @@ def trained(ranks: Ranks, method: str, backend: str = "numpy") -> dict:
     backend, row = open_backend(backend, "float64", ranks=ranks), METHODS[method]
     model, noise = model_of(), backend.noise(0)
     theta = initial_theta(backend, model, noise, 0.0)
-    state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constrained else None)
-    plan = Plan(13, 5, len(IMAGES) // 5, 3, 1e-2, "cosine", "relative", 1e-2, options_of(method), 0.01)
+    state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constraint else None)
+    plan = plan_of(method, 13, 5, len(IMAGES), 3, weight_decay=0.01)
     # Of black and white pixels drawn anew, as with --binarize dynamic.
     images = reader(IMAGES)
     read = lambda rows, noise: (backend.uniform(noise, (rows.shape[0], 7)) < images(rows, noise)) * 1.0  # noqa: E731
@@ -38,7 +36,8 @@ def trained(ranks: Ranks, method: str, backend: str = "numpy") -> dict:
     gather(backend.ranks, state)
     figures = {}
     for samples in (1, 1200):  # in batches of all images, and of two: fewer than the ranks
-        found = evaluate(backend, model, state["theta"], read, 23, backend.noise(4), 7, samples, row.constrained)
+        draws = Draws(7, samples, row.constraint.bounded if row.constraint else None)
+        found = evaluate(backend, model, state["theta"], Images(read, len(IMAGES)), backend.noise(4), draws)
         figures |= {f"{name} {samples}": np.array(value, np.float64) for name, value in found.items() if value}
     return state | figures
 
@@ -51,11 +50,15 @@ def steps(folder: Path, backend: str, *methods: str) -> None:
 
 
 def run_in(folder: Path) -> int:
+    import run
+
     return run.main([*QUICK, "--out", str(folder)])
 
 
 def in_second_epoch(action) -> None:
     """The second rank does something after five reports of a run of which four are an epoch."""
+    from experiment import training
+
     loop, rank = training.train, open_ranks().rank
 
     def troubled(*args):
@@ -80,6 +83,8 @@ def one_fails(folder: Path) -> int:
 def one_overflows(folder: Path) -> int:
     """A run whose first step makes a weight infinite that the last rank updates, and no other."""
 
+    from experiment import one
+
     def build(*args, build=one.build):
         model, state = build(*args)
         state["m"][-1] = np.inf
@@ -97,6 +102,8 @@ def one_is_stopped(folder: Path) -> int:
 
 def one_dies(folder: Path) -> int:
     """A run of which a rank is killed, after it has computed another start than the first, which it must not use."""
+    from experiment import one
+
     rank = open_ranks().rank
 
     def build(*args, build=one.build):
@@ -111,6 +118,8 @@ def one_dies(folder: Path) -> int:
 
 def one_breaks(folder: Path) -> int:
     """A run of which a rank meets an error that nobody has foreseen, before the others are there."""
+    from experiment import one
+
     if open_ranks().rank == 1:
         one.build = None
     return run_in(folder)

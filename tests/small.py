@@ -1,32 +1,69 @@
-"""Small networks and images for the tests."""
+"""Small networks, images and plans for the tests."""
+
+from itertools import product
 
 import numpy as np
 
 from backend import open_backend
-from ref import vae
+from ref import mlp, vae
 from ref.densities import LIKELIHOODS
-from ref.mlp import size
-from ref.networks import plain, principal
-from ref.objectives import METHODS
+from ref.more import principal
+from ref.objectives import METHODS, Now
+from ref.train import Plan
 
 NUMPY = open_backend("numpy", "float64")
-OTHERS = [name for name in LIKELIHOODS if name != "gaussian"]  # which is that of all other networks here
+NOW = Now(lam=0.8, target=0.48, done=0.3)
+
+
+def kind_of(likelihood: str, sigmoid_output: bool, coordinates: int) -> str:
+    """A name that says the likelihood, the output and the network."""
+    return f"{likelihood}, {'sigmoid' if sigmoid_output else 'linear'}, {'principal' if coordinates else 'plain'}"
+
+
+# Every likelihood on every output of every network: to be trained, or to be refused.
+KINDS = {
+    kind_of(*kind): dict(zip(("likelihood", "sigmoid_output", "coordinates"), kind, strict=True))
+    for kind in product(LIKELIHOODS, (True, False), (0, 5))
+}
+
+
+def is_refused(likelihood: str, sigmoid_output: bool, coordinates: int) -> bool:
+    """A function of logits needs x̂ = sigmoid(l)."""
+    return LIKELIHOODS[likelihood].of_logits and not sigmoid_output
+
+
 NETWORKS = {
-    "two layers": {},
+    **{name: kind for name, kind in KINDS.items() if not is_refused(**kind)},
     "one layer": {"hidden": (5,)},
     "no layer": {"hidden": ()},
+    "bernoulli, no layer": {"likelihood": "bernoulli", "hidden": ()},
     "tanh": {"activation": "tanh"},
     "relu": {"activation": "relu"},
-    **{name: {"likelihood": name} for name in OTHERS},
-    **{f"{name}, no layer": {"likelihood": name, "hidden": ()} for name in OTHERS},
-    "principal coordinates": {"coordinates": 5},
     "one latent, one pixel": {"latents": 1, "pixels": 1, "hidden": (1,)},
 }
+SOME = ["gaussian, sigmoid, plain", "bernoulli, sigmoid, plain", "gaussian, linear, principal"]  # where one is enough
 
 
 def options_of(method: str) -> dict[str, float]:
     """Values for the options of a method, whatever they are: not its defaults, not round."""
-    return {name: 0.87 * (default or 0.8) for name, (default, _) in METHODS[method].options.items()}
+    return {name: 0.87 * (option.default or 0.8) for name, option in METHODS[method].options.items()}
+
+
+def plan_of(method: str, epochs: int, batch_size: int, images: int, samples: int, **changes) -> Plan:
+    """A plan by which so many images are learned quickly."""
+    return Plan(
+        epochs=epochs,
+        batch_size=batch_size,
+        steps_per_epoch=images // batch_size,
+        samples=samples,
+        options=options_of(method),
+        lr=1e-2,
+        schedule="cosine",
+        adam=(0.9, 0.999, 1e-8),
+        weight_decay=0.0,
+        target=NOW.target,
+        multiplier_rate=1e-2,
+    )._replace(**changes)
 
 
 def model_of(
@@ -37,7 +74,7 @@ def model_of(
     basis = np.linalg.qr(rng.normal(size=(pixels, pixels)))[0][:, :coordinates]
     scale = rng.uniform(0.5, 2, coordinates)
     model = vae.Model(
-        network=principal if coordinates else plain,
+        network=principal if coordinates else mlp,
         hidden=hidden,
         latents=latents,
         activation=activation,
@@ -53,14 +90,14 @@ def model_of(
 
 def theta_of(model: vae.Model, seed=2) -> np.ndarray:
     """Random parameters, biases and skip paths included."""
-    return 0.5 * np.random.default_rng(seed).normal(size=sum(size(shapes) for shapes in model.network.shapes(model)))
+    return 0.5 * np.random.default_rng(seed).normal(size=sum(map(mlp.size, model.network.shapes(model))))
 
 
 def batch_of(model: vae.Model, images=4, samples=3, seed=3) -> tuple[np.ndarray, np.ndarray]:
     """Random images x (B, D), black and white where the likelihood wants them so, and noise eps (K, B, Z)."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(size=(images, *model.center.shape))
-    x = (x < 0.5).astype(float) if model.likelihood == "bernoulli" else x
+    x = (x < 0.5).astype(float) if LIKELIHOODS[model.likelihood].black_and_white else x
     return x, rng.normal(size=(samples, images, model.latents))
 
 

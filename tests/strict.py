@@ -8,9 +8,9 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
+import backend as backends
 from backend import numpy_backend
 from backend.cupy_backend import then_sum
-from experiment import options
 
 
 class DeviceArray:
@@ -139,9 +139,9 @@ def open_backend(precision: str, tf32: bool = False):
 
 
 def register() -> None:
-    """Lets `open_backend` and --backend find it by its name."""
+    """Lets `open_backend` and --backend find it by its name, before anything has asked for the names."""
     sys.modules["backend.strict_backend"] = sys.modules[__name__]
-    options.OPTIONS["run"]["backend"][0].append("strict")
+    backends.BACKENDS = tuple(dict.fromkeys((*backends.BACKENDS, "strict")))
 
 
 add_operators()

@@ -4,22 +4,23 @@ import autograd
 import autograd.numpy as anp
 import numpy as np
 
-from ref import objectives, vae
-from ref.networks import plain
+from ref import mlp, objectives, vae
 
-MODEL = vae.Model(plain, (5,), 2, "silu", True, "gaussian", 0.5, center=np.full(4, 0.5))  # 4 pixels, 5 units, 2 latents
+MODEL = vae.Model(mlp, (5,), 2, "silu", True, "gaussian", 0.5, center=np.full(4, 0.5))  # 4 pixels, 5 units, 2 latents
+SIZE = (4 * 5 + 5) + (5 * 4 + 4) + (2 * 5 + 5) + (5 * 4 + 4)  # weights and biases: 4 → 5 → 2·2, and 2 → 5 → 4
+NOW = objectives.Now(lam=3.0, target=0.49)  # λ and κ², which GECO's loss depends on
 RNG = np.random.default_rng(0)
-X, EPS, THETA = RNG.uniform(size=(3, 4)), RNG.normal(size=(6, 3, 2)), RNG.normal(size=88)  # 3 images, 6 samples each
+X, EPS, THETA = RNG.uniform(size=(3, 4)), RNG.normal(size=(6, 3, 2)), RNG.normal(size=SIZE)  # 3 images, 6 samples each
 
 
 def test_the_gradient_of_iwae_by_hand_is_that_of_autograd():
     def loss(theta):
         terms, _ = vae.forward(anp, MODEL, vae.params_of(MODEL, theta), X, EPS)
-        return objectives.iwae(anp, terms)
+        return objectives.iwae(anp, terms, NOW)
 
-    params, gradient = vae.params_of(MODEL, THETA), np.zeros(88)
+    params, gradient = vae.params_of(MODEL, THETA), np.zeros(SIZE)
     terms, cache = vae.forward(np, MODEL, params, X, EPS)
-    d_terms = objectives.iwae_backward(np, terms)
+    d_terms = objectives.iwae_backward(np, terms, NOW)
     vae.backward(np, MODEL, params, cache, d_terms, vae.params_of(MODEL, gradient))
 
     expected = autograd.grad(loss)(THETA)
@@ -27,15 +28,13 @@ def test_the_gradient_of_iwae_by_hand_is_that_of_autograd():
 
 
 def test_the_gradient_of_geco_by_hand_is_that_of_autograd():
-    lam, kappa = 3.0, 0.7
-
     def loss(theta):
         terms, _ = vae.forward(anp, MODEL, vae.params_of(MODEL, theta), X, EPS)
-        return objectives.geco(anp, terms, lam, kappa)
+        return objectives.geco(anp, terms, NOW)
 
-    params, gradient = vae.params_of(MODEL, THETA), np.zeros(88)
+    params, gradient = vae.params_of(MODEL, THETA), np.zeros(SIZE)
     terms, cache = vae.forward(np, MODEL, params, X, EPS)
-    d_terms = objectives.geco_backward(np, terms, lam, kappa)
+    d_terms = objectives.geco_backward(np, terms, NOW)
     vae.backward(np, MODEL, params, cache, d_terms, vae.params_of(MODEL, gradient))
 
     expected = autograd.grad(loss)(THETA)

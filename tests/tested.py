@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 
 from backend import Backend, BackendError, open_backend
-from tests import strict
 
 NAME = os.environ.get("TESTED_BACKEND", "numpy")
-if NAME == "strict":
-    strict.register()
 try:
     TESTED, MISSING = open_backend(NAME, "float64"), ""
 except BackendError as error:

@@ -1,9 +1,9 @@
 """How fast a training step is: against its matrix products alone and, where they are installed, PyTorch and JAX.
 
-python -m tests.benchmark                                    every method on the slides' MNIST network, batch 128
-python -m tests.benchmark --method geco --batch-size 128 1000
-python -m tests.benchmark --network burda --method iwae --batch-size 20 --samples 50
-python -m tests.benchmark --method iwae --batch-size 32 128 512 4096 --samples 1 8 64 --no-peers --json
+python -m tests.benchmarks.benchmark               every method on the slides' MNIST network, batch 128
+python -m tests.benchmarks.benchmark --method geco --batch-size 128 1000
+python -m tests.benchmarks.benchmark --network burda --method iwae --batch-size 20 --samples 50
+python -m tests.benchmarks.benchmark --method iwae --batch-size 32 128 512 4096 --samples 1 8 64 --no-peers --json
 
 All take turns in one run; times are medians over rounds, ratios medians of each round's ratio. PyTorch and JAX come
 with `pip install torch jax`. OMP_NUM_THREADS sets the threads of NumPy and PyTorch; JAX takes every core.
@@ -26,11 +26,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from backend import BACKENDS, open_backend
-from ref import vae
-from ref.networks import plain
-from ref.objectives import METHODS
+from ref import mlp, vae
+from ref.objectives import METHODS, Now
 from ref.train import Plan, initial_state, initial_theta, make_step
-from tests import peers
+from tests.benchmarks import peers
 
 try:
     import resource
@@ -47,25 +46,34 @@ def setup(backend, case: peers.Case):
     """The network of `case` and a first state on random images."""
     hidden, latents, activation, likelihood = case[1:5]
     center = backend.asarray(np.full(784, 0.5))
-    model = vae.Model(plain, hidden, latents, activation, likelihood == "gaussian", likelihood, peers.SIGMA2, center)
-    model = model._replace(sigmoid_output=True)
-    noise, constrained = backend.noise(0), METHODS[case.method].constrained
+    model = vae.Model(mlp, hidden, latents, activation, True, likelihood, peers.SIGMA2, center)
+    noise, constraint = backend.noise(0), METHODS[case.method].constraint
     theta = initial_theta(backend, model, noise, 0.0)
-    return model, initial_state(backend, theta, noise, len(IMAGES), 1.0 if constrained else None)
+    return model, initial_state(backend, theta, noise, len(IMAGES), 1.0 if constraint else None)
 
 
-def options_of(case: peers.Case) -> dict:
-    """What the method's loss takes: its defaults, and κ."""
-    options = METHODS[case.method].options.items()
-    return {name: case.kappa if default is None else default for name, (default, _) in options}
+def options_of(case: peers.Case) -> dict[str, float]:
+    """The defaults of the method's own options."""
+    return {name: option.default for name, option in METHODS[case.method].options.items()}
 
 
 def step_of(backend, case: peers.Case):
     """Our step: gathering, noise, forward, backward, Adam, multiplier."""
     model, state = setup(backend, case)
-    steps, rule = len(IMAGES) // case.batch_size, ("cosine", "relative", RECIPE.eta)
-    rest = options_of(case), RECIPE.weight_decay
-    plan = Plan(RECIPE.steps // steps, case.batch_size, steps, case.samples, RECIPE.lr, *rule, *rest)
+    steps = len(IMAGES) // case.batch_size
+    plan = Plan(
+        epochs=RECIPE.steps // steps,
+        batch_size=case.batch_size,
+        steps_per_epoch=steps,
+        samples=case.samples,
+        options=options_of(case),
+        lr=RECIPE.lr,
+        schedule="cosine",
+        adam=(0.9, 0.999, 1e-8),
+        weight_decay=RECIPE.weight_decay,
+        target=case.kappa**2,
+        multiplier_rate=RECIPE.eta,
+    )
     images = backend.asarray(IMAGES)
     read = lambda rows, noise: backend.xp.take(images, rows, axis=0).astype(backend.dtype) * (1 / 255)  # noqa: E731
     return make_step(backend, model, METHODS[case.method], plan, read, state)
@@ -99,9 +107,8 @@ def same_loss(backend, case: peers.Case, loss) -> None:
     eps = rng.standard_normal((case.samples, case.batch_size, case.latents), dtype=np.float32)
     params = vae.params_of(model, state["theta"])
     terms, _ = vae.forward(backend.xp, model, params, backend.asarray(x), backend.asarray(eps))
-    method = METHODS[case.method]
-    options = options_of(case) | ({"lam": 1.3} if method.constrained else {})
-    ours, theirs = float(method.loss(backend.xp, terms, **options)), loss(x, eps, 1.3)
+    now = Now(1.3, case.kappa**2)
+    ours, theirs = float(METHODS[case.method].loss(backend.xp, terms, now, **options_of(case))), loss(x, eps, now.lam)
     assert abs(theirs - ours) <= 1e-4 * abs(ours), f"{case}: the losses differ: ours {ours}, theirs {theirs}"
 
 

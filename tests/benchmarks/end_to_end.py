@@ -1,12 +1,12 @@
 """What a user waits for: a whole process that reads the images, trains GECO, judges the model and draws pictures.
 
-python -m tests.end_to_end --data mnist --epochs 30                      NumPy, Numba, and the peers that are installed
-python -m tests.end_to_end torch-compiled jax --data mnist-10k --epochs 2
-python -m tests.end_to_end numba torch-compiled --cold                   as if nothing had been compiled before
+python -m tests.benchmarks.end_to_end --data mnist --epochs 30      NumPy, Numba, and the peers that are installed
+python -m tests.benchmarks.end_to_end torch-compiled jax --data mnist-10k --epochs 2
+python -m tests.benchmarks.end_to_end numba torch-compiled --cold   as if nothing had been compiled before
 
 Each contestant has a process of its own, one after another. The functions of run.py are wrapped from here; a phase
-within another counts for itself alone. The peers (`tests/peers.py`; `pip install torch jax`) read the images through
-`data`, have run.py's options, and find rate, squared error and NLL from as many draws. They leave out what only run.py
+within another counts for itself alone. The peers (`peers.py`; `pip install torch jax`) read the images through `data`,
+have run.py's options, and find rate, squared error and NLL from as many draws. They leave out what only run.py
 does: test images watched while training, checkpoints, mutual information, the other pictures.
 """
 
@@ -30,7 +30,7 @@ CONTESTANTS = {"numpy": None, "numba": "numba", "torch": "torch", "torch-compile
 # In the order of the columns. The rest is what nothing below names. The exit is seen from outside alone.
 WORK = ("start", "data", "first step", "steps", "watching", "evaluation", "information", "pictures", "files")
 PHASES = (*WORK, "rest", "exit")
-FIGURES = ("rate", "distortion", "nll", "lambda")
+FIGURES = ("rate", "error", "nll", "lambda")
 REPORT = "end_to_end.json"
 CACHES = ("NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")  # where compiled code is kept
 
@@ -76,7 +76,7 @@ def ours(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
     """run.py with that backend, its functions wrapped. Returns the figures in its summary."""
     import run
     from experiment import one, training
-    from ref import metrics
+    from ref.more import metrics
 
     def first_apart(make_step):
         """make_step, whose step is timed, the first call apart."""
@@ -154,12 +154,12 @@ def peer_of(name: str, args: argparse.Namespace, data):
     """The peer before its first step, by run.py's options: its network, start and schedule."""
     from experiment.training import mean_image
     from ref.objectives import initial_multiplier
-    from tests import peers
+    from tests.benchmarks import peers
 
     network = args.hidden, args.latent, args.activation, args.likelihood
     case = peers.Case(args.method, *network, args.batch_size, args.samples, args.kappa)
     steps = args.epochs * (len(data.train) // args.batch_size)
-    moved = args.lr, args.weight_decay, args.multiplier_rate, initial_multiplier(args.kappa)
+    moved = args.lr, args.weight_decay, args.multiplier_rate, initial_multiplier(args.kappa**2)
     recipe = peers.Recipe(steps, *moved, args.seed)
     center, rng = mean_image(data), np.random.default_rng(args.seed)
     bounded = np.clip(center, 1e-3, 1 - 1e-3)
@@ -169,15 +169,15 @@ def peer_of(name: str, args: argparse.Namespace, data):
 
 
 def judge(peer, images: np.ndarray, nll_samples: int) -> dict:
-    """Rate, squared error and NLL on these images, by as many draws as in ref/metrics.py."""
-    from ref import metrics
+    """Rate, squared error and NLL on these images, by as many draws as in ref/more/metrics.py."""
+    from ref.more import metrics
 
     found, at_once = {name: [] for name in FIGURES[:3]}, metrics.DECODED // metrics.IMAGES
     for start in range(0, len(images), metrics.IMAGES):
         x = images[start : start + metrics.IMAGES].astype(np.float32) / 255
         mean, log_std = peer.encode(x)
         found["rate"].append((0.5 * (mean**2 + np.exp(2 * log_std) - 1) - log_std).sum(axis=1))
-        found["distortion"].append(peer.draw(x, mean, log_std, metrics.REPEATS)[0].mean(axis=0))
+        found["error"].append(peer.draw(x, mean, log_std, metrics.REPEATS)[0].mean(axis=0))
         chunks = (min(at_once, nll_samples - begin) for begin in range(0, nll_samples, at_once))
         log_w = np.concatenate([peer.draw(x, mean, log_std, count)[1] for count in chunks], dtype=np.float64)
         found["nll"].append(math.log(nll_samples) - np.logaddexp.reduce(log_w, axis=0))
@@ -214,7 +214,8 @@ def race(name: str, out: Path, options: list[str], cold: bool) -> dict:
     with tempfile.TemporaryDirectory() as empty:
         caches = {variable: f"{empty}/{variable}" for variable in CACHES} if cold else {}
         started = time.time()
-        command = [sys.executable, "-m", "tests.end_to_end", name, *options, "--process", f"{started}", f"{out}"]
+        command = [sys.executable, "-m", "tests.benchmarks.end_to_end", name, *options]
+        command += ["--process", f"{started}", f"{out}"]
         if status := subprocess.run(command, env=os.environ | caches, stdout=subprocess.DEVNULL).returncode:
             sys.exit(status)  # it has said why
         return json.loads((out / REPORT).read_text()) | {"whole": time.time() - started}
@@ -245,7 +246,7 @@ def main() -> None:
             p.error(f"{name} needs {CONTESTANTS[name]}, which is not installed: pip install {CONTESTANTS[name]}")
         if args.out and (args.out / name).exists():
             p.error(f"{args.out / name} exists; choose another folder for --out")
-    from tests.benchmark import conditions  # not in a contestant's process, whose time it would take
+    from tests.benchmarks.benchmark import conditions  # not in a contestant's process, whose time it would take
 
     print(", ".join(f"{name} {value}" for name, value in conditions().items()))
     columns = ["seconds", *PHASES, "whole", "rate", "squared error", "NLL", "λ"]

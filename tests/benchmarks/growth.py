@@ -1,8 +1,8 @@
 """How the cost of a step grows: batch, samples, hidden width and latents, doubled five times each.
 
-python -m tests.growth                            measures what runs/growth.csv lacks, and draws all that it holds
-python -m tests.growth --axis batch latents --rounds 5
-python -m tests.growth --axis --picture here.png  only draws
+python -m tests.benchmarks.growth                            measures what runs/growth.csv lacks, and draws it all
+python -m tests.benchmarks.growth --axis batch latents --rounds 5
+python -m tests.benchmarks.growth --axis --picture here.png  only draws
 
 Each axis runs through the benchmark's own point, GECO on the slides' network at batch 128, but for samples, which need
 iwae. Time is the median of a step. Memory is what a process held at most (ru_maxrss) beyond what it held once
@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from data.files import write_whole
-from tests.benchmark import conditions, measure
-from tests.peers import Case
+from tests.benchmarks.benchmark import conditions, measure
+from tests.benchmarks.peers import Case
 
 SLIDES = Case("geco", (512, 256), 200, "silu", "gaussian", 128, 1)
 # Name: what is doubled, and its sizes with what is timed there.
@@ -39,7 +39,7 @@ AXES = {
 NAMES = {"numpy": "NumPy", "step": "Numba", "jax": "JAX", "torch": "PyTorch", "compile": "PyTorch, compiled"}
 NAMES |= {"products": "products alone"}
 COLUMNS = ("axis", "size", "contestant", "ms", "mb_before", "mb_peak")
-PICTURE = Path(__file__).parent.parent / "backend" / "pictures" / "growth.png"
+PICTURE = Path(__file__).parents[2] / "backend" / "pictures" / "growth.png"
 
 
 def known(path: Path) -> list[dict]:

@@ -1,7 +1,7 @@
 """Training in PyTorch and in JAX, as a careful user of those would write it, with the objectives of this project.
 
-`tests/benchmark.py` times a step beside ours, and checks first that both compute the same loss on the same noise.
-`tests/end_to_end.py` trains and judges a model beside ours.
+`benchmark.py` times a step beside ours, and checks first that the losses are equal on equal noise. `end_to_end.py`
+trains and judges a model beside ours.
 """
 
 import math

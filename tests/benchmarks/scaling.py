@@ -1,6 +1,6 @@
 """How a step scales with processes, and what its parts say of a network of 100 million parameters.
 
-for n in 1 2 4; do OMP_NUM_THREADS=1 mpiexec -n $n --map-by :oversubscribe python -m tests.scaling; done
+for n in 1 2 4; do OMP_NUM_THREADS=1 mpiexec -n $n --map-by :oversubscribe python -m tests.benchmarks.scaling; done
 
 A rank's own work is measured in processor time and the exchange among the ranks by its least time, so that other
 programs on the machine disturb neither much; "as run" is what the clock said.
@@ -15,8 +15,8 @@ import numpy as np
 from backend import open_backend
 from backend.ranks import open_ranks
 from ref.adam import adam
-from tests.benchmark import step_of
-from tests.peers import Case
+from tests.benchmarks.benchmark import step_of
+from tests.benchmarks.peers import Case
 
 NETWORK = Case("geco", (512, 256), 200, "silu", "gaussian", 128, 1)
 LARGE = 100_000_000  # parameters of the network on paper

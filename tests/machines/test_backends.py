@@ -13,12 +13,12 @@ from hypothesis import settings
 
 from backend import BackendError, open_backend
 from ref import vae
-from ref.metrics import evaluate
 from ref.mlp import sigmoid_backward
+from ref.more.metrics import Draws, Images, evaluate
 from ref.objectives import METHODS
-from ref.train import Plan, initial_state, make_step
+from ref.train import initial_state, make_step
 from tests import strict
-from tests.small import NETWORKS, model_of, options_of, theta_of
+from tests.small import NETWORKS, SOME, model_of, plan_of, theta_of
 from tests.tape import Taped, taped
 from tests.tested import NAME, open_tested
 
@@ -48,12 +48,12 @@ def training(backend, name: str, network: dict, epochs: int = 30):
     """A step of `name` on `network` and the state that it advances, the same weights on every backend."""
     model, method = model_of(**network), METHODS[name]
     theta = backend.asarray(theta_of(model))
-    state = initial_state(backend, theta, backend.noise(0), len(IMAGES), 2.0 if method.constrained else None)
-    plan = Plan(epochs, 8, len(IMAGES) // 8, 3, 1e-2, "cosine", "relative", 1e-2, options_of(name), weight_decay=0.1)
+    state = initial_state(backend, theta, backend.noise(0), len(IMAGES), 2.0 if method.constraint else None)
+    plan = plan_of(name, epochs, 8, len(IMAGES), 3, weight_decay=0.1)
     return make_step(backend, on(backend, model), method, plan, reader(backend), state), state
 
 
-@pytest.mark.parametrize("network", ["two layers", "bernoulli", "principal coordinates"])
+@pytest.mark.parametrize("network", SOME)
 @pytest.mark.parametrize("name", METHODS)
 def test_steps_in_float32_are_numpys_on_the_same_noise(name, network):
     states = []
@@ -69,7 +69,7 @@ def test_steps_in_float32_are_numpys_on_the_same_noise(name, network):
 
 
 @pytest.mark.parametrize("recorder", ["backend", "tape"])
-@pytest.mark.parametrize("network", ["two layers", "bernoulli", "principal coordinates"])
+@pytest.mark.parametrize("network", SOME)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_recorded_step_replayed_is_the_step_bit_for_bit(name, network, recorder):
     backend = taped(open_backend("numpy", "float32")) if recorder == "tape" else open_tested("float32")
@@ -107,13 +107,13 @@ def test_the_tape_catches_a_host_number_that_changes_and_a_host_read():
     assert Taped.tape is None
 
 
-@pytest.mark.parametrize("network", ["two layers", "bernoulli", "principal coordinates"])
+@pytest.mark.parametrize("network", SOME)
 def test_the_figures_of_the_evaluation_are_numpys_on_the_same_noise(network):
     figures = []
     for backend in (open_tested("float64"), open_backend("numpy", "float64")):
         backend, model = playing(backend), model_of(**NETWORKS[network])
-        theta, constrained = backend.asarray(theta_of(model)), METHODS["geco"].constrained
-        figures.append(evaluate(backend, on(backend, model), theta, reader(backend), 40, None, 7, 2, constrained))
+        theta, draws = backend.asarray(theta_of(model)), Draws(7, 2, METHODS["geco"].constraint.bounded)
+        figures.append(evaluate(backend, on(backend, model), theta, Images(reader(backend), 40), None, draws))
     ours, theirs = ({name: value for name, value in f.items() if value is not None} for f in figures)
     assert ours == pytest.approx(theirs, rel=1e-9)
 

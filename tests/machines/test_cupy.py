@@ -11,14 +11,13 @@ import pytest
 
 from backend import BackendError, open_backend
 from backend.cupy_backend import recordable_matmul, recordable_stream, say_once, through_pinned_memory
-from experiment.signals import interruptible
 from ref.densities import squared_error
-from ref.linear import in_principal_coordinates, principal_components, start_linear
-from ref.metrics import evaluate
 from ref.mlp import ACTIVATIONS
+from ref.more.linear import in_principal_coordinates, principal_components, start_linear
+from ref.more.metrics import Draws, Images, evaluate
 from ref.objectives import METHODS
 from tests.machines.test_backends import reader, training
-from tests.small import NETWORKS, NUMPY, model_of, theta_of
+from tests.small import NETWORKS, NUMPY, SOME, model_of, theta_of
 from tests.tested import NAME, host, open_tested
 
 NEEDS_CUPY = pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
@@ -56,10 +55,11 @@ def calls_of_everything() -> list:
     calls = []
     backend = NUMPY._replace(xp=recording(calls, fused=True))
     for name, method in METHODS.items():
-        for network in (NETWORKS[n] for n in ("two layers", "tanh", "relu", "bernoulli", "principal coordinates")):
+        for network in (NETWORKS[n] for n in ("tanh", "relu", *SOME)):
             training(backend, name, network)[0]()
             model, theta = model_of(**network), theta_of(model_of(**network))
-            evaluate(backend, model, theta, reader(backend), 40, backend.noise(0), 3, 2, method.constrained)
+            draws = Draws(3, 2, method.constraint.bounded if method.constraint else None)
+            evaluate(backend, model, theta, Images(reader(backend), 40), backend.noise(0), draws)
     model = model_of(coordinates=5)
     components = principal_components(backend, reader(backend), 40, model.center, 5, backend.noise(0))
     model = in_principal_coordinates(backend.xp, model, *components[:2])
@@ -307,6 +307,8 @@ def test_a_call_on_another_thread_is_on_the_recordable_stream(device):
 
 @pytest.mark.parametrize("backend", [pytest.param("cupy", marks=NEEDS_CUPY), "numpy"])
 def test_what_a_signal_may_interrupt_runs_where_the_backend_wants_it(backend):
+    from experiment.signals import interruptible
+
     asked = []
     backend = open_backend(backend)
     watched = backend._replace(anywhere=lambda call: asked.append(1) or backend.anywhere(call))

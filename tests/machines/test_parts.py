@@ -10,9 +10,9 @@ import pytest
 
 from backend import numpy_backend, open_backend
 from backend.numpy_backend import PART, blas_threads
+from backend.parts import cut
 from backend.ranks import Ranks
 from ref.objectives import METHODS
-from ref.parts import cut
 from ref.train import make_step
 from tests.mathematics.test_train import READ, setup
 from tests.small import NUMPY
@@ -91,8 +91,8 @@ def test_a_step_whose_gradient_alone_is_not_finite_is_not_counted(term, count):
     backend, row = EAGER._replace(parts=lambda rows, weights: count), METHODS["geco"]
     plan, state, _, model = setup("geco", backend)
 
-    def backward(xp, terms, **options):
-        d = row.backward(xp, terms, **options)
+    def backward(xp, terms, now):
+        d = row.backward(xp, terms, now)
         return d._replace(**{term: getattr(d, term) * np.inf})
 
     before = float(state["log_lambda"])

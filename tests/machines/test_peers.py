@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests import end_to_end, growth
+from tests.benchmarks import end_to_end, growth
 
 
 def test_phases_share_all_seconds_and_an_inner_phase_interrupts_the_outer(monkeypatch):
@@ -31,7 +31,7 @@ def test_a_point_that_was_kept_is_read_as_it_was(tmp_path):
 
 @pytest.mark.slow
 def test_the_seconds_of_a_whole_run_are_those_of_its_phases(tmp_path):
-    command = [sys.executable, "-m", "tests.end_to_end", "numpy", "--data", "mnist-10k", "--epochs", "1"]
+    command = [sys.executable, "-m", "tests.benchmarks.end_to_end", "numpy", "--data", "mnist-10k", "--epochs", "1"]
     result = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True)
     *_, header, _, line = result.stdout.splitlines()
     cells = dict(zip(*([c.strip() for c in row.split("|")[1:-1]] for row in (header, line)), strict=True))

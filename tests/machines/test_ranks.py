@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import run
 from backend import ranks
 from backend.ranks import ALONE, Ranks, RanksError, open_ranks
-from experiment import checkpoint
 from ref.objectives import METHODS
 from tests.ranks import QUICK, trained
 
-ROOT = Path(run.__file__).parent
+ROOT = Path(__file__).parents[2]
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
@@ -43,6 +41,20 @@ def mpiexec(count: int, *command: str) -> tuple[int, str, str]:
     start = [MPIEXEC, "-n", str(count), sys.executable, *command]
     result = subprocess.run(start, env=environment, capture_output=True, text=True, timeout=300)
     return result.returncode, result.stdout, result.stderr
+
+
+def run_here(*argv) -> int:
+    """A run in this process: its status. The shell is imported by the tests of whole runs alone."""
+    import run
+
+    return run.main([*map(str, argv)])
+
+
+def checkpoint_of(out: Path) -> tuple[dict, dict]:
+    """The arrays of a checkpoint, and what it says of the run."""
+    from experiment import checkpoint
+
+    return checkpoint.read(out / "checkpoint.npz")
 
 
 @pytest.mark.usefixtures("mpi")
@@ -76,17 +88,17 @@ def test_a_run_goes_on_with_another_number_of_ranks_to_the_result_of_one(tmp_pat
     status, out, err = mpiexec(2, str(ROOT / "run.py"), *QUICK, "--epochs", "2", "--out", shared)
     said = [line for line in (out + err).splitlines() if line.strip()]
     assert status == 0 and len({*said}) == len(said) and out.count("all in ") == 1, (out, err)  # rank 0 alone speaks
-    assert run.main(["--resume", shared, "--epochs", "3"]) == 0
-    assert run.main([*QUICK, "--epochs", "2", "--out", str(tmp_path / "two")]) == 0
+    assert run_here("--resume", shared, "--epochs", 3) == 0
+    assert run_here(*QUICK, "--epochs", 2, "--out", tmp_path / "two") == 0
     status, _, err = mpiexec(3, str(ROOT / "run.py"), "--resume", str(tmp_path / "two"), "--epochs", "3")
     assert status == 0, err
     assert_same_weights(tmp_path / "shared", tmp_path / "two")
-    one, two = (checkpoint.read(tmp_path / name / "checkpoint.npz")[1] for name in ("shared", "two"))
+    one, two = (checkpoint_of(tmp_path / name)[1] for name in ("shared", "two"))
     assert (one["processes"], two["processes"], two["resumed"][0]["processes"]) == (2, 1, 3)
 
 
 def assert_same_weights(a: Path, b: Path) -> None:
-    one, two = (checkpoint.read(out / "checkpoint.npz")[0] for out in (a, b))
+    one, two = (checkpoint_of(out)[0] for out in (a, b))
     for name in ("theta", "m", "v", "log_lambda", "constraint_ma", "noise", "order", "step", "center"):
         x, y = one[name].astype(np.float64), two[name].astype(np.float64)
         assert np.linalg.norm(x - y) <= 1e-10 * np.linalg.norm(x), name
@@ -117,8 +129,8 @@ def test_a_rank_that_fails_alone_ends_the_job_with_a_message_and_the_run_can_go_
     status, _, err = mpiexec(2, "-m", "tests.ranks", str(out), what)
     assert status != 0 and re.search(said, err), err
     if kept:
-        assert int(checkpoint.read(out / "checkpoint.npz")[0]["step"]) == 4
-        assert run.main(["--resume", str(out)]) == 0 and run.main([*QUICK, "--out", str(tmp_path / "alone")]) == 0
+        assert int(checkpoint_of(out)[0]["step"]) == 4
+        assert run_here("--resume", out) == 0 and run_here(*QUICK, "--out", tmp_path / "alone") == 0
         assert_same_weights(out, tmp_path / "alone")
 
 
@@ -128,8 +140,8 @@ def test_a_run_that_is_stopped_within_an_epoch_leaves_a_checkpoint_that_is_whole
     out = tmp_path / "out"
     status, _, err = mpiexec(3, "-m", "tests.ranks", str(out), "one_is_stopped")
     assert status == 130, err
-    assert int(checkpoint.read(out / "checkpoint.npz")[0]["step"]) == 6  # four steps are an epoch
-    assert run.main(["--resume", str(out)]) == 0 and run.main([*QUICK, "--out", str(tmp_path / "alone")]) == 0
+    assert int(checkpoint_of(out)[0]["step"]) == 6  # four steps are an epoch
+    assert run_here("--resume", out) == 0 and run_here(*QUICK, "--out", tmp_path / "alone") == 0
     assert_same_weights(out, tmp_path / "alone")
 
 
@@ -171,7 +183,7 @@ def test_several_processes_without_mpi4py_are_one_sentence_and_not_several_runs(
     monkeypatch.setenv(rank, "0")
     with pytest.raises(RanksError, match="4 processes were started, which need mpi4py"):
         open_ranks()
-    assert run.main([]) == 2 and "pip install mpi4py" in capsys.readouterr().err
+    assert run_here() == 2 and "pip install mpi4py" in capsys.readouterr().err
     monkeypatch.setenv(rank, "3")
     with pytest.raises(SystemExit, match="2"):
         open_ranks()

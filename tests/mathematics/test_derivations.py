@@ -5,41 +5,30 @@ import re
 
 import pytest
 
+from tests import page
 from tests.by_hand import PAIRS
-from tests.shell.test_house import ROOT
+from tests.page import ROOT, quotations
 
-PAGE = (ROOT / "ref/README.md").read_text(encoding="utf-8")
+PAGE = page.FILE.read_text(encoding="utf-8")
 PROSE = re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
 FILES = sorted((ROOT / "ref").rglob("*.py"))
-# A paragraph that begins with a link to a file of ref/, or a fenced piece of Python.
-PIECE = re.compile(r"^\[`(?P<file>ref/\S+\.py)`\]|^```python\n(?P<code>.*?)\n```$", re.MULTILINE | re.DOTALL)
 
 
-def quotations() -> list[tuple[str, str]]:
-    """Every piece of Python on the page, behind the file that the page named last."""
-    found, file = [], None
-    for piece in PIECE.finditer(PAGE):
-        file = piece["file"] or file
-        if piece["code"]:
-            found.append((file, piece["code"]))
-    return found
-
-
-@pytest.mark.parametrize("file, code", quotations(), ids=lambda text: text.split("(")[0].split()[-1])
+@pytest.mark.parametrize("file, code", quotations(PAGE), ids=lambda text: text.split("(")[0].split()[-1])
 def test_a_quotation_is_the_text_of_its_file(file, code):
     assert f"\n{code}\n" in (ROOT / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_backward_pass_is_quoted(path):
-    quoted = "\n".join(code for file, code in quotations() if ROOT / file == path)
+    quoted = "\n".join(code for file, code in quotations(PAGE) if ROOT / file == path)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name.endswith("backward"):
             assert f"def {node.name}(" in quoted, node.name
 
 
 def test_every_pair_has_its_residual_there():
-    stated = re.findall(r"`([\w., ]+)` (0|\d\.\de-\d\d)\b", PAGE)
+    stated = page.RESIDUAL.findall(PAGE)
     assert sorted(name for name, _ in stated) == sorted(PAIRS)
     assert all(float(residual) < 1e-15 for _, residual in stated)
 

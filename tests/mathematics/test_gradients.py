@@ -17,8 +17,8 @@ from ref import vae
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS
 from tests.by_hand import PAIRS, file_of, table
-from tests.gradients import TOLERANCE, check, check_pair, hand_loss_and_gradient, objective, settings_of
-from tests.small import NETWORKS, batch_of, model_of, theta_of
+from tests.gradients import TOLERANCE, check, check_pair, gradient_of_terms, hand_loss_and_gradient, objective
+from tests.small import NETWORKS, NOW, batch_of, model_of, theta_of
 from tests.tested import device, host, needs_backend, xp
 
 pytestmark = needs_backend
@@ -48,12 +48,12 @@ def test_the_table_of_residuals_has_a_row_for_each_pair():
     assert all(float(residual) <= TOLERANCE for *_, residual in rows)
 
 
-def oracle_gradient(name, model, theta, x, eps, lam=0.8):
+def oracle_gradient(name, model, theta, x, eps, now=NOW):
     """autograd's gradient of the loss or, of a method whose gradient is not the loss's own, of its surrogate."""
-    _, (terms, _) = objective(name, model, theta, x, eps, np, lam=lam)
-    d = METHODS[name].backward(np, terms, **settings_of(name, lam=lam))
+    _, (terms, _) = objective(name, model, theta, x, eps, np, now)
+    d = gradient_of_terms(name, np, terms, now)
     if is_of_the_loss(d):
-        return autograd.grad(lambda theta: objective(name, model, theta, x, eps, lam=lam)[0])(theta)
+        return autograd.grad(lambda theta: objective(name, model, theta, x, eps, now=now)[0])(theta)
     encoder = nn.size(model.network.shapes(model)[0])
     weighted, plain = (
         autograd.grad(lambda t, w=w: surrogate(d, w, model, t, theta, x, eps))(theta) for w in (True, False)
@@ -81,10 +81,10 @@ def surrogate(d: vae.Gradient, weighted: bool, model, theta, fixed, x, eps):
     return total + sum(anp.sum(d_term * term) for d_term, term in direct if d_term is not None)
 
 
-def check_every_parameter(name, model, theta, x, eps, lam=0.8):
-    loss, _ = objective(name, model, theta, x, eps, np, lam=lam)
-    oracle = oracle_gradient(name, model, theta, x, eps, lam)
-    hand, gradient = hand_loss_and_gradient(name, model, theta, x, eps, lam=lam)
+def check_every_parameter(name, model, theta, x, eps, now=NOW):
+    loss, _ = objective(name, model, theta, x, eps, np, now)
+    oracle = oracle_gradient(name, model, theta, x, eps, now)
+    hand, gradient = hand_loss_and_gradient(name, model, theta, x, eps, now)
     assert hand == pytest.approx(loss, rel=1e-12, abs=1e-11)
     check(gradient, oracle, "θ")
     actual, expected = (vae.params_of(model, g) for g in (gradient, oracle))
@@ -115,7 +115,9 @@ def test_every_method_has_autograds_gradient_through_every_parameter(name, netwo
 )
 def test_the_gradient_is_right_at_any_size(name, images, samples, latents, hidden, likelihood, lam, seed):
     model = model_of(hidden=tuple(hidden), latents=latents, likelihood=likelihood)
-    check_every_parameter(name, model, theta_of(model, seed), *batch_of(model, images, samples, seed), lam=lam)
+    check_every_parameter(
+        name, model, theta_of(model, seed), *batch_of(model, images, samples, seed), NOW._replace(lam=lam)
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -123,7 +125,7 @@ def test_finite_differences_of_the_loss_agree(name):
     model = model_of()
     theta, (x, eps) = theta_of(model), batch_of(model)
     _, (terms, _) = objective(name, model, theta, x, eps, xp=np)
-    if not is_of_the_loss(METHODS[name].backward(np, terms, **settings_of(name))):
+    if not is_of_the_loss(gradient_of_terms(name, np, terms)):
         pytest.skip("its gradient is another estimator of the loss's")
     direction = np.random.default_rng(5).normal(size=theta.shape)
     h = 1e-5

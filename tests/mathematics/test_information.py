@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ref.information import log_aggregate_posterior, mutual_information
+from ref.more.information import log_aggregate_posterior, mutual_information
 from tests.tested import TESTED, compute, device, host, needs_backend, open_tested
 
 pytestmark = needs_backend

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ref import linear, vae
-from ref.linear import (
+from ref import mlp, vae
+from ref.more import linear
+from ref.more.linear import (
     gaussian_rate_distortion,
     in_principal_coordinates,
     level_for,
@@ -17,11 +18,10 @@ from ref.linear import (
     start_linear,
     water_level,
 )
-from ref.metrics import evaluate
-from ref.networks import plain
-from ref.objectives import METHODS, MULTIPLIERS
-from ref.train import Plan, initial_state, initial_theta, make_step, train
-from tests.small import reader
+from ref.more.metrics import Draws, Images, evaluate
+from ref.objectives import METHODS, MULTIPLIERS, Now
+from ref.train import initial_state, initial_theta, make_step, train
+from tests.small import plan_of, reader
 from tests.tested import TESTED, device, host, needs_backend, xp
 
 pytestmark = needs_backend
@@ -51,7 +51,7 @@ def closed_form(level: float) -> tuple[float, float]:
 
 def linear_model(hidden=(), principal=False) -> vae.Model:
     center = device(IMAGES.mean(axis=0))
-    model = vae.Model(plain, hidden, LATENTS, "silu", False, "gaussian", 0.5, center)
+    model = vae.Model(mlp, hidden, LATENTS, "silu", False, "gaussian", 0.5, center)
     if principal:
         directions, variances, _ = principal_components(TESTED, READ, len(IMAGES), center, 6, TESTED.noise(1))
         model = in_principal_coordinates(xp, model, directions, variances)
@@ -68,17 +68,18 @@ def started_at(level: float, hidden=(4,)):
 @pytest.fixture(scope="module")
 def geco_trained():
     """GECO from scratch on the Gaussian images, and the κ² that it was given."""
-    model, (_, distortion) = linear_model(), closed_form(0.2)
+    model, (_, error) = linear_model(), closed_form(0.2)
     noise = TESTED.noise(0)
     theta = initial_theta(TESTED, model, noise, model.center)
     state = initial_state(TESTED, theta, noise, len(IMAGES), 1.0)
-    plan = Plan(120, 100, 40, 1, 1e-2, "cosine", "relative", 4e-3, {"kappa": math.sqrt(distortion)}, 0.0)
+    plan = plan_of("geco", 120, 100, len(IMAGES), 1, target=error, multiplier_rate=4e-3)
     *_, last = train(TESTED, make_step(TESTED, model, METHODS["geco"], plan, READ, state), state, plan)
     return model, state, last
 
 
 def judged(model, theta, nll_samples=1, **changes):
-    return evaluate(TESTED, model, theta, READ, len(IMAGES), TESTED.noise(9), nll_samples, **changes)
+    images = Images(READ, len(IMAGES))
+    return evaluate(TESTED, model, theta, images, TESTED.noise(9), Draws(nll_samples, **changes))
 
 
 def test_geco_on_gaussian_images_ends_at_the_closed_form_multiplier_distortion_and_rate(geco_trained):
@@ -86,7 +87,7 @@ def test_geco_on_gaussian_images_ends_at_the_closed_form_multiplier_distortion_a
     rate, distortion = closed_form(0.2)
     figures = judged(model, state["theta"], samples=20)
     assert last["lambda"] == pytest.approx(1 / (2 * 0.2), rel=0.01)
-    assert figures["distortion"] == pytest.approx(distortion, rel=0.01)
+    assert figures["error"] == pytest.approx(distortion, rel=0.01)
     assert figures["rate"] == pytest.approx(rate, rel=0.01)
     assert figures["active_units"] == (SPECTRUM > 0.2).sum()
 
@@ -191,8 +192,8 @@ def test_a_rate_and_an_error_at_the_mean_can_both_vanish_without_learning_so_the
     params["encoder"]["W0"][...] = device(np.concatenate([epsilon * np.eye(6), np.zeros((6, 6))], axis=1))
     params["decoder"]["W0"][...] = device(np.eye(6) / epsilon)
     figures = judged(model, theta)
-    assert figures["rate"] < 1e-9 and figures["distortion_at_mean"] < 1e-9
-    assert figures["mutual_information"] < 1e-3 and figures["distortion"] > 1e9
+    assert figures["rate"] < 1e-9 and figures["error_at_mean"] < 1e-9
+    assert figures["mutual_information"] < 1e-3 and figures["error"] > 1e9
 
 
 def test_a_distortion_below_the_unexplained_variance_is_refused():
@@ -213,7 +214,7 @@ def test_a_network_that_starts_linear_has_the_closed_form_rate_and_distortion(le
     model, theta = started_at(level)
     figures, (rate, distortion) = judged(model, theta, samples=10), closed_form(level)
     assert figures["rate"] == pytest.approx(rate, rel=1e-3)
-    assert figures["distortion"] == pytest.approx(distortion, rel=5e-3)
+    assert figures["error"] == pytest.approx(distortion, rel=5e-3)
     assert figures["active_units"] == (level < SPECTRUM).sum()
 
 
@@ -226,7 +227,7 @@ def test_the_linear_start_is_a_stationary_point_of_the_objective():
     for start in (theta, theta * 1.2):
         terms, cache = vae.forward(xp, model, vae.params_of(model, start), device(IMAGES), eps)
         gradient = xp.zeros_like(theta)
-        d = METHODS["geco"].backward(xp, terms, lam=1 / (2 * level), kappa=1.0)
+        d = METHODS["geco"].backward(xp, terms, Now(lam=1 / (2 * level)))
         vae.backward(xp, model, vae.params_of(model, start), cache, d, vae.params_of(model, gradient))
         sizes.append(np.abs(host(gradient)).max())
     assert sizes[0] < 0.06 < 0.3 < sizes[1]
@@ -263,24 +264,25 @@ def test_evaluation_changes_nothing_and_repeats_itself(geco_trained):
     assert all((state[name] == before[name]).all() for name in state)
 
 
-def short_run(method: str, options: dict, samples: int, lam: float | None) -> tuple[dict, dict]:
+def short_run(method: str, samples: int, lam: float | None, **changes) -> tuple[dict, dict]:
     """A small non-linear network on the Gaussian images: the last report and the figures."""
-    noise, model = TESTED.noise(0), linear_model(hidden=(16,))
+    noise, model, row = TESTED.noise(0), linear_model(hidden=(16,)), METHODS[method]
     state = initial_state(TESTED, initial_theta(TESTED, model, noise, model.center), noise, len(IMAGES), lam)
-    plan = Plan(40, 100, 40, samples, 1e-2, "cosine", "relative", MULTIPLIERS["relative"][1](1600), options, 0.0)
-    *_, last = train(TESTED, make_step(TESTED, model, METHODS[method], plan, READ, state), state, plan)
-    figures = judged(model, state["theta"], samples=samples, constrained=METHODS[method].constrained)
-    return last, figures
+    plan = plan_of(method, 40, 100, len(IMAGES), samples, **changes)
+    plan = plan._replace(multiplier_rate=MULTIPLIERS["relative"][1](plan.steps))
+    *_, last = train(TESTED, make_step(TESTED, model, row, plan, READ, state), state, plan)
+    bounded = row.constraint.bounded if row.constraint else None
+    return last, judged(model, state["theta"], samples=samples, bounded=bounded)
 
 
 def test_geco_lands_on_the_curve_of_the_beta_vae():
-    last, geco = short_run("geco", {"kappa": 1.0}, 1, 3.0)
-    _, beta_vae = short_run("beta-vae", {"beta": 1 / last["lambda"]}, 1, None)
-    assert geco["constrained"] == pytest.approx(1, abs=0.03)
+    last, geco = short_run("geco", 1, 3.0, target=1.0)
+    _, beta_vae = short_run("beta-vae", 1, None, options={"beta": 1 / last["lambda"]})
+    assert geco["bounded"] == pytest.approx(1, abs=0.03)
     assert beta_vae["rate"] == pytest.approx(geco["rate"], rel=0.02)
-    assert beta_vae["distortion"] == pytest.approx(geco["distortion"], rel=0.03)
+    assert beta_vae["error"] == pytest.approx(geco["error"], rel=0.03)
 
 
 def test_geco_iwae_meets_its_constraint():
-    _, figures = short_run("geco-iwae", {"kappa": 1.0}, 5, 3.0)
-    assert figures["constrained"] == pytest.approx(1, abs=0.05)
+    _, figures = short_run("geco-iwae", 5, 3.0, target=1.0)
+    assert figures["bounded"] == pytest.approx(1, abs=0.05)

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from ref import information, metrics, vae
+from ref import vae
+from ref.more import information, metrics
 from ref.objectives import METHODS
 from tests.small import model_of, reader, theta_of
 from tests.tested import TESTED, device, host, needs_backend, open_tested, xp
@@ -19,9 +20,13 @@ def normal(noise, shape) -> np.ndarray:
     return host(TESTED.normal(noise, shape))
 
 
-def judged(theta, x, *options, backend=TESTED, **changes) -> dict:
-    read = reader(device(x))
-    return metrics.evaluate(backend, *device((MODEL, theta)), read, len(x), backend.noise(4), *options, **changes)
+def images_of(x) -> metrics.Images:
+    return metrics.Images(reader(device(x)), len(x))
+
+
+def judged(theta, x, nll_samples, backend=TESTED, **draws) -> dict:
+    drawn = metrics.Draws(nll_samples, **draws)
+    return metrics.evaluate(backend, *device((MODEL, theta)), images_of(x), backend.noise(4), drawn)
 
 
 def information_by_hand(mean, log_std, noise) -> dict:
@@ -44,7 +49,7 @@ def weighted(t) -> np.ndarray:
     return (w * t.err).sum(axis=0) / w.sum(axis=0)
 
 
-CONSTRAINED = {"geco": lambda t: t.err.mean(axis=0), "geco-iwae": weighted}
+BOUNDED = {"geco": lambda t: t.err.mean(axis=0), "geco-iwae": weighted}
 
 
 def by_hand(method, theta, x, noise, samples, nll_samples) -> dict:
@@ -61,21 +66,21 @@ def by_hand(method, theta, x, noise, samples, nll_samples) -> dict:
     nll = -np.log(np.mean(np.exp(n.log_px + n.log_pz - n.log_qz), axis=0))
     return {
         "rate": rate,
-        "distortion": err,
-        "distortion_at_mean": terms(np.zeros((1, *mean.shape))).err.mean(),
+        "error": err,
+        "error_at_mean": terms(np.zeros((1, *mean.shape))).err.mean(),
         "elbo": log_px - rate,
         "nll": nll.mean(),
         "nll_standard_error": nll.std() / math.sqrt(len(x)),
         "active_units": (mean.var(axis=0) > 0.01).sum(),
-        "constrained": np.mean([CONSTRAINED[method](t) for t in drawn]),
+        "bounded": np.mean([BOUNDED[method](t) for t in drawn]),
         **information_by_hand(mean, log_std, noise),
     }
 
 
-@pytest.mark.parametrize("method", CONSTRAINED)
+@pytest.mark.parametrize("method", BOUNDED)
 def test_the_figures_are_their_definitions(method):
     x, theta = np.random.default_rng(0).uniform(size=(100, 7)), theta_of(MODEL)
-    ours = judged(theta, x, 6, samples=3, constrained=METHODS[method].constrained)
+    ours = judged(theta, x, 6, samples=3, bounded=METHODS[method].constraint.bounded)
     theirs = by_hand(method, theta, x, TESTED.noise(4), 3, 6)
     assert set(ours) == set(theirs) and ours["active_units"] == 1  # the means' variances are 0.002, 0.023 and 0.008
     assert all(ours[name] == pytest.approx(theirs[name], rel=1e-9) for name in ours)
@@ -102,14 +107,13 @@ def test_log_weights_are_averaged_in_float64_whatever_the_precision_of_the_netwo
     mean, log_std, _ = vae.encode(xp, model, vae.params_of(model, theta), x)
     assert mean.dtype == "float32"
     draw = lambda k: backend.asarray(np.random.default_rng(1).normal(size=(k, *mean.shape)))  # noqa: E731
-    terms = metrics.drawn_terms(backend, model, vae.params_of(model, theta), x, mean, log_std, draw, 3)
+    terms = metrics.drawn_terms(backend, model, vae.params_of(model, theta), (x, mean, log_std), draw, 3)
     assert {str(host(term).dtype) for term in terms} == {"float64"}
 
 
 def test_scores_are_one_number_an_image_and_their_means_are_the_figures():
     x, theta = np.random.default_rng(0).uniform(size=(60, 7)), theta_of(MODEL)
-    read, noise = reader(device(x)), TESTED.noise(4)
-    found = host(metrics.scores(TESTED, *device((MODEL, theta)), read, 60, noise, 6))
+    found = host(metrics.scores(TESTED, *device((MODEL, theta)), images_of(x), TESTED.noise(4), metrics.Draws(6)))
     figures = judged(theta, x, 6)
     assert {array.shape for name, array in found.items() if name not in ("mean", "log_std")} == {(60,)}
     assert figures["nll"] == pytest.approx(-found["log_likelihood"].mean(), rel=1e-12)
@@ -123,9 +127,8 @@ def test_scores_are_one_number_an_image_and_their_means_are_the_figures():
 def test_the_encodings_of_many_images_are_those_of_each(monkeypatch):
     x, theta = np.random.default_rng(0).uniform(size=(23, 7)), theta_of(MODEL)
     monkeypatch.setattr(metrics, "DECODED", 10)
-    read, noise = reader(device(x)), TESTED.noise(4)
     mean, log_std, _ = vae.encode(np, MODEL, vae.params_of(MODEL, theta), x)
-    ours = host(metrics.encodings(TESTED, *device((MODEL, theta)), read, 23, noise))
+    ours = host(metrics.encodings(TESTED, *device((MODEL, theta)), images_of(x), TESTED.noise(4)))
     np.testing.assert_allclose(ours[0], mean, rtol=1e-9)
     np.testing.assert_allclose(ours[1], log_std, rtol=1e-9)
 
@@ -136,7 +139,7 @@ def test_a_last_batch_that_is_smaller_counts_as_much_as_its_images():
     params = vae.params_of(MODEL, theta)
     mean, log_std, _ = vae.encode(np, MODEL, params, x)
     t, _ = vae.sample_terms(np, MODEL, params, x, mean, log_std, np.zeros((1, *mean.shape)))
-    assert ours["distortion_at_mean"] == pytest.approx(t.err.mean()) and ours["rate"] == pytest.approx(t.kl.mean())
+    assert ours["error_at_mean"] == pytest.approx(t.err.mean()) and ours["rate"] == pytest.approx(t.kl.mean())
 
 
 @pytest.mark.parametrize(("samples", "nll_samples"), [(1, 20), (16, 1), (1, 104), (104, 1)])

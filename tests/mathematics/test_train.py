@@ -8,9 +8,10 @@ import pytest
 from ref import vae
 from ref.adam import SCHEDULES, adam, step_sizes
 from ref.mlp import ACTIVATIONS
-from ref.objectives import METHODS, MULTIPLIERS
-from ref.train import NonFiniteError, Plan, initial_state, initial_theta, make_step, train
-from tests.small import model_of, options_of, reader
+from ref.objectives import METHODS, MULTIPLIERS, Now
+from ref.train import NonFiniteError, initial_state, initial_theta, make_step, train
+from tests.gradients import gradient_of_terms
+from tests.small import NOW, model_of, plan_of, reader
 from tests.tested import EAGER, TESTED, compute, device, host, needs_backend, open_tested, xp
 
 pytestmark = needs_backend
@@ -26,8 +27,8 @@ def setup(method="geco", backend=TESTED, seed=0, epochs=3, samples=2, **network)
     noise = backend.noise(seed)
     theta = initial_theta(backend, model, noise, 0.0)
     row = METHODS[method]
-    state = initial_state(backend, theta, noise, len(IMAGES), LAMBDA_0 if row.constrained else None)
-    plan = Plan(epochs, 5, len(IMAGES) // 5, samples, 1e-2, "cosine", "relative", 1e-2, options_of(method), 0.0)
+    state = initial_state(backend, theta, noise, len(IMAGES), LAMBDA_0 if row.constraint else None)
+    plan = plan_of(method, epochs, 5, len(IMAGES), samples)
     return plan, state, lambda state: make_step(backend, model, row, plan, READ, state), model
 
 
@@ -159,10 +160,10 @@ def test_the_weights_and_the_order_of_the_images_each_follow_the_seed():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_lowers_its_distortion(method):
+def test_every_method_lowers_its_error(method):
     _, reports = trained(method, epochs=100, samples=5)
-    distortions = [report["distortion"] for report in reports]  # of five images each
-    assert np.mean(distortions[-100:]) < 0.95 * np.mean(distortions[:4])
+    errors = [report["error"] for report in reports]  # of five images each
+    assert np.mean(errors[-100:]) < 0.95 * np.mean(errors[:4])
 
 
 def test_the_first_step_of_adam_moves_every_weight_by_the_learning_rate_against_its_gradient():
@@ -223,20 +224,17 @@ def test_a_report_of_fewer_steps_is_the_mean_over_these():
     assert 2 * two["loss"] + one["loss"] == pytest.approx(3 * three["loss"])
 
 
-def test_progress_is_the_share_of_the_run_that_is_done_before_the_step():
-    plan, state, _, model = setup("vae", EAGER)
-    row, seen = METHODS["vae"], []
+def test_an_objective_is_told_the_multiplier_its_target_and_the_share_of_the_run_that_is_done_before_the_step():
+    plan, state, _, model = setup("geco", EAGER)
+    row, seen, expected = METHODS["geco"], [], []
 
-    def loss(xp, terms, progress):
-        seen.append(float(progress))
-        return row.loss(xp, terms)
+    def loss(xp, terms, now):
+        seen.extend(map(float, now))
+        expected.extend([math.exp(state["log_lambda"]), NOW.target, int(state["step"]) / 12])
+        return row.loss(xp, terms, now)
 
-    def backward(xp, terms, progress):
-        return row.backward(xp, terms)
-
-    row_with_progress = row._replace(loss=loss, backward=backward, takes=("progress",))
-    list(train(EAGER, make_step(EAGER, model, row_with_progress, plan, READ, state), state, plan))
-    assert seen == pytest.approx([t / 12 for t in range(12)])
+    list(train(EAGER, make_step(EAGER, model, row._replace(loss=loss), plan, READ, state), state, plan))
+    assert len(seen) == 36 and seen == pytest.approx(expected)
 
 
 def test_no_number_of_the_stream_is_drawn_twice():
@@ -262,7 +260,7 @@ def test_geco_uses_lambda_before_it_moves_it_and_c_ma_for_the_move():
     first = float(state["constraint_ma"])
     assert float(state["totals"][0]) == pytest.approx(float(state["totals"][1]) + LAMBDA_0 * first)  # KL + λ₀·Ĉ
     moved, bound = float(state["log_lambda"]) - math.log(LAMBDA_0), 4 / (plan.epochs * plan.steps_per_epoch)
-    assert moved == pytest.approx(np.clip(1e-2 * first / plan.options["kappa"] ** 2, -bound, bound))
+    assert moved == pytest.approx(np.clip(1e-2 * first / NOW.target, -bound, bound))
 
 
 @pytest.mark.parametrize("bad", [1, 2, 3, 6])  # of four steps an epoch, and a report each two
@@ -271,9 +269,9 @@ def test_the_first_step_that_was_not_finite_is_the_one_that_is_named(what, bad):
     plan, state, _, model = setup("geco", EAGER)
     row, calls = METHODS["geco"], []
 
-    def broken(xp, terms, **options):
+    def broken(xp, terms, now):
         calls.append(terms)
-        value = getattr(row, what)(xp, terms, **options)
+        value = getattr(row, what)(xp, terms, now)
         if len(calls) != bad:
             return value
         return value * np.nan if what == "loss" else value._replace(kl=value.kl * np.nan)
@@ -289,8 +287,8 @@ def test_a_gradient_whose_square_alone_overflows_is_no_failure():
     plan, row, read = setup("vae")[0], METHODS["vae"], reader(backend.asarray(IMAGES))
 
     def after_a_step(factor: float) -> dict:
-        def backward(xp, terms):
-            return vae.Gradient(*(None if d is None else factor * d for d in row.backward(xp, terms)))
+        def backward(xp, terms, now):
+            return vae.Gradient(*(None if d is None else factor * d for d in row.backward(xp, terms, now)))
 
         noise = backend.noise(0)
         state = initial_state(backend, initial_theta(backend, model, noise, 0.0), noise, len(IMAGES), None)
@@ -337,23 +335,23 @@ def gradient_of_the_next(method: str, state, model) -> np.ndarray:
     """The gradient that the next step will follow, on the whole batch at once."""
     theta, gradient = state["theta"], xp.zeros_like(state["theta"])
     terms, cache = vae.forward(xp, model, vae.params_of(model, theta), *batch_of_the_next(state))
-    d = METHODS[method].backward(xp, terms, **options_of(method))
+    d = gradient_of_terms(method, xp, terms)
     vae.backward(xp, model, vae.params_of(model, theta), cache, d, vae.params_of(model, gradient))
     return host(gradient)
 
 
-@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.constrained])
+@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.constraint])
 @pytest.mark.parametrize("rule", MULTIPLIERS)
 def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_for(method, rule):
     plan, state, _, model = setup(method)
     plan, row = plan._replace(multiplier=rule, multiplier_rate=1e-3), METHODS[method]
     step, c_ma = make_step(TESTED, model, row, plan, READ, state), 0.0
     for t in range(6):  # into the second epoch
-        c_hat = np.mean(host(row.constrained(xp, terms_of_the_next(state, model)))) - plan.options["kappa"] ** 2
+        c_hat = np.mean(host(row.constraint.bounded(xp, terms_of_the_next(state, model)))) - NOW.target
         c_ma = c_hat if t == 0 else c_ma / 6 + 5 / 6 * c_hat  # 12 steps, of which it remembers 1.2
         numbers = map(np.asarray, (float(state["log_lambda"]), math.log(LAMBDA_0), c_ma))
         steps = plan.epochs * plan.steps_per_epoch
-        log_lam = compute(MULTIPLIERS[rule][0], *numbers, plan.options["kappa"], 1e-3, steps)
+        log_lam = compute(MULTIPLIERS[rule][0], *numbers, NOW.target, 1e-3, steps)
         step()
         assert float(state["constraint_ma"]) == pytest.approx(c_ma, rel=1e-12)
         assert float(state["log_lambda"]) == pytest.approx(log_lam, rel=1e-12)
@@ -408,7 +406,7 @@ def test_float32_follows_float64():
         params = vae.params_of(model, backend.asarray(theta))
         terms, cache = vae.forward(xp, model, params, backend.asarray(IMAGES[:5]), backend.asarray(eps))
         gradient = xp.zeros(theta.shape, backend.dtype)
-        d = METHODS["geco-iwae"].backward(xp, terms, lam=backend.asarray(2.0), kappa=0.9)
+        d = METHODS["geco-iwae"].backward(xp, terms, Now(backend.asarray(2.0)))
         vae.backward(xp, model, params, cache, d, vae.params_of(model, gradient))
         assert gradient.dtype == backend.dtype
         gradients.append(host(gradient))

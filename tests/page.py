@@ -1,0 +1,56 @@
+"""What ref/README.md quotes and states; `python -m tests.page` brings its code and its residuals up to date."""
+
+import ast
+import re
+from pathlib import Path
+
+from tests.by_hand import PAIRS, residual_of
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "ref/README.md"
+# A paragraph that begins with a link to a file of ref/, or a fenced piece of Python.
+PIECE = re.compile(r"^\[`(?P<file>ref/\S+\.py)`\]|^```python\n(?P<code>.*?)\n```$", re.MULTILINE | re.DOTALL)
+RESIDUAL = re.compile(r"`(?P<pair>[\w., ]+)` (?P<residual>0|\d\.\de-\d\d)\b")
+DEFINED = re.compile(r"^ *(?:def|class) (\w+)", re.MULTILINE)
+
+
+def quotations(page: str) -> list[tuple[str, str]]:
+    """Every piece of Python on the page, behind the file that the page named last."""
+    found, file = [], None
+    for piece in PIECE.finditer(page):
+        file = piece["file"] or file
+        if piece["code"]:
+            found.append((file, piece["code"]))
+    return found
+
+
+def definitions(text: str) -> dict[str, str]:
+    """The source of each function and class by name, with its decorators."""
+    found, lines = {}, text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            found[node.name] = "\n".join(lines[first - 1 : node.end_lineno])
+    return found
+
+
+def present(file: str, code: str) -> str:
+    """The text that a quotation should have: that of the functions it begins with, as they now stand in the file."""
+    indent = len(code) - len(code.lstrip())
+    names = [
+        name for line in code.splitlines() if len(line) - len(line.lstrip()) == indent for name in DEFINED.findall(line)
+    ]
+    sources = definitions((ROOT / file).read_text(encoding="utf-8"))
+    return "\n\n\n".join(sources[name] for name in names)
+
+
+def main() -> None:
+    page = FILE.read_text(encoding="utf-8")
+    for file, code in quotations(page):
+        page = page.replace(f"```python\n{code}\n```", f"```python\n{present(file, code)}\n```")
+    page = RESIDUAL.sub(lambda found: f"`{found['pair']}` {residual_of(PAIRS[found['pair']])}", page)
+    FILE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
