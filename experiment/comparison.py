@@ -167,17 +167,17 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
         "method": run.method,
         "seeds": [other.run.seed for other in group],
         "runs": [str(other.out) for other in group],
-        "figures": figures_of([other.summary | slides_of(run) for other in group]),
+        "figures": figures_of([other.summary | published(options) for other in group]),
     }
 
 
-def slides_of(run: Run) -> dict:
+def published(options: dict[str, Any]) -> dict[str, float]:
     """The slides' figures, for a run with the settings of the slides alone: on grey pixels, of the same options."""
-    published = SLIDES.get(run.images.name, {}).get(run.method)
-    settings = {"likelihood": "gaussian", "binarize": "none", **(published or {"settings": {}})["settings"]}
-    if not published or any(run.typed.get(name) != value for name, value in settings.items()):
+    row = SLIDES.get(options.get("data"), {}).get(options.get("method"))
+    settings = {"likelihood": "gaussian", "binarize": "none"} | (row["settings"] if row else {})
+    if not row or any(options.get(name) != value for name, value in settings.items()):
         return {}
-    return {"slides_rate": published["rate"], "slides_error": published["error"]}
+    return {"slides_rate": row["rate"], "slides_error": row["error"]}
 
 
 def linear_bound(backend, data: Dataset, dynamic: bool) -> list[tuple[float, float]]:

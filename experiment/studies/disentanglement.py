@@ -12,13 +12,13 @@ from statistics import fmean
 import numpy as np
 
 from data import Dataset
-from experiment.compare import Finished, rows_of
-from experiment.defaults import UsageError
-from experiment.model import TrainedModel, load
+from experiment.comparison import Finished, rows_of
+from experiment.evaluation import EVALUATION_SEED, aligned
 from experiment.pictures import MARKERS, plot, save_plot
-from experiment.results import EVALUATION_SEED, aligned
+from experiment.record import UsageError
 from experiment.studies.measures import factor_information, factor_vae_score, gaps
 from experiment.studies.runs import FOLDERS, OUT, command, images_of, like_runs_in, over_seeds, untrained
+from experiment.trained_model import TrainedModel, load
 from ref.densities import gaussian_kl
 
 MEASURES = ("rate", "MIG", "MIG without shape", "FactorVAE score")

@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiment.compare import Finished
-from experiment.results import aligned
+from experiment.comparison import Finished
+from experiment.evaluation import aligned
 from experiment.studies.runs import FOLDERS, command, like_runs_in
 from ref.objectives import METHODS
 

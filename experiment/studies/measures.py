@@ -5,7 +5,7 @@ The FactorVAE score estimates no information, so that narrow posteriors cannot f
 
 import numpy as np
 
-from experiment.results import EVALUATION_SEED
+from experiment.evaluation import EVALUATION_SEED
 
 BLOCK = 500  # draws of z_j that are compared with all N encodings at once
 DRAWS = 4_000  # of each z_j at most

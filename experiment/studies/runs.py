@@ -12,18 +12,18 @@ from pathlib import Path
 
 from backend import BackendError, open_backend
 from data import DataError, Dataset
-from experiment.compare import Finished, runs_in
-from experiment.defaults import UsageError, total_variance
-from experiment.model import TrainedModel, load
-from experiment.one import open_data, start
-from experiment.options import Parser
-from experiment.training import mean_image, reader
-from ref import linear
+from experiment.choices import total_variance
+from experiment.command_line import Parser
+from experiment.comparison import Finished, runs_in
+from experiment.record import UsageError
+from experiment.sources import mean_image, opened_again, reader
+from experiment.trained_model import TrainedModel, load
+from experiment.training import started
+from ref.more import linear
 
 PIXELS = ("images", "binarize", "likelihood")
 SETTINGS = (*PIXELS, "data", "multiplier", "latent", "hidden", "output", "epochs", "batch_size", "lr", "nll_samples")
 OPTIONS = ("method", "beta", "kappa", "samples", "seed", *SETTINGS)
-OF_VERSION_0_2 = {"distortion": "error", "distortion_at_mean": "error_at_mean"}  # the names of the error until then
 FOLDERS = ("folders", {"nargs": "+", "type": Path, "metavar": "DIR", "help": "folders that run.py has written"})
 OUT = ("--out", {"type": Path, "default": Path(__file__).parents[1] / "pictures", "help": "the folder of the pictures"})
 
@@ -32,9 +32,8 @@ def finished_in(folders: Sequence[Path]) -> list[Finished]:
     """The finished runs in these folders, each once. Raises UsageError where a folder holds none."""
     runs = []
     for run in runs_in(folders):
-        figures = {OF_VERSION_0_2.get(name, name): value for name, value in run.summary.items()}
-        options = vars(run.args) | {"images": run.config["images"]}
-        runs.append(run._replace(summary=figures | {name: options[name] for name in OPTIONS}))
+        options = run.run.typed | {"images": run.run.images.sha256}
+        runs.append(run._replace(summary=run.summary | {name: options.get(name) for name in OPTIONS}))
     return runs
 
 
@@ -49,13 +48,13 @@ def like_runs_in(folders: Sequence[Path]) -> list[Finished]:
 
 def images_of(run: Finished) -> Dataset:
     """The images of the run, loaded anew."""
-    return open_data(run.args)
+    return opened_again(run.run, {}, f"{run.out}")[0]
 
 
 def untrained(run: Finished, data: Dataset) -> TrainedModel:
     """The run's network before its first step."""
     backend = load(run.out).backend
-    return start(run.args, backend, data, reader(backend, data.train, False))[0]
+    return started(run.run, backend, data, reader(backend, data.train, False))[0]
 
 
 def without_network(run: Finished) -> tuple[float, Callable[[float], float]]:
@@ -63,7 +62,7 @@ def without_network(run: Finished) -> tuple[float, Callable[[float], float]]:
     data, backend = images_of(run), open_backend("numpy")
     images = (reader(backend, data.train, False), len(data.train), backend.asarray(mean_image(data)))
     variances, rest = linear.principal_variances(backend, *images, backend.noise(0))
-    of_mean_image = total_variance(data.test, about=data.train)
+    of_mean_image = total_variance(data.test, about=mean_image(data))
     return of_mean_image, lambda error: linear.gaussian_rate_distortion(variances, error, rest)
 
 

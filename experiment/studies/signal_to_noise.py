@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset import white
-from experiment.model import TrainedModel, load
-from experiment.results import aligned
+from experiment.evaluation import aligned
 from experiment.studies.runs import FOLDERS, command, images_of, like_runs_in
+from experiment.trained_model import TrainedModel, load
 from ref import vae
 from ref.densities import softmax
 from ref.mlp import size
-from ref.objectives import METHODS, log_weight
+from ref.objectives import METHODS, Now, log_weight
 
 SAMPLES, DRAWS, IMAGES, SEED = tuple(2**i for i in range(9)), 400, 10, 20_181_003
 ESTIMATORS = [method for method in METHODS.values() if method.loss is METHODS["iwae"].loss]  # E of them
@@ -34,7 +33,7 @@ def encoder_gradients(model: TrainedModel, x, samples: int, draws: int) -> Itera
         terms, cache = vae.forward(backend.xp, net, model.params, x, eps)
         found = []
         for method in ESTIMATORS:
-            vae.backward(backend.xp, net, model.params, cache, method.backward(backend.xp, terms), d_params)
+            vae.backward(backend.xp, net, model.params, cache, method.backward(backend.xp, terms, Now()), d_params)
             found.append(backend.to_host(encoder).astype(np.float64))
         yield np.stack(found)
 
@@ -66,8 +65,8 @@ def study(folders: Sequence[Path]) -> str:
     rows[0] += [f"variance, {title} ÷ {first}" for title in others]
     for run in like_runs_in(folders):
         model = load(run.out)
-        pixels = model.pixels(images_of(run).test[:IMAGES])
-        x = model.backend.asarray(pixels / white(pixels)).astype(model.backend.dtype)
+        images = model.readable(images_of(run).test[:IMAGES])
+        x = images.read(model.backend.xp.arange(images.count), None)
         for k in SAMPLES:
             ratios, variances = signal_and_noise(encoder_gradients(model, x, k, DRAWS))
             row = [run.out.name, str(k), f"{effective_samples(model, x, k):.1f}", *(f"{ratio:.3f}" for ratio in ratios)]

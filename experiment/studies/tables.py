@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data import DATASETS
-from experiment.defaults import UsageError
-from experiment.files import write_json
-from experiment.report import SLIDES
+from experiment.comparison import published
+from experiment.record import UsageError
+from experiment.run_folder import write_json
 from experiment.studies.runs import FOLDERS, SETTINGS, command, finished_in, over_seeds, without_network
 from ref.objectives import METHODS
 
@@ -85,8 +85,8 @@ def title(run: dict) -> str:
 def cell(runs: list[dict], name: str) -> str:
     """Mean ± standard deviation; the slides' figure, which has no seeds; or – for a figure that is not there."""
     if name.startswith("slides"):
-        figures = SLIDES.get((runs[0].get("data"), runs[0].get("method")))
-        return f"{figures[name == 'slides_error']:.2f}" if figures else "–"
+        figures = published(runs[0])
+        return f"{figures[name]:.2f}" if figures else "–"
     values = [run.get(name) for run in runs]
     return "–" if None in values else over_seeds(values, DECIMALS.get(name, 2), of_mean=False)
 
