@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from argparse import Namespace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +16,14 @@ import pytest
 import run
 from backend import open_backend
 from data import load as load_data
-from experiment import one
-from experiment.compare import Finished
-from experiment.model import load
+from experiment import pictures
+from experiment.comparison import Finished
 from experiment.studies import disentanglement, ladder, measures, runs, signal_to_noise, tables
 from experiment.studies.measures import factor_vae_score
 from experiment.studies.runs import FOLDERS, command, over_seeds
+from experiment.trained_model import load
 from ref import vae
-from ref.objectives import METHODS, log_weight
+from ref.objectives import METHODS, Now, log_weight
 from tests.small import NUMPY, model_of, theta_of
 
 FACTORS = dict(zip("abcd", np.array([*product(*map(range, (3, 4, 6, 5)))]).T, strict=True))
@@ -83,19 +82,20 @@ def test_mean_and_standard_error_or_standard_deviation():
 
 
 OPTIONS = dict.fromkeys(runs.OPTIONS) | {"samples": 1, "seed": 0, "binarize": "none", "data": "mnist", "epochs": 30}
+OPTIONS |= {"likelihood": "gaussian"}
 
 
 def finished(out: Path, figures: dict, **options) -> Finished:
-    """A finished run of version 0.2, which called the error distortion."""
-    return Finished(out, Namespace(**OPTIONS | options), {"images": "the checksum"}, figures)
+    """A finished run, of which a study reads no more than this."""
+    record = SimpleNamespace(typed=OPTIONS | options, images=SimpleNamespace(sha256="the checksum"))
+    return Finished(out, record, {}, figures)
 
 
-def test_a_run_of_version_0_2_has_todays_names_and_its_options_among_its_figures(monkeypatch):
-    figures = {"rate": 1.0, "distortion": 2.0, "distortion_at_mean": 3.0}
+def test_a_run_has_its_options_among_its_figures(monkeypatch):
+    figures = {"rate": 1.0, "error": 2.0, "error_at_mean": 3.0}
     monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), figures, kappa=4.0, seed=7)])
     (run_of,) = runs.finished_in(["a"])
-    expected = OPTIONS | {"rate": 1, "error": 2, "error_at_mean": 3, "kappa": 4, "seed": 7, "images": "the checksum"}
-    assert run_of.summary == expected
+    assert run_of.summary == OPTIONS | figures | {"kappa": 4, "seed": 7, "images": "the checksum"}
 
 
 @pytest.mark.parametrize("option", ["binarize", "likelihood"])
@@ -186,7 +186,7 @@ def test_the_gradients_whose_noise_is_measured_are_those_of_the_estimators():
         terms, cache = terms_of(model, x, 3)
         whole = np.zeros_like(model.theta)
         d_params = vae.params_of(model.network, whole)
-        vae.backward(np, model.network, model.params, cache, METHODS[name].backward(np, terms), d_params)
+        vae.backward(np, model.network, model.params, cache, METHODS[name].backward(np, terms, Now()), d_params)
         np.testing.assert_allclose(gradient, whole[: len(gradient)], rtol=1e-12)
         assert len(gradient) == sum(w.size for w in d_params["encoder"].values())
 
@@ -217,7 +217,7 @@ def tiny(tmp_path_factory):
     out = tmp_path_factory.mktemp("studies")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_pictures", "draw_curves"):
-            patch.setattr(one, name, lambda *_: None)
+            patch.setattr(pictures, name, lambda *_: None)
         options = ["--data", "sprites", "--hidden", "4", "--epochs", "2", "--batch-size", "512", "--nll-samples", "1"]
         for name, own in (("geco-0", ["geco"]), ("geco-1", ["geco", "--seed", "1"]), ("iwae-0", ["iwae"])):
             assert run.main([*options, "--out", str(out / name), "--method", *own]) == 0
@@ -277,7 +277,7 @@ def figures(tmp_path, monkeypatch) -> Path:
     for seed, rate in enumerate((9.0, 10.0, 11.5)):
         figures_file(tmp_path / "figures", f"geco-kappa4.1-{seed}", method="geco", kappa=4.1, rate=rate, seed=seed)
     figures_file(tmp_path / "figures", "vae-0", rate=12.25)
-    figures_file(tmp_path / "figures", "geco-kappa4-0", method="geco", kappa=4, rate=99.0)
+    figures_file(tmp_path / "figures", "geco-kappa4-0", method="geco", kappa=4.0, rate=99.0)
     return tmp_path / "figures"
 
 
@@ -285,7 +285,7 @@ OPENING, END = "before\n<!-- table: mnist/vae mnist/geco-kappa4.1: rate slides_r
 WRITTEN = """| mnist | rate | slides |
 | --- | --- | --- |
 | VAE | 12.25 | 1.58 |
-| GECO, κ = 4.1 | 10.17 ± 1.26 | 10.50 |
+| GECO, κ = 4.1 | 10.17 ± 1.26 | – |
 | the mean image | 0.00 | – |
 
 *Mean ± standard deviation over seeds: 4 runs of 30 epochs, from experiment/figures/.*
@@ -322,7 +322,7 @@ def test_the_tables_of_the_pages_are_what_the_figures_say_and_the_figures_bear_t
     for path in tables.PAGES:
         page = path.read_text(encoding="utf-8")
         assert "<!-- table: " in page and tables.written(page) == page, "run python -m experiment.studies.tables"
-    for path in tables.FIGURES.rglob("*.json"):
+    for path in tables.FIGURES.glob("*/*.json"):
         assert path == tables.FIGURES / tables.name_of(json.loads(path.read_text()))
 
 
@@ -331,7 +331,7 @@ DIGITS = load_data("digits")
 
 def test_added_figures_have_the_mean_image_and_the_linear_bound_of_their_images_beside(figures, monkeypatch):
     monkeypatch.setattr(runs, "images_of", lambda _: DIGITS)
-    summary = {"distortion": 2.0, "rate": 0.1 + 0.2, "seconds": 5.0}
+    summary = {"error": 2.0, "rate": 0.1 + 0.2, "seconds": 5.0}
     own = {"data": "digits", "method": "geco-iwae", "kappa": 1.25, "samples": 5, "seed": 3}
     monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), summary, **own)])
     tables.add([Path("a")])
@@ -347,7 +347,7 @@ def test_added_figures_have_the_mean_image_and_the_linear_bound_of_their_images_
 
 def test_added_figures_replace_no_others_and_are_of_named_data_sets_on_pixels_that_stay(figures, monkeypatch):
     monkeypatch.setattr(tables, "without_network", lambda _: (1.0, lambda error: 2.0))
-    figures_of = {"distortion": 2.0, "rate": 3.0}
+    figures_of = {"error": 2.0, "rate": 3.0}
 
     def added(**options) -> None:
         monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), figures_of, method="vae", **options)])
