@@ -85,3 +85,8 @@ def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float
     mean = images.mean(axis=0, dtype=np.float64) if about is None else about * white(images)
     blocks = range(0, len(images), 250)
     return sum(float(np.sum((images[i : i + 250] - mean) ** 2)) for i in blocks) / len(images) / white(images) ** 2
+
+
+def a_pixel(error: float, pixels: int) -> tuple[float, float]:
+    """A squared error an image as a root mean square a pixel, and as a peak signal-to-noise ratio in dB."""
+    return math.sqrt(error / pixels), 10 * math.log10(pixels / error)

@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 import experiment
 from data import Dataset
-from experiment.choices import spread
-from experiment.defaults import a_pixel
+from experiment.choices import a_pixel, spread
 from experiment.record import Run
 from ref import vae
 from ref.more import metrics
