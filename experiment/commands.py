@@ -104,7 +104,7 @@ def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     before = read_checkpoint(out)
     run = resumed(before, given)
     data, images = sources.opened_again(run, given, f"the run in {out}")
-    run = run.but(source=images.source, size=images.size)
+    run = run.but(images=images)
     given = {"backend": before.config["backend"]} | given
     backend = opened(run, given, ranks)
 
