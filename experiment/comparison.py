@@ -156,7 +156,8 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
     The name says the options of the method, and those `told`, in which the runs of the comparison differ.
     """
     run, options = group[0].run, group[0].run.typed
-    own = {name: value for name, value in options.items() if name in METHOD_OPTIONS}
+    silent = {name for name, option in METHOD_OPTIONS.items() if options.get(name) == option.default == 0}
+    own = {name: value for name, value in options.items() if name in METHOD_OPTIONS and name not in silent}
     if run.samples > 1:
         own["samples"] = run.samples
     words = [said(name, value) for name, value in own.items()]
