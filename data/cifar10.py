@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import DataError, Dataset
-from .download import absent, fetch
+from .download import absent, default_dir, fetch
 from .files import digest, reason, write_whole
 
 URLS = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
@@ -24,12 +24,13 @@ SHA256 = {  # of the sorted SHA-256s of the records: copies of CIFAR-10 are abou
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def load(data_dir: Path, download: bool) -> Dataset:
+def load(data_dir: Path | None, download: bool) -> Dataset:
     """CIFAR-10 from data_dir/cifar-10-batches-bin, else from its archive in data_dir, else downloaded there and kept.
 
     Raises DataError for files that hold other images or labels than the published ones, and for an archive of another
     MD5.
     """
+    data_dir = data_dir or default_dir()
     folder = data_dir / FOLDER
     missing = [name for name in TRAIN + TEST if not (folder / name).is_file()]
     if missing:

@@ -1,5 +1,6 @@
 """The data sets and the readers of files that nobody vouches for."""
 
+import functools
 import gzip
 import hashlib
 import http.server
@@ -31,8 +32,8 @@ from data import (
     default_dir,
     download,
     files,
+    folders,
     idx,
-    images,
     images_at,
     load,
     mnist,
@@ -43,6 +44,7 @@ from data.files import write_whole
 from tests.hostile import CASES, for_all, mutations
 
 RNG = np.random.default_rng(0)
+in_turn = functools.partial(load, split="every-tenth")  # the rule of version 0.2
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -755,12 +757,11 @@ BAD_ARRAYS = {
     "labels that are no integers": ({"x": OK, "labels": np.ones(4)}, ["labels is float64", "integer"]),
     "labels that are no column": ({"x": OK, "labels": np.eye(4, dtype=int)}, ["labels", r"\(4, 4\)"]),
     "pickled labels": ({"x": OK, "labels": np.array([print] * 4)}, ["labels is object"]),
-    "integers": ({"train": OK.astype(int), "test": OK.astype(int)}, ["train is int", "uint8"]),
-    "booleans": ({"train": OK > 0, "test": OK > 0}, ["train is bool"]),
+    "integers": ({"train": OK.astype(int), "test": OK.astype(int)}, ["train is int", "uint8", "astype"]),
     "complex": ({"train": OK * 1j, "test": OK}, ["train is complex128"]),
     "records": ({"train": np.zeros((4, 9), "u1,u1"), "test": OK}, ["train is"]),
     "pickled objects": ({"train": np.array([[print]]), "test": OK}, ["train", "pickled", "never loaded"]),
-    "NaN": ({"train": OK, "test": np.where(np.eye(4, 9) > 0, np.nan, OK)}, ["test", "0, 1", "nan"]),
+    "NaN": ({"train": OK, "test": np.where(np.eye(4, 9) > 0, np.nan, OK)}, ["test", "4 NaN", r"index .0, 0."]),
     "infinity": ({"train": OK * np.inf, "test": OK}, ["train", "inf"]),
     "above 1": ({"train": OK * 255, "test": OK}, ["train", "127.5"]),
     "below 0": ({"train": OK - 0.6, "test": OK}, ["train", "-0.1"]),
@@ -815,7 +816,7 @@ def test_of_one_array_every_tenth_image_is_for_testing(tmp_path, kind):
         np.save(path, images)
     else:
         np.savez(path, faces=images, **labels)
-    found = load(str(path))
+    found = in_turn(str(path))
     check(found)
     assert (found.name, found.shape) == ("mine", (4, 6, 1))
     assert np.array_equal(found.test.reshape(-1, 4, 6), images[[9, 19]])
@@ -828,13 +829,13 @@ def test_of_one_array_every_tenth_image_is_for_testing(tmp_path, kind):
 
 def test_members_that_are_no_arrays_do_not_count(tmp_path):
     (tmp_path / "a.npz").write_bytes(zipped({"x.npy": npy_bytes((2, 4), bytes(range(8))), "README.txt": b"hello"}))
-    assert load(str(tmp_path / "a.npz")).train.tolist() == [[0, 1, 2, 3]]
+    assert in_turn(str(tmp_path / "a.npz")).train.tolist() == [[0, 1, 2, 3]]
 
 
 def test_of_a_few_images_in_one_array_the_last_is_for_testing(tmp_path):
     images = pixels(3, 4)
     np.save(tmp_path / "mine.npy", images)
-    found = load(str(tmp_path / "mine.npy"))
+    found = in_turn(str(tmp_path / "mine.npy"))
     assert np.array_equal(found.train, images[:2]) and np.array_equal(found.test, images[2:])
 
 
@@ -843,7 +844,7 @@ def test_every_version_of_the_npy_format_is_read(tmp_path, version):
     images = RNG.random((4, 9)).astype(np.float32)
     with open(tmp_path / "mine.npy", "wb") as file:
         np.lib.format.write_array(file, images, version)
-    found = load(str(tmp_path / "mine.npy"))
+    found = in_turn(str(tmp_path / "mine.npy"))
     assert np.array_equal(found.train, images[:3]) and np.array_equal(found.test, images[3:])
 
 
@@ -985,34 +986,35 @@ def save_pictures(folder: Path, *pictures: np.ndarray, suffix: str = "png") -> P
 
 
 def test_every_tenth_picture_by_name_is_for_testing(tmp_path):
-    pictures = [np.full((4, 5), i, np.uint8) for i in range(25)]
-    found = load(str(save_pictures(tmp_path / "my pictures", *pictures)))
+    pictures = [np.full((4, 5), 100 + i, np.uint8) for i in range(25)]
+    found = in_turn(str(save_pictures(tmp_path / "my pictures", *pictures)))
     check(found)
     assert (found.name, found.shape) == ("my-pictures", (4, 5, 1))
-    assert found.test[:, 0].tolist() == [9, 19]
-    assert found.train[:, 0].tolist() == [i for i in range(25) if i not in (9, 19)]
+    assert levels(found.test) == [9, 19]
+    assert levels(found.train) == [i for i in range(25) if i not in (9, 19)]
+    assert "every tenth" in found.split
 
 
 def test_of_a_few_pictures_the_last_is_for_testing(tmp_path):
-    found = load(str(save_pictures(tmp_path / "a", *pixels(2, 4, 4))))
+    found = in_turn(str(save_pictures(tmp_path / "a", *pixels(2, 4, 4))))
     assert len(found.train) == len(found.test) == 1
     with refused("at least two pictures", "found 1"):
-        load(str(save_pictures(tmp_path / "b", *pixels(1, 4, 4))))
+        in_turn(str(save_pictures(tmp_path / "b", *pixels(1, 4, 4))))
     with refused("at least two pictures", "found 0"):
         (tmp_path / "c").mkdir()
-        load(str(tmp_path / "c"))
+        in_turn(str(tmp_path / "c"))
 
 
 def lay(folder: Path, *names: str) -> Path:
-    """A picture of one grey level under each name; the level is the picture's place in the list."""
+    """A picture of one grey level under each name; the level is 100 and the picture's place in the list."""
     for level, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((2, 2), level, np.uint8)).save(folder / name)
+        Image.fromarray(np.full((2, 2), 100 + level, np.uint8)).save(folder / name)
     return folder
 
 
 def levels(pixels: np.ndarray) -> list[int]:
-    return pixels[:, 0].tolist()
+    return (pixels[:, 0].astype(int) - 100).tolist()
 
 
 def test_pictures_are_found_in_folders_at_any_depth_among_other_files(tmp_path):
@@ -1020,7 +1022,7 @@ def test_pictures_are_found_in_folders_at_any_depth_among_other_files(tmp_path):
     (tmp_path / "labels.csv").write_text("cat,dog")
     (tmp_path / "a" / "._000.png").write_bytes(b"what a file manager leaves")
     (tmp_path / "a" / "folder.png").mkdir()
-    found = load(str(tmp_path))
+    found = in_turn(str(tmp_path))
     check(found)
     assert found.files == (["a/b/c/d/deep.png", "a/top.png"], ["z.BMP"])
     assert levels(found.train) == [0, 1] and levels(found.test) == [2]
@@ -1032,7 +1034,7 @@ def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "cats").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "mine")
-    assert images.find(tmp_path / "mine") == ["cats/0.png", "cats/1.png"]
+    assert folders.find(tmp_path / "mine") == (["cats/0.png", "cats/1.png"], "")
 
 
 def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
@@ -1078,42 +1080,42 @@ def test_no_picture_of_the_test_folder_is_trained_on_and_what_is_left_out_is_cou
 
 @pytest.mark.parametrize("names", [["train/0.png", "train/1.png"], ["test/0.png", "test/1.png"]])
 def test_one_side_of_a_split_alone_is_none(tmp_path, names):
-    found = load(str(lay(tmp_path, *names)))
-    assert found.files == (names[:1], names[1:]) and "every tenth by name" in found.split
+    found = in_turn(str(lay(tmp_path, *names)))
+    assert found.files == (names[:1], names[1:]) and "every tenth" in found.split
 
 
 def test_the_topmost_folders_are_the_classes(tmp_path):
     names = ["bird/0.png", "cat/big/1.png", "cat/small/2.png", "dog/3.png"]
-    found = load(str(lay(tmp_path / "plain", *names)))
+    found = in_turn(str(lay(tmp_path / "plain", *names)))
     check(found)
     assert found.classes == ("bird", "cat", "dog")
     assert [part.tolist() for part in found.labels] == [[0, 1, 1], [2]]
     split = ["train/dog/0.png", "train/cat/1.png", "test/dog/2.png", "test/owl/3.png"]
-    found = load(str(lay(tmp_path / "split", *split)))
+    found = in_turn(str(lay(tmp_path / "split", *split)))
     assert found.classes == ("cat", "dog", "owl") and found.files[0] == ["train/cat/1.png", "train/dog/0.png"]
     assert [part.tolist() for part in found.labels] == [[0, 1], [1, 2]]
 
 
 def test_folders_that_tell_nothing_apart_are_no_classes(tmp_path):
-    assert load(str(lay(tmp_path / "one", "all/0.png", "all/1.png"))).labels is None
-    assert load(str(lay(tmp_path / "split", "train/0.png", "test/1.png"))).labels is None
-    assert load(str(lay(tmp_path / "trains", "car/0.png", "train/1.png"))).classes == ("car", "train")
+    assert in_turn(str(lay(tmp_path / "one", "all/0.png", "all/1.png"))).labels is None
+    assert in_turn(str(lay(tmp_path / "split", "train/0.png", "test/1.png"))).labels is None
+    assert in_turn(str(lay(tmp_path / "trains", "car/0.png", "train/1.png"))).classes == ("car", "train")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "webp", "tiff"])
 def test_the_six_formats_are_read(tmp_path, suffix):
     grey = [np.full((8, 8), level, np.uint8) for level in (40, 200)]
-    found = load(str(save_pictures(tmp_path / suffix, *grey, suffix=suffix)))
+    found = in_turn(str(save_pictures(tmp_path / suffix, *grey, suffix=suffix)))
     assert abs(int(found.train[0, 0]) - 40) <= 2 and abs(int(found.test[0, 0]) - 200) <= 2
 
 
 def test_pictures_are_grey_only_if_all_are(tmp_path):
     colour, grey = pixels(3, 3, 3), pixels(3, 3)
-    assert load(str(save_pictures(tmp_path / "grey", grey, grey))).shape == (3, 3, 1)
-    mixed = load(str(save_pictures(tmp_path / "mixed", grey, colour)))
+    assert in_turn(str(save_pictures(tmp_path / "grey", grey, grey))).shape == (3, 3, 1)
+    mixed = in_turn(str(save_pictures(tmp_path / "mixed", grey, colour)))
     assert mixed.shape == (3, 3, 3)
     assert np.array_equal(mixed.train[0], grey.repeat(3)) and np.array_equal(mixed.test[0], colour.ravel())
-    several = load(str(save_pictures(tmp_path / "several", grey, grey, colour, grey, colour)))
+    several = in_turn(str(save_pictures(tmp_path / "several", grey, grey, colour, grey, colour)))
     assert np.array_equal(several.train, [x.repeat(3) if x is grey else x.ravel() for x in (grey, grey, colour, grey)])
     assert "3 of them are grey and are read as RGB" in several.split
 
@@ -1160,21 +1162,15 @@ def test_transparency_in_grey_in_palettes_and_as_one_colour_is_white_too(tmp_pat
         palette.save(tmp_path / "palette" / f"{i}.gif", transparency=1)
         Image.fromarray(HIDDEN[..., :3]).save(tmp_path / "rgb" / f"{i}.png", transparency=(255, 0, 0))
     found = load(str(tmp_path / "grey"))
-    assert found.shape == (2, 2, 1) and levels(found.train.reshape(4, 1))[:3] == [255, 0, 255]
+    assert found.shape == (2, 2, 1) and found.train[0, :3].tolist() == [255, 0, 255]
     assert load(str(tmp_path / "palette")).train.tolist() == [[9, 9, 9, 255, 255, 255]]
     assert load(str(tmp_path / "rgb")).train[0, :6].tolist() == [255, 255, 255, 0, 0, 0]
 
 
 def test_sixteen_bit_pictures_are_scaled_not_clipped(tmp_path):
     save_pictures(tmp_path, np.full((2, 2), 0x4321, np.uint16), np.full((2, 2), 0xFFFF, np.uint16))
-    found = load(str(tmp_path))
+    found = in_turn(str(tmp_path))
     assert found.train.tolist() == [[0x43] * 4] and found.test.tolist() == [[255] * 4]
-
-
-def test_pictures_of_floats_are_refused(tmp_path):
-    save_pictures(tmp_path, *np.ones((2, 2, 2), np.float32), suffix="tiff")
-    with refused("000.tiff", "floats", "npz"):
-        load(str(tmp_path))
 
 
 def test_photographs_are_turned_upright(tmp_path):
@@ -1191,8 +1187,8 @@ def test_pictures_of_two_sizes_need_the_option_size(tmp_path):
     middle[:, 3:7] = 200  # the square in the middle
     save_pictures(tmp_path, middle, np.full((7, 7, 3), 9, np.uint8))
     with refused("2 sizes", "1 of 10 x 4 such as 000.png", "1 of 7 x 7 such as 001.png", "--size"):
-        load(str(tmp_path))
-    found = load(str(tmp_path), size=2)
+        in_turn(str(tmp_path))
+    found = in_turn(str(tmp_path), size=2)
     assert found.shape == (2, 2, 3) and (found.test == 9).all()
     assert (abs(found.train.astype(int) - 200) < 10).all()  # the filter sees a little beyond the square
 
@@ -1227,7 +1223,7 @@ def png_claiming(width: int, height: int) -> bytes:
         (b"", "none of PNG"),
         (b"hello", "none of PNG"),
         (png_claiming(3, 3), "truncated|broken"),
-        (png_claiming(8000, 8000), "does not hold 8000 x 8000"),
+        (png_claiming(8000, 8000), "truncated|broken"),
         (png_claiming(2**30, 2**30), "bomb"),
     ],
     ids=["empty", "text", "cut", "too big for its file", "a bomb"],
@@ -1245,17 +1241,17 @@ def test_all_broken_pictures_are_named_at_once_and_none_is_passed_over(tmp_path)
     (tmp_path / "001.png").write_bytes(b"")
     (tmp_path / "003.png").write_bytes(whole[: len(whole) // 2])
     with refused("2 of 6", r"001.png \(.*PNG", r"003.png \(.*truncated", "delete them or move them"):
-        load(str(tmp_path))
+        in_turn(str(tmp_path))
     for name in ("001.png", "003.png"):
         (tmp_path / name).unlink()
     with refused("3 of 9 x 9", "1 of 4 x 4"):
-        load(str(tmp_path))
+        in_turn(str(tmp_path))
     (tmp_path / "005.png").unlink()
-    assert load(str(tmp_path)).files == (["000.png", "002.png"], ["004.png"])
+    assert in_turn(str(tmp_path)).files == (["000.png", "002.png"], ["004.png"])
     for i in range(100, 140):
         (tmp_path / f"{i}.png").write_bytes(b"")
     with refused("40 of 43", "100.png", "119.png", "and 20 more"):
-        load(str(tmp_path))
+        in_turn(str(tmp_path))
 
 
 def test_a_picture_that_pillow_warns_of_is_refused(tmp_path, monkeypatch):
@@ -1267,11 +1263,11 @@ def test_a_picture_that_pillow_warns_of_is_refused(tmp_path, monkeypatch):
 def test_no_picture_starts_another_program(tmp_path):
     save_pictures(tmp_path, *pixels(2, 3, 3))
     (tmp_path / "001.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 3 3\n%%EndComments\nshowpage\n")
-    with refused("001.png", "none of PNG, JPEG, WEBP, BMP, GIF, TIFF"):
+    with refused("001.png", "none of PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM"):
         load(str(tmp_path))
 
 
-@pytest.mark.parametrize("form", ["PPM", "TGA", "ICO", "PCX", "SGI", "JPEG2000", "PDF", "EPS"])
+@pytest.mark.parametrize("form", ["TGA", "ICO", "PCX", "SGI", "JPEG2000", "PDF", "EPS"])
 def test_no_other_reader_of_pillow_is_given_a_file(tmp_path, form):
     save_pictures(tmp_path, *pixels(2, 4, 4, 3))
     (tmp_path / "001.png").write_bytes(encoded(form))
@@ -1308,7 +1304,7 @@ def test_pictures_of_one_file_or_a_folder_are_brought_to_a_models_shape_without_
     Image.fromarray(left).save(tmp_path / "train" / "wide.png")
     pixels, names = images_at(str(tmp_path), (2, 2, 3))
     assert names == ["test/1.png", "train/0.png", "train/wide.png"] and pixels.dtype == np.uint8
-    assert pixels[:2].tolist() == [[1] * 12, [0] * 12]
+    assert pixels[:2].tolist() == [[101] * 12, [100] * 12]
     assert (
         np.abs(pixels[2].reshape(2, 2, 3)[:, 0].astype(int) - (200, 100, 50)).max() < 60
     )  # the filter sees the middle
@@ -1354,7 +1350,12 @@ def test_what_holds_no_images_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("hello")
     (tmp_path / "b.png").write_text("hello")
-    for name, words in (("empty", "found none"), ("a.txt", "npz"), ("b.png", "none of PNG"), ("nothing", "no such")):
+    for name, words in (
+        ("empty", "found none"),
+        ("a.txt", "npz"),
+        ("b.png", "none of PNG"),
+        ("nothing", "unknown data"),
+    ):
         with refused(name, words):
             images_at(tmp_path / name, (2, 2, 1))
 
