@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 
@@ -48,7 +47,7 @@ def load(
         if kind is None:
             return DATASETS[source](data_dir and Path(data_dir), download)
         if kind is images:
-            raise DataError(f"{source} is one picture; give a folder of them, or --load a model to --encode it")
+            raise DataError(folders.recipe(own) or f"{source} is one picture; give a folder of pictures")
         return kind.load(own, split)
 
 
@@ -104,21 +103,13 @@ def _kind(source: str, data_dir: Path | None) -> ModuleType | None:
     if not own.is_file():
         choices = ", ".join(DATASETS)
         raise DataError(f"unknown data {source!r}: choose {choices}, or the path of a folder of images or of an .npz")
-    if said := _recipe(own):
-        raise DataError(said)
     if own.name.lower().endswith(images.EXTENSIONS):
         return images
-    return amat if own.suffix.lower() == ".amat" else npz
-
-
-def _recipe(path: Path) -> str | None:
-    """The two lines of Python that make an .npz of a file that is not read, from the table in README.md."""
-    for row in Path(__file__).with_name("README.md").read_text("utf-8").splitlines():
-        pattern, *lines = row.split("`")[1::2] if row.startswith("| `*") else [""]
-        if fnmatch(path.name.lower(), pattern):
-            lines = "; ".join(lines).replace("'FILE'", repr(str(path))).replace("NEW", path.name.split(".")[0])
-            return f"{path} is not read, but an .npz of its arrays is; in Python: {lines}"
-    return None
+    if own.suffix.lower() in (".amat", ".npz", ".npy"):
+        return amat if own.suffix.lower() == ".amat" else npz
+    if said := folders.recipe(own):
+        raise DataError(said)
+    return npz  # whose reader looks at what the file holds
 
 
 @contextmanager

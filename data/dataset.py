@@ -98,7 +98,7 @@ def plausible(what: str, pixels: np.ndarray) -> np.ndarray:
     if top == 1 or (1 < top < DARK and len(pixels) >= FEW):
         raise DataError(
             f"{what}: expected bytes in 0..255, where 255 is white, found none above {top}; store black and white as "
-            f"booleans or as 0 and 255, and counts or dark images as floats in [0, 1], for example x / {top}"
+            "booleans or as 255 * x, and counts, classes or dark images as floats in [0, 1]"
         )
     return pixels
 
@@ -117,7 +117,7 @@ def unit(what: str, array: np.ndarray) -> np.ndarray:
             f"{tuple(places[0].tolist())}; replace them or leave these images out"
         )
     if not (low >= -rounding * high and high <= 1 + rounding):
-        raise DataError(f"{what} must lie in [0, 1], found {low:.10g} to {high:.10g}; scale it")
+        raise DataError(f"{what} must lie in [0, 1], found {low:.10g} to {high:.10g}; scale it, for example x / 255")
     if low < 0 or high > 1:
         array = array.clip(0, 1)
     return array.astype(np.float32, copy=False)

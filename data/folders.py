@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
 
 from . import images
@@ -35,9 +36,10 @@ def load(folder: Path, size: int | None = None, split: str = "shuffled", skip_br
     if len(pictures) == 1:
         images.read(folder, pictures)  # it may be broken, or hold several pages
     if len(pictures) < 2:
+        advice = next(filter(None, map(recipe, sorted(folder.iterdir()))), "")
         raise DataError(
             f"{folder}: expected at least two pictures ({', '.join(images.EXTENSIONS)}) or train-images-idx3-ubyte, "
-            f"found {len(pictures)}{left_out}"
+            f"found {len(pictures)}{left_out}{'; ' * bool(advice)}{advice}"
         )
     train, test, rule, classes = divide(folder, pictures, split)
     pixels, shape, greys, broken = images.read(folder, train + test, size and (size, size), None, skip_broken)
@@ -119,25 +121,28 @@ def _level(folder: Path, names: list[str]) -> int | None:
     """The level of the tree whose folders are the split: it has a folder train, and test or validation."""
     trees = [name.split("/")[:-1] for name in names]
     levels = [Counter(tree[i] for tree in trees if i < len(tree)) for i in range(max(map(len, trees)))]
-    sides = [{SIDES.get(name.lower()) for name in level} for level in levels]
-    given = [i for i, found in enumerate(sides) if "train" in found and found & {"test", "validation"}]
+    given, alike, lone = [], [], []  # levels that are a split; names that are like one; names of tests without train
+    for i, level in enumerate(levels):
+        sides = {SIDES.get(name.lower()) for name in level}
+        matches = {name: match for name in sorted(level) if (match := ALIKE.fullmatch(name))}
+        tests = [name for name, match in matches.items() if not match[2]]
+        if "train" in sides and sides & {"test", "validation"}:
+            given.append(i)
+        elif tests and len(tests) < len(matches):
+            alike += matches
+        elif max(level.values()) < len(names):  # a folder that holds all pictures tells nothing apart
+            lone += [name for name in tests if not matches[name][1]]
     if len(given) > 1:
         raise DataError(
             f"{folder}: folders named train and test lie at {len(given)} levels of the tree, so that it is not clear "
             "which are the split; rename the others, which are classes"
         )
-    for level in levels if not given else []:
-        if max(level.values()) == len(names):  # a folder that holds all pictures tells nothing apart
-            continue
-        matches = {name: match for name in sorted(level) if (match := ALIKE.fullmatch(name))}
-        tests = [name for name, match in matches.items() if not match[2]]
-        plain = [name for name in tests if not matches[name][1]]
-        if plain or (tests and len(matches) > len(tests)):
-            listed = ", ".join(map(shown, [*matches][:6]))
-            raise DataError(
-                f"{folder}: {listed} look like a split, which is read from folders named train and test at one level "
-                "of the tree; rename them so, or to other words if they are classes"
-            )
+    if unclear := alike if given else alike + lone:
+        listed = ", ".join(map(shown, unclear[:6]))
+        raise DataError(
+            f"{folder}: {listed} look like a split, which is read from folders named train and test at one level "
+            "of the tree; rename them so, or to other words if they are classes"
+        )
     return given[0] if given else None
 
 
@@ -154,3 +159,15 @@ def _classes(names: list[str], level: int | None) -> dict[str, str]:
         if len(folders) > 1 and not all(match and match[2] for match in matches):
             return {name: shown(tree[i]) for name, tree in zip(names, trees, strict=True)}
     return {}
+
+
+def recipe(path: Path) -> str | None:
+    """For a file that is not read, the two lines of Python that make an .npz of it, from the table in README.md."""
+    for row in Path(__file__).with_name("README.md").read_text("utf-8").splitlines():
+        if row.startswith("| `*"):
+            pattern, *_, read, store = row.split("`")[1::2]
+            if fnmatch(path.name.lower(), pattern):
+                lines = f"{read}; {store}".replace("'FILE'", repr(str(path)))
+                lines = lines.replace("'NEW.npz'", repr(f"{path.name.split('.')[0]}.npz"))
+                return f"{path} is not read, but an .npz of its arrays is; in Python: {lines}"
+    return None

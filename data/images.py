@@ -68,7 +68,7 @@ def read(
 
 def listed(broken: dict[str, str]) -> str:
     """Broken pictures by name, with the reason: the first NAMED, and how many more."""
-    first = [f"{shown(name)} ({why})" for name, why in [*broken.items()][:NAMED]]
+    first = [f"{shown(name)} ({why})" for name, why in sorted(broken.items())[:NAMED]]
     return ", ".join(first) + f" and {len(broken) - NAMED} more" * (len(broken) > NAMED)
 
 
@@ -132,10 +132,9 @@ def _check(image: Image.Image, content: bytes) -> None:
 
 def _opaque(image: Image.Image, tags: dict) -> Image.Image:
     """The picture with 8 bits a channel, on white where it is transparent: colour below that nobody sees is gone."""
-    if image.mode == "F":
-        return Image.fromarray(np.rint(255 * unit("its floats", np.asarray(image))).astype(np.uint8))
-    if image.mode.startswith("I"):  # which convert() would clip instead of scaling
-        return Image.fromarray(_scaled(np.asarray(image), tags))
+    if image.mode[0] in "IF":  # which convert() would clip instead of scaling
+        scaled = _scaled(np.asarray(image), tags)
+        return Image.fromarray(255 - scaled if tags.get(PHOTOMETRIC) == 0 else scaled)
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         ground = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(ground, image.convert("RGBA"))
@@ -143,11 +142,12 @@ def _opaque(image: Image.Image, tags: dict) -> Image.Image:
 
 
 def _scaled(values: np.ndarray, tags: dict) -> np.ndarray:
-    """Integers of 12, 16 or 32 bits, scaled to 8 by the range of the type in which a TIFF, PNG or PGM stores them."""
+    """Floats, or integers of 12, 16 or 32 bits, scaled to 8 by the range of the type that a TIFF, PNG or PGM stores."""
+    if values.dtype.kind == "f":
+        return np.rint(255 * unit("its floats", values)).astype(np.uint8)
     bits, signed = tags.get(BITS, (16,))[0], tags.get(SIGNS, (1,))[0] == 2
     if signed and values.min() < 0:
         raise DataError("holds negative numbers; store all pictures as an .npz of floats in [0, 1]")
     if bits == 32 and not signed:
         values = values.view(np.uint32)
-    scaled = (values >> (bits - 8 - signed)).clip(0, 255).astype(np.uint8)
-    return 255 - scaled if tags.get(PHOTOMETRIC) == 0 else scaled
+    return (values >> (bits - 8 - signed)).clip(0, 255).astype(np.uint8)
