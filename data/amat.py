@@ -25,8 +25,7 @@ def load(path: Path, split: str = "shuffled") -> Dataset:
     arrays, labels = zip(read(train[0]), read(test[0]), strict=True)
     labels = None if any(found is None for found in labels) else np.concatenate(labels)
     data = npz.dataset(safe_name(path), f"{path}", {"train": arrays[0], "test": arrays[1]}, labels)
-    others = len(files) - 2
-    return data._replace(rule="as its files say" + f"; {others} .amat of validation is left out" * (others > 0))
+    return data._replace(rule="as its files say" + "; what is for validation is left out" * (len(files) > 2))
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

@@ -181,16 +181,11 @@ def _check_images(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if dtype.hasobject:
         raise DataError(f"{what} holds pickled Python objects, which are never loaded; store numbers")
     if dtype != np.uint8 and dtype.kind not in "fb":
-        advice = " (store x.astype('uint8') if its numbers are 0..255, else x / its largest number)" * (
-            dtype.kind in "iu"
-        )
-        raise DataError(f"{what} is {dtype}, expected uint8 in 0..255, booleans, or floats in [0, 1]{advice}")
-    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
-        raise DataError(f"{what} has shape {shape}, expected the channels last; store x.transpose(0, 2, 3, 1)")
+        expected = "uint8 in 0..255 (x.astype('uint8') if the numbers are that), booleans, or floats in [0, 1]"
+        raise DataError(f"{what} is {dtype}, expected {expected}")
     if not 2 <= len(shape) <= 4 or min(shape) < 1 or (len(shape) == 4 and shape[3] not in (1, 3)):
-        raise DataError(
-            f"{what} has shape {shape}, expected (N, H, W), (N, H, W, 1 or 3) or (N, D), and none of them 0"
-        )
+        expected = "(N, H, W), (N, H, W, 1 or 3) with the channels last, or (N, D), and none of them 0"
+        raise DataError(f"{what} has shape {shape}, expected {expected}")
 
 
 def _check_labels(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:

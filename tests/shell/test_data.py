@@ -1,5 +1,6 @@
 """The data sets and the readers of files that nobody vouches for."""
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -60,6 +61,17 @@ def refused(*words: str):
     return pytest.raises(DataError, match=r"(?s)\A" + "".join(f"(?=.*{w})" for w in words) + r"[^\n]+\Z")
 
 
+@contextlib.contextmanager
+def memory(limit: float):
+    """A context that fails if more bytes than `limit` are held in it at once."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+
+
 def check(dataset: data.Dataset) -> None:
     """The invariants of every Dataset."""
     height, width, channels = dataset.shape
@@ -78,12 +90,7 @@ def check(dataset: data.Dataset) -> None:
 def test_digits_are_the_uci_set_scaled_to_255_and_every_sixth_is_for_testing():
     digits = load("digits")
     check(digits)
-    assert (digits.name, digits.shape, digits.train.shape, digits.test.shape) == (
-        "digits",
-        (8, 8, 1),
-        (1498, 64),
-        (299, 64),
-    )
+    assert (digits.name, digits.shape) == ("digits", (8, 8, 1)) and digits.train.shape == (1498, 64)
     assert digits.train[0, :8].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]  # 0 0 5 13 9 1 0 0 of 16
     assert digits.train[-1, -8:].tolist() == [0, 16, 128, 191, 223, 191, 16, 0]  # 0 1 8 12 14 12 1 0
     assert digits.train.max() == 255
@@ -94,12 +101,7 @@ def test_digits_are_the_uci_set_scaled_to_255_and_every_sixth_is_for_testing():
 def test_mnist_10k_is_the_published_test_file_whose_every_sixth_image_is_for_testing():
     found = load("mnist-10k", Path("nowhere"), download=False)
     check(found)
-    assert (found.name, found.shape, found.train.shape, found.test.shape) == (
-        "mnist-10k",
-        (28, 28, 1),
-        (8334, 784),
-        (1666, 784),
-    )
+    assert (found.name, found.shape) == ("mnist-10k", (28, 28, 1)) and found.train.shape == (8334, 784)
     order = np.empty((10_000, 784), np.uint8), np.empty(10_000, np.uint8)
     for array, train, test in zip(order, (found.train, found.labels[0]), (found.test, found.labels[1]), strict=True):
         array[5::6] = test
@@ -150,6 +152,8 @@ def test_size_is_refused_where_it_has_no_meaning(tmp_path):
     for source in ("digits", "mnist", str(tmp_path / "a.npz")):
         with refused("--size", source):
             load(source, tmp_path, size=8)
+    with refused("--size must be at least 1, found 0"):
+        load(str(save_pictures(tmp_path / "a", *pixels(2, 4, 4))), size=0)
 
 
 def test_a_new_set_is_one_row_of_the_table(tmp_path, monkeypatch):
@@ -223,11 +227,8 @@ def test_binarization_is_fixed_by_its_seed_and_leaves_its_argument_alone():
 
 def test_binarization_keeps_no_float_copy_of_the_data():
     grey = np.zeros((20_000, 400), np.uint8)  # 8 MB, which as float32 would be 32 MB
-    tracemalloc.start()
-    binarize(grey, 0)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 20e6
+    with memory(20e6):
+        binarize(grey, 0)
 
 
 @pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
@@ -292,23 +293,15 @@ def test_idx_that_is_not_what_its_header_says_is_refused(tmp_path, kind):
 def test_an_idx_header_that_claims_billions_costs_no_memory(tmp_path, pack, body):
     path = tmp_path / "liar"
     path.write_bytes(pack(b"\0\0\x08\x03" + struct.pack(">3I", 2**31, 28, 28) + body))
-    tracemalloc.start()
-    with refused("liar", str(2**31 * 784), f"only {len(body)}"):
+    with memory(4e6), refused("liar", str(2**31 * 784), f"only {len(body)}"):
         idx.read_idx(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 4e6
 
 
 def test_a_gzip_bomb_is_inflated_no_further_than_its_header_promises(tmp_path):
     path = tmp_path / "bomb"
     path.write_bytes(gzip.compress(GOOD + bytes(100_000_000), compresslevel=1))
-    tracemalloc.start()
-    with refused("bomb", "more"):
+    with memory(4e6), refused("bomb", "more"):
         idx.read_idx(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 4e6
 
 
 @CASES
@@ -392,13 +385,8 @@ def test_mnist_files_found_are_taken_gzipped_or_not(tmp_path, small_mnist):
     assert found.test.tobytes() == small_mnist["t10k-images-idx3-ubyte"][16:]
     for labels, name in zip(found.labels, ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"), strict=True):
         assert [int(found.classes[label]) for label in labels] == list(small_mnist[name][8:])
-
-
-def test_mnist_needs_no_labels(tmp_path, small_mnist):
-    lay_out({name: content for name, content in small_mnist.items() if "images" in name}, tmp_path / "mnist")
-    found = load("mnist", tmp_path, download=False)
-    check(found)
-    assert found.labels is None
+    (tmp_path / "mnist" / "train-labels-idx1-ubyte").unlink()
+    assert load("mnist", tmp_path, download=False).labels is None
 
 
 @pytest.mark.parametrize("name", mnist.SHA256)
@@ -528,12 +516,6 @@ def test_no_download_happens_unless_wanted(tmp_path, small_mnist, server):
     assert server.asked == []
 
 
-def test_progress_is_shown_on_a_terminal_only(tmp_path, server, capsys):
-    server.answer("/file", b"x")
-    download.fetch([server.url + "/file"], tmp_path / "file", lambda path: None)
-    assert capsys.readouterr() == ("", "")
-
-
 NAMES = cifar10.TRAIN + cifar10.TEST
 
 
@@ -578,12 +560,7 @@ def test_cifar_planes_become_pixels_channel_last(tmp_path, small_cifar):
         write_whole(tmp_path / cifar10.FOLDER / name, lambda file, content=content: file.write(content))
     found = load("cifar10", tmp_path, download=False)
     check(found)
-    assert (found.name, found.shape, found.train.shape, found.test.shape) == (
-        "cifar10",
-        (32, 32, 3),
-        (15, 3072),
-        (3, 3072),
-    )
+    assert (found.name, found.shape, len(found.train)) == ("cifar10", (32, 32, 3), 15)
     for i, name in enumerate(NAMES):
         for j in range(3):
             record = small_cifar[name][j * 3073 + 1 : (j + 1) * 3073]
@@ -653,70 +630,6 @@ def test_an_archive_of_another_md5_is_refused(tmp_path, small_cifar, monkeypatch
     with refused("cifar-10-binary.tar.gz", cifar10.MD5, "found"):
         load("cifar10", tmp_path)
     assert everything_in(tmp_path) == [path.name]
-
-
-def test_only_the_expected_members_leave_the_archive(tmp_path, small_cifar, monkeypatch):
-    link = tarfile.TarInfo("cifar-10-batches-bin/link")
-    link.type, link.linkname = tarfile.SYMTYPE, "/etc"
-    strangers = {"../outside": b"x", "/tmp/absolute": b"x", "cifar-10-batches-bin/../../up": b"x", "link": link}
-    inner = tmp_path / "inner"
-    inner.mkdir()
-    place_archive(inner, tar(strangers | cifar_archive(small_cifar)), monkeypatch)
-    check(load("cifar10", inner))
-    assert everything_in(tmp_path) == sorted([*NAMES, "cifar-10-binary.tar.gz"])
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
-def test_a_member_that_is_no_regular_file_is_refused(tmp_path, small_cifar, monkeypatch, kind):
-    info = tarfile.TarInfo(f"{cifar10.FOLDER}/{NAMES[0]}")
-    info.type, info.linkname, info.size = kind, "/etc/passwd", 3 * cifar10.RECORD
-    place_archive(tmp_path, tar({"first": info}), monkeypatch)
-    with refused("cifar-10-binary.tar.gz", NAMES[0], "9219 bytes"):
-        load("cifar10", tmp_path)
-    assert everything_in(tmp_path) == ["cifar-10-binary.tar.gz"]
-
-
-def test_an_archive_without_a_member_or_with_a_short_one_is_refused(tmp_path, small_cifar, monkeypatch):
-    place_archive(tmp_path, tar(cifar_archive(small_cifar | {NAMES[3]: b"short"})), monkeypatch)
-    with refused(NAMES[3], "9219 bytes"):
-        load("cifar10", tmp_path)
-    place_archive(tmp_path, tar({"else": b"x"}), monkeypatch)
-    with refused("expected it to hold", "found none"):
-        load("cifar10", tmp_path)
-
-
-@CASES
-def test_any_bytes_are_a_cifar_archive_or_a_data_error(tmp_path, small_cifar, monkeypatch, cases):
-    raw = gzip.decompress(tar(cifar_archive({NAMES[0]: small_cifar[NAMES[0]]} | small_cifar)))
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # thousands of them
-
-    def read(content: bytes) -> None:
-        shutil.rmtree(tmp_path / "data", ignore_errors=True)
-        (tmp_path / "data").mkdir()
-        place_archive(tmp_path / "data", content, monkeypatch)
-        try:
-            check(load("cifar10", tmp_path / "data"))
-        except DataError as error:
-            assert "\n" not in str(error)
-        assert set(everything_in(tmp_path)) <= {*NAMES, "cifar-10-binary.tar.gz"}
-
-    packed = mutations(raw[:600]).map(lambda head: gzip.compress(head + raw[600:], 1))
-    for_all(cases, packed | mutations(b"\x1f\x8b\x08"), read)
-
-
-@CASES
-def test_any_bytes_are_a_cifar_file_or_a_data_error(tmp_path, small_cifar, cases):
-    for name, content in small_cifar.items():
-        write_whole(tmp_path / cifar10.FOLDER / name, lambda file, content=content: file.write(content))
-
-    def read(content: bytes) -> None:
-        (tmp_path / cifar10.FOLDER / NAMES[1]).write_bytes(content)
-        try:
-            check(load("cifar10", tmp_path))
-        except DataError as error:
-            assert NAMES[1] in str(error)
-
-    for_all(cases, mutations(small_cifar[NAMES[1]]), read)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -808,35 +721,22 @@ def test_labels_of_a_split_keep_to_their_images(tmp_path, names, column):
     assert found.classes == ("-1", "5", "700") and [part.tolist() for part in found.labels] == [[1, 0, 1], [2, 1]]
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz", "npz with labels"])
-def test_of_one_array_every_tenth_image_is_for_testing(tmp_path, kind):
-    images, path = pixels(25, 4, 6), tmp_path / f"mine.{kind[:3]}"
-    labels = {"labels": np.arange(25) // 2} if "labels" in kind else {}
-    if kind == "npy":
-        np.save(path, images)
-    else:
-        np.savez(path, faces=images, **labels)
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_of_one_array_every_tenth_image_is_for_testing_by_the_rule_of_version_0_2(tmp_path, kind):
+    images, path = pixels(25, 4, 6), tmp_path / f"mine.{kind}"
+    np.save(path, images) if kind == "npy" else np.savez(path, faces=images, labels=np.arange(25) // 2)
     found = in_turn(str(path))
     check(found)
-    assert (found.name, found.shape) == ("mine", (4, 6, 1))
+    assert (found.name, found.shape) == ("mine", (4, 6, 1)) and "every tenth" in found.split
     assert np.array_equal(found.test.reshape(-1, 4, 6), images[[9, 19]])
     assert np.array_equal(found.train.reshape(-1, 4, 6), np.delete(images, [9, 19], axis=0))
-    assert "every tenth" in found.split
-    if labels:
-        assert [found.classes[label] for label in found.labels[1]] == ["4", "9"]
-        assert [found.classes[label] for label in found.labels[0][8:10]] == ["4", "5"]
+    if kind == "npz":
+        assert [found.classes[label] for label in (*found.labels[1], *found.labels[0][8:10])] == ["4", "9", "4", "5"]
 
 
 def test_members_that_are_no_arrays_do_not_count(tmp_path):
     (tmp_path / "a.npz").write_bytes(zipped({"x.npy": npy_bytes((2, 4), bytes(range(8))), "README.txt": b"hello"}))
     assert in_turn(str(tmp_path / "a.npz")).train.tolist() == [[0, 1, 2, 3]]
-
-
-def test_of_a_few_images_in_one_array_the_last_is_for_testing(tmp_path):
-    images = pixels(3, 4)
-    np.save(tmp_path / "mine.npy", images)
-    found = in_turn(str(tmp_path / "mine.npy"))
-    assert np.array_equal(found.train, images[:2]) and np.array_equal(found.test, images[2:])
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
@@ -894,23 +794,12 @@ HOSTILE_NPZ = {
 }
 
 
-@pytest.mark.parametrize(("body", "found"), [(7, "only 7"), (9, "more")])
-def test_an_npz_shape_that_is_not_its_data_is_refused_with_both(tmp_path, body, found):
-    (tmp_path / "mine.npz").write_bytes(zipped({"train.npy": npy_bytes((2, 4), bytes(body)), **TEST}))
-    with refused("mine.npz", r"shape \(2, 4\) needs 8 bytes", found):
-        load(str(tmp_path / "mine.npz"))
-
-
 @pytest.mark.parametrize("kind", HOSTILE_NPZ)
 def test_a_hostile_npz_is_refused_and_costs_no_memory(tmp_path, kind):
     path = tmp_path / "mine.npz"
     path.write_bytes(HOSTILE_NPZ[kind])
-    tracemalloc.start()
-    with refused("mine.npz"):
+    with memory(4e6), refused("mine.npz"):
         npz.load(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 4e6
 
 
 @pytest.mark.parametrize(("images", "body"), [(2**20, 99), (50_000, 2000 * 50_000)], ids=["too few", "a bomb"])
@@ -920,23 +809,15 @@ def test_a_zip_directory_that_lies_about_sizes_costs_no_memory(tmp_path, images,
     entry = content.index(b"PK\1\2")
     content[entry + 20 : entry + 28] = struct.pack("<II", claimed // 900, claimed)
     path.write_bytes(content)
-    tracemalloc.start()
-    with refused("mine.npz"):
+    with memory(4e6), refused("mine.npz"):
         npz.load(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 4e6
 
 
 def test_a_long_header_is_refused_by_its_length_alone(tmp_path):
     path = tmp_path / "mine.npy"
     path.write_bytes(long_header(2))
-    tracemalloc.start()
-    with refused("mine.npy", "header of 40000000 bytes", "10000"):
+    with memory(1e6), refused("mine.npy", "header of 40000000 bytes", "10000"):
         load(str(path))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 1e6
 
 
 def test_loading_executes_nothing(tmp_path):
@@ -983,16 +864,6 @@ def save_pictures(folder: Path, *pictures: np.ndarray, suffix: str = "png") -> P
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"{i:03}.{suffix}")
     return folder
-
-
-def test_every_tenth_picture_by_name_is_for_testing(tmp_path):
-    pictures = [np.full((4, 5), 100 + i, np.uint8) for i in range(25)]
-    found = in_turn(str(save_pictures(tmp_path / "my pictures", *pictures)))
-    check(found)
-    assert (found.name, found.shape) == ("my-pictures", (4, 5, 1))
-    assert levels(found.test) == [9, 19]
-    assert levels(found.train) == [i for i in range(25) if i not in (9, 19)]
-    assert "every tenth" in found.split
 
 
 def test_of_a_few_pictures_the_last_is_for_testing(tmp_path):
@@ -1051,55 +922,12 @@ def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch)
         load(str(tmp_path))
 
 
-SPLITS = {
-    "at the top": (["train/0.png", "train/1.png"], ["test/2.png"], "train and test"),
-    "with classes below": (["train/cat/0.png", "train/dog/x/1.png"], ["test/cat/2.png"], "train and test"),
-    "below the classes": (["cat/train/0.png", "dog/train/1.png"], ["dog/test/2.png"], "train and test"),
-    "further down": (["set/v1/train/0.png", "set/v1/train/1.png"], ["set/v1/test/2.png"], "train and test"),
-    "in other words": (["Training/0.png", "Training/1.png"], ["TESTING/2.png"], "train and test"),
-    "by a validation set": (["train/0.png", "train/1.png"], ["val/2.png"], "train and validation"),
-}
-
-
-@pytest.mark.parametrize("kind", SPLITS)
-def test_folders_named_train_and_test_are_the_split(tmp_path, kind):
-    train, test, words = SPLITS[kind]
-    found = load(str(lay(tmp_path, *train, *test)))
-    check(found)
-    assert found.files == (train, test) and levels(found.train) == [0, 1] and levels(found.test) == [2]
-    assert found.split == f"2 images to train on and 1 to test: the folders named {words}"
-
-
 def test_no_picture_of_the_test_folder_is_trained_on_and_what_is_left_out_is_counted(tmp_path):
     names = [f"train/{i:02}.png" for i in range(20)] + [f"test/{i:02}.png" for i in range(20)]
     found = load(str(lay(tmp_path, *names, "val/a.png", "val/b.png", "c.png")))
     check(found)
     assert levels(found.train) == list(range(20)) and levels(found.test) == list(range(20, 40))
     assert found.split.startswith("20 images to train on and 20 to test:") and "3 more" in found.split
-
-
-@pytest.mark.parametrize("names", [["train/0.png", "train/1.png"], ["test/0.png", "test/1.png"]])
-def test_one_side_of_a_split_alone_is_none(tmp_path, names):
-    found = in_turn(str(lay(tmp_path, *names)))
-    assert found.files == (names[:1], names[1:]) and "every tenth" in found.split
-
-
-def test_the_topmost_folders_are_the_classes(tmp_path):
-    names = ["bird/0.png", "cat/big/1.png", "cat/small/2.png", "dog/3.png"]
-    found = in_turn(str(lay(tmp_path / "plain", *names)))
-    check(found)
-    assert found.classes == ("bird", "cat", "dog")
-    assert [part.tolist() for part in found.labels] == [[0, 1, 1], [2]]
-    split = ["train/dog/0.png", "train/cat/1.png", "test/dog/2.png", "test/owl/3.png"]
-    found = in_turn(str(lay(tmp_path / "split", *split)))
-    assert found.classes == ("cat", "dog", "owl") and found.files[0] == ["train/cat/1.png", "train/dog/0.png"]
-    assert [part.tolist() for part in found.labels] == [[0, 1], [1, 2]]
-
-
-def test_folders_that_tell_nothing_apart_are_no_classes(tmp_path):
-    assert in_turn(str(lay(tmp_path / "one", "all/0.png", "all/1.png"))).labels is None
-    assert in_turn(str(lay(tmp_path / "split", "train/0.png", "test/1.png"))).labels is None
-    assert in_turn(str(lay(tmp_path / "trains", "car/0.png", "train/1.png"))).classes == ("car", "train")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "webp", "tiff"])
@@ -1129,11 +957,8 @@ def test_every_picture_is_decoded_once(tmp_path, monkeypatch):
 
 def test_the_split_of_pictures_costs_no_second_copy(tmp_path):
     save_pictures(tmp_path, *np.zeros((12, 400, 400), np.uint8))
-    tracemalloc.start()
-    load(str(tmp_path))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 1.4 * 12 * 400 * 400
+    with memory(1.4 * 12 * 400 * 400):
+        load(str(tmp_path))
 
 
 HIDDEN = np.array([[[255, 0, 0, 0], [0, 0, 0, 255]], [[0, 0, 255, 0], [40, 80, 120, 51]]], np.uint8)
@@ -1167,12 +992,6 @@ def test_transparency_in_grey_in_palettes_and_as_one_colour_is_white_too(tmp_pat
     assert load(str(tmp_path / "rgb")).train[0, :6].tolist() == [255, 255, 255, 0, 0, 0]
 
 
-def test_sixteen_bit_pictures_are_scaled_not_clipped(tmp_path):
-    save_pictures(tmp_path, np.full((2, 2), 0x4321, np.uint16), np.full((2, 2), 0xFFFF, np.uint16))
-    found = in_turn(str(tmp_path))
-    assert found.train.tolist() == [[0x43] * 4] and found.test.tolist() == [[255] * 4]
-
-
 def test_photographs_are_turned_upright(tmp_path):
     picture = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
     exif = Image.Exif()
@@ -1201,12 +1020,6 @@ def test_a_jpeg_is_scaled_to_the_same_picture_as_one_that_is_decoded_whole(tmp_p
     waves.save(tmp_path / "b.png")
     found = load(str(tmp_path), size=size)
     assert np.abs(found.train.astype(int) - found.test).max() <= 6 and found.train.std() > 30
-
-
-@pytest.mark.parametrize("size", [0, -1])
-def test_a_size_below_one_is_refused(tmp_path, size):
-    with refused("--size", str(size)):
-        load(str(save_pictures(tmp_path, *pixels(2, 4, 4))), size=size)
 
 
 def png_claiming(width: int, height: int) -> bytes:
@@ -1254,24 +1067,11 @@ def test_all_broken_pictures_are_named_at_once_and_none_is_passed_over(tmp_path)
         in_turn(str(tmp_path))
 
 
-def test_a_picture_that_pillow_warns_of_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)  # it refuses from twice that on
-    with refused("000.png", "bomb"):
-        load(str(save_pictures(tmp_path, *pixels(2, 3, 3))))
-
-
-def test_no_picture_starts_another_program(tmp_path):
-    save_pictures(tmp_path, *pixels(2, 3, 3))
-    (tmp_path / "001.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 3 3\n%%EndComments\nshowpage\n")
-    with refused("001.png", "none of PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM"):
-        load(str(tmp_path))
-
-
 @pytest.mark.parametrize("form", ["TGA", "ICO", "PCX", "SGI", "JPEG2000", "PDF", "EPS"])
-def test_no_other_reader_of_pillow_is_given_a_file(tmp_path, form):
+def test_no_other_reader_of_pillow_is_given_a_file_and_so_no_picture_starts_another_program(tmp_path, form):
     save_pictures(tmp_path, *pixels(2, 4, 4, 3))
     (tmp_path / "001.png").write_bytes(encoded(form))
-    with refused("001.png", "none of PNG"):
+    with refused("001.png", "none of PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM"):
         load(str(tmp_path))
 
 
