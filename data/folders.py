@@ -83,10 +83,10 @@ def find(folder: Path) -> tuple[list[str], str]:
                 others[shown(Path(name).suffix.lower())[:12] or "without extension"] += 1
     said = ""
     if written:
-        said += f"; {len(written):,} folders that this program has written are left out, such as {shown(written[0])}"
+        said += f"; folders that this program has written are left out: {len(written):,}, such as {shown(written[0])}"
     if others:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common(5))
-        said += f"; {others.total():,} other files are not read ({kinds}{', …' * (len(others) > 5)})"
+        said += f"; other files are not read: {others.total():,} ({kinds}{', …' * (len(others) > 5)})"
     return sorted(pictures, key=lambda name: name.split("/")), said
 
 
@@ -140,8 +140,8 @@ def _level(folder: Path, names: list[str]) -> int | None:
     if unclear := alike if given else alike + lone:
         listed = ", ".join(map(shown, unclear[:6]))
         raise DataError(
-            f"{folder}: {listed} look like a split, which is read from folders named train and test at one level "
-            "of the tree; rename them so, or to other words if they are classes"
+            f"{folder}: the names {listed} look like a split, which is read from folders named train and test at one "
+            "level of the tree; rename them so, or to other words if they are classes"
         )
     return given[0] if given else None
 

@@ -109,8 +109,8 @@ def _decode(path: Path, size: tuple[int, int] | None, mode: str | None) -> tuple
     except UnidentifiedImageError as error:
         if content[:2] in (b"II", b"MM"):
             raise DataError(
-                "is a TIFF of a layout that Pillow does not read, such as floats of 64 bits, five bands or JPEG 2000; "
-                "store it as PNG, or all of them as an .npz"
+                "is a TIFF that is cut, or of a layout that Pillow does not read, such as floats of 64 bits, five bands "
+                "or JPEG 2000; store it as PNG, or all of them as an .npz"
             ) from error
         raise DataError(f"is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's readers have many
@@ -123,6 +123,8 @@ def _check(image: Image.Image, content: bytes) -> None:
         raise DataError(
             f"holds {image.n_frames} pages; store each as a file, or all as an .npz (data/README.md says how)"
         )
+    if image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(SIGNS) == (2,):
+        raise DataError("holds signed bytes, which Pillow reads as others; store all pictures as an .npz")
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
         raise DataError(f"is a bomb, or too large to decode: {image.width} x {image.height} pixels; scale it down")
     # The mark of a JPEG's end, after the first mark of its pixels, which may be those of a thumbnail.

@@ -179,7 +179,7 @@ def _pixels(what: str, array: np.ndarray) -> np.ndarray:
 
 def _check_images(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if dtype.hasobject:
-        raise DataError(f"{what} holds pickled Python objects, which are never loaded; store numbers")
+        raise DataError(f"{what} holds Python objects, which are never unpickled; store an array of numbers")
     if dtype != np.uint8 and dtype.kind not in "fb":
         expected = "uint8 in 0..255 (x.astype('uint8') if the numbers are that), booleans, or floats in [0, 1]"
         raise DataError(f"{what} is {dtype}, expected {expected}")

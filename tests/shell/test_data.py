@@ -673,7 +673,7 @@ BAD_ARRAYS = {
     "integers": ({"train": OK.astype(int), "test": OK.astype(int)}, ["train is int", "uint8", "astype"]),
     "complex": ({"train": OK * 1j, "test": OK}, ["train is complex128"]),
     "records": ({"train": np.zeros((4, 9), "u1,u1"), "test": OK}, ["train is"]),
-    "pickled objects": ({"train": np.array([[print]]), "test": OK}, ["train", "pickled", "never loaded"]),
+    "pickled objects": ({"train": np.array([[print]]), "test": OK}, ["train", "never unpickled"]),
     "NaN": ({"train": OK, "test": np.where(np.eye(4, 9) > 0, np.nan, OK)}, ["test", "4 NaN", r"index .0, 0."]),
     "infinity": ({"train": OK * np.inf, "test": OK}, ["train", "inf"]),
     "above 1": ({"train": OK * 255, "test": OK}, ["train", "127.5"]),

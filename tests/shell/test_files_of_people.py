@@ -109,6 +109,10 @@ def test_a_shuffled_split_is_a_tenth_of_each_class_drawn_by_a_fixed_seed():
     turn = np.arange(200) % 10
     test, rule = held_out(200, "shuffled", turn)
     assert np.bincount(turn[test]).tolist() == [2] * 10 and "fixed seed from the classes in proportion" in rule
+    labels = npz.dataset("fit", "fit", {"images": pixels(200, 4)}, turn).labels
+    names = [f"{i % 10}/{i:03}.png" for i in range(200)]
+    _, tested, _, _ = folders.divide(Path("x"), names, "shuffled")
+    assert np.bincount(labels[1]).tolist() == np.bincount([int(name[0]) for name in tested]).tolist() == [2] * 10
     assert held_out(200, "every-tenth", turn)[0].nonzero()[0].tolist() == list(range(9, 200, 10))
     assert np.random.RandomState(0).permutation(25)[[9, 19]].tolist() == [14, 20]
     assert held_out(25, "shuffled")[0].nonzero()[0].tolist() == [14, 20]
@@ -168,8 +172,8 @@ TREES = {  # folders, a picture in each -> which are for testing, None without a
     "Intel's": (["seg_test/a", "seg_train/a"], "seg_test, seg_train", None),
     "sets": (["test_set/a", "training_set/a"], "test_set, training_set", None),
     "dev": (["dev", "train"], "dev, train", None),
-    "test without train": (["images", "test"], "test look", None),
-    "two depths": (["a/train", "b/c/test"], "test look", None),
+    "test without train": (["images", "test"], "names test look", None),
+    "two depths": (["a/train", "b/c/test"], "names test look", None),
     "classes like a split": (["testA/test", "testA/train", "trainA/test", "trainA/train"], "testA, trainA", None),
 }
 
@@ -217,9 +221,9 @@ def test_what_this_program_has_written_and_other_files_are_left_out_and_counted(
     (tmp_path / "a.png").rename(tmp_path / "a.JPE")
     found = load(str(tmp_path))
     assert sorted(found.files[0] + found.files[1]) == ["a.JPE", "b.jfif.png"]
-    assert "2 folders that this program has written are left out, such as" in found.split
-    assert "2 other files are not read (" in found.split and "1 .heic" in found.split
-    with refused("found 0", "1 folders that this program has written"):
+    assert "folders that this program has written are left out: 2, such as" in found.split
+    assert "other files are not read: 2 (" in found.split and "1 .heic" in found.split
+    with refused("found 0", "this program has written are left out: 1"):
         load(str(tmp_path / "cmp"))
 
 
@@ -294,8 +298,9 @@ BROKEN = {
     "14 bits in 16": (tiff(np.array([[16383, 9]], "u2")), "25.00%.*multiply"),
     "bytes in 32 bits": (tiff(np.array([[255, 9]], "i4")), "0.39%.*multiply"),
     "negative": (tiff(np.array([[-1, 9]], "i2")), "negative numbers"),
+    "signed bytes": (tiff(np.array([[99, 9]], "i1")), "signed bytes"),
     "floats to 255": (tiff(np.array([[255, 9]], "f4")), "floats must lie in .0, 1., found 9 to 255"),
-    "float64": (tiff(np.array([[1, 0.5]], "f8")), "a TIFF of a layout"),
+    "float64": (tiff(np.array([[1, 0.5]], "f8")), "a TIFF that is cut, or of a layout"),
     "pages": (pages(3), "holds 3 pages"),
     "a JPEG filled with zeros": (jpeg()[:2000] + bytes(2000), "its end is missing"),
     "a progressive JPEG filled with zeros": (jpeg(progressive=True)[:2000] + bytes(2000), "its end is missing"),
