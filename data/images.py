@@ -109,8 +109,8 @@ def _decode(path: Path, size: tuple[int, int] | None, mode: str | None) -> tuple
     except UnidentifiedImageError as error:
         if content[:2] in (b"II", b"MM"):
             raise DataError(
-                "is a TIFF that is cut, or of a layout that Pillow does not read, such as floats of 64 bits, five bands "
-                "or JPEG 2000; store it as PNG, or all of them as an .npz"
+                "is a TIFF that is cut, or of a layout that Pillow does not read, such as float64, five bands or "
+                "JPEG 2000; store it as PNG, or all of them as an .npz"
             ) from error
         raise DataError(f"is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's readers have many
