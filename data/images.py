@@ -90,8 +90,9 @@ def _refuse(folder: Path, count: int, broken: dict[str, str], sizes: dict[tuple,
 
 def _decode(path: Path, size: tuple[int, int] | None, mode: str | None) -> tuple[np.ndarray, bool]:
     """(H, W, C), uint8, and whether the file has more bits. Raises DataError for whatever goes wrong in Pillow."""
-    content = path.read_bytes()
+    content = b""
     try:
+        content = path.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.filterwarnings("error", message=".*[Tt]runcated")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import data
-from data import DataError, default_dir, folders, images_at, load, npz
+from data import DataError, default_dir, folders, images, images_at, load, npz
 from data.dataset import DARK, file_names, floats, held_out, safe_name
 from tests.shell.test_data import check, idx_bytes, lay, levels, pixels, refused, save_pictures
 
@@ -95,6 +95,7 @@ def test_arrays_that_are_no_images_are_refused(kind):
 def test_a_masked_array_without_a_mask_is_its_data_and_a_known_shape_needs_no_guess():
     assert npz.rows("x", np.ma.masked_array(OK), (1, 2, 1)).tolist() == OK.tolist()
     assert npz.dataset("fit", "fit", {"images": np.ones((4, 5, 3))}, shape=(5, 3, 1)).shape == (5, 3, 1)
+    assert npz.dataset("fit", "fit", {"images": np.ones((9, 4, 4))}).shape == (4, 4, 1)
 
 
 def test_a_model_of_vectors_takes_no_photographs(tmp_path):
@@ -332,6 +333,8 @@ def test_broken_pictures_are_left_out_by_name_if_that_is_wanted(tmp_path):
         (tmp_path / f"test/b/{i}.png").write_bytes(b"")
     with refused("no picture is left", "test/a/0.png"):
         load(str(tmp_path), skip_broken=True)
+    with refused("2 of 2", "gone.png .*No such file", "lost.png"):
+        images.read(tmp_path, ["gone.png", "lost.png"])
     with refused("--skip-broken", "digits"):
         load("digits", skip_broken=True)
 
@@ -417,12 +420,12 @@ def test_the_lines_of_python_for_other_files_make_the_right_npz(tmp_path, monkey
         savemat("other.mat", {"NAME": grey})
         expected |= {"chardata.mat": grey / np.float32(255), "frey_rawface.mat": grey.reshape(6, -1)[:, :560]}
         expected |= {"train_32x32.mat": colour, "other.mat": grey}
-    for name, images in expected.items():
+    for name, arrays in expected.items():
         with pytest.raises(DataError, match="in Python: ") as error:
             load(name)
         exec(str(error.value).split("in Python: ")[1], {})
         found = load(f"{name.split('.')[0]}.npz")
-        assert sorted(found.population.tolist()) == sorted(images.reshape(6, -1).tolist()), name
+        assert sorted(found.population.tolist()) == sorted(arrays.reshape(6, -1).tolist()), name
         assert found.classes == (("0", "1", "2") if name in ("train.csv", "data_batch_1", "train_32x32.mat") else None)
     Path("h.h5").write_bytes(b"x")
     with refused("h5py.File.'h.h5'"):
