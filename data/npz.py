@@ -127,7 +127,7 @@ def _picture(what: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) == 2:
         side = math.isqrt(shape[1])
         return (side, side, 1) if side * side == shape[1] else (1, shape[1], 1)
-    if len(shape) == 3 and shape[2] in (3, 4) and shape[1] > 4:  # patches of 3×3 or 4×4 are images
+    if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) >= 8:  # smaller ones are images 3 or 4 wide
         raise DataError(
             f"{what} has shape {shape}, which is one picture in colour, or {shape[0]} series of {shape[2]} channels; "
             f"give several pictures as (N, H, W, 3), and series as rows (N, {shape[1] * shape[2]})"

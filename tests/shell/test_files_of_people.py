@@ -94,8 +94,8 @@ def test_arrays_that_are_no_images_are_refused(kind):
 
 def test_a_masked_array_without_a_mask_is_its_data_and_a_known_shape_needs_no_guess():
     assert npz.rows("x", np.ma.masked_array(OK), (1, 2, 1)).tolist() == OK.tolist()
-    assert npz.dataset("fit", "fit", {"images": np.ones((4, 5, 3))}, shape=(5, 3, 1)).shape == (5, 3, 1)
-    assert npz.dataset("fit", "fit", {"images": np.ones((9, 4, 4))}).shape == (4, 4, 1)
+    assert npz.dataset("fit", "fit", {"images": np.ones((9, 8, 3))}, shape=(8, 3, 1)).shape == (8, 3, 1)
+    assert npz.dataset("fit", "fit", {"images": np.ones((400, 5, 4))}).shape == (5, 4, 1)
 
 
 def test_a_model_of_vectors_takes_no_photographs(tmp_path):
