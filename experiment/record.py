@@ -43,6 +43,7 @@ class Images:
     name: str = field(compare=False)  # for titles and folders
     size: int | None = field(compare=False)  # to which pictures were scaled
     split: str = field(compare=False)  # the rule, where the images bring no split of their own
+    skip_broken: bool = field(compare=False)  # whether pictures that cannot be read were left out
     shape: tuple[int, int, int]  # (H, W, C)
     sha256: str  # of all images, those to train on before those to test
     binarize: str
@@ -115,7 +116,7 @@ class Run:
         own = {name: value for name, value in vars(self).items() if name not in ("images", "options", "start")}
         own |= {"data": self.images.source, "size": self.images.size, "binarize": self.images.binarize}
         own |= {"init_from": Path(self.start.folder) if self.start else None, "precision": self.dtype, **self.options}
-        own |= {"tf32": True if self.precision == "tf32" else None}
+        own |= {"tf32": True if self.precision == "tf32" else None, "skip_broken": self.images.skip_broken or None}
         return {name: value for name, value in own.items() if value is not None}
 
     def but(self, **changes) -> "Run":
@@ -165,7 +166,9 @@ def of_version_0_2(config: dict) -> Run:
         method = METHODS[o["method"]]
         constraint = method.constraint
         options = {name: o.get(name) or 0.0 for name in (*method.options, *([constraint.name] if constraint else []))}
-        images = {"source": o["data"], "name": config["data"], "size": o["size"], "split": "every-tenth"}
+        images = {"source": o["data"], "name": config["data"], "size": o["size"], "split": "every-tenth"} | {
+            "skip_broken": False
+        }
         images |= {"shape": config["shape"], "sha256": config["images"], "binarize": o["binarize"]}
         others = {"images": images, "options": options, "precision": "tf32" if o["tf32"] else o["precision"]}
         others["start"] = o["init_from"] and {"folder": o["init_from"], "sha256": f"of {o['init_from']}"}
