@@ -21,7 +21,7 @@ DEFINED = re.compile(r" *(?:def|class) (\w+)")
 
 
 def arithmetic() -> str:
-    """A name of how the backend under test rounds here. Residuals are roundings: where it is that of the page, so are they."""
+    """A name of how the backend under test rounds here. Equal names have equal residuals, which are roundings."""
     a = np.random.default_rng(0).normal(size=(40, 40))
     found = [np.exp(a), np.log(np.abs(a)), np.tanh(a), a @ a, a[:3, :7] @ a[:7, :5], a.sum(axis=0), a.sum(axis=1)]
     versions = f"{NAME} {version('numpy')} {version('autograd')}"
