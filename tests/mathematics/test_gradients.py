@@ -170,7 +170,7 @@ def test_a_new_likelihood_of_logits_is_trained_refused_and_caught_if_its_row_hid
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     images=st.integers(1, 5),
     samples=st.integers(1, 6),
