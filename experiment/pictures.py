@@ -126,7 +126,7 @@ def save(path: Path, image: Image.Image, durable: bool = True) -> None:
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Within, plots have matplotlib's own style, whatever the user's settings are, and text is text: $ is no formula."""
+    """Within, plots have matplotlib's own style whatever the user's settings are, and $ in a text is no formula."""
     from matplotlib import style
 
     with style.context(["default", {"text.parse_math": False}]):
