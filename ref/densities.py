@@ -11,10 +11,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 @summed
 def gaussian_kl(xp, mean, log_std):
-    """KL(q(z|x)‖p(z)) = Σ_Z ½(mean² + std² − 1) − log std, for q = N(mean, diag std²) and p = N(0, I).
-
-    (B, Z), (B, Z) -> (B,), nats. Kingma & Welling 2014, appendix B.
-    """
+    """KL(q(z|x)‖p(z)) = Σ_Z ½(mean² + std² − 1) − log std. Kingma & Welling 2014, appendix B.   (B, Z) -> (B,), nats"""
     return 0.5 * (mean * mean + xp.exp(2 * log_std) - 1) - log_std
 
 

@@ -1,9 +1,8 @@
 """The training loop. A step is one function of the arrays in `state`; everything else is a constant of the run.
 
 `state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums since the last
-report · for a method with a constraint, log_lambda (), log_lambda_start () and constraint_ma (). Each of
-`backend.ranks` processes holds the same state, draws the same noise, and goes through its own part of every batch.
-Of m and v it holds only its own part, until `parts.gather` makes them whole.
+report · for a method with a constraint, log_lambda (), log_lambda_start () and constraint_ma (). Several processes
+hold the same state and draw the same noise; each of them goes through its own part of a batch: see backend/parts.py.
 """
 
 import math

@@ -90,21 +90,16 @@ def likelihood(xp, model: Model, x, x_hat, logits):
 
 def likelihood_backward(xp, model: Model, d: Gradient, x, decoded):
     """The ways from err and from log p(x|z) back to the logits, added up.   (K, B), (K, B) -> d_l (K, B, D)"""
-    row = de.LIKELIHOODS[model.likelihood]
-    d_x_hat = None if d.err is None else de.squared_error_backward(xp, d.err[..., None], x, decoded.x_hat)
-    d_logits = None if d.log_px is None else row.backward(xp, d.log_px, x, decoded, model.variance)
-    if not row.of_logits:
-        d_x_hat, d_logits = add(d_x_hat, d_logits), None
-    if d_x_hat is not None and model.sigmoid_output:
-        d_x_hat = nn.sigmoid_backward(xp, d_x_hat, decoded.x_hat)
-    return add(d_logits, d_x_hat)
-
-
-def add(a, b):
-    """The sum of two gradients, each None where there is none."""
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b
+    row, to_x_hat, to_logits = de.LIKELIHOODS[model.likelihood], [], []
+    if d.err is not None:
+        to_x_hat.append(de.squared_error_backward(xp, d.err[..., None], x, decoded.x_hat))
+    if d.log_px is not None:
+        ways = to_logits if row.of_logits else to_x_hat
+        ways.append(row.backward(xp, d.log_px, x, decoded, model.variance))
+    if model.sigmoid_output:
+        to_x_hat = [nn.sigmoid_backward(xp, d_x_hat, decoded.x_hat) for d_x_hat in to_x_hat]
+    first, *others = to_x_hat + to_logits
+    return sum(others, first)
 
 
 def sample_terms(xp, model: Model, params, x, mean, log_std, eps):

@@ -89,7 +89,7 @@ def test_a_sum_over_any_axis_is_numpys(shape):
 
 
 def test_numbers_bytes_arrays_of_one_number_and_empty_ones_are_treated_as_by_numpy():
-    f, a = fused(de.squared_error_backward.__wrapped__), rng.normal(size=(2, 3)).astype(np.float32)
+    f, a = fused(lambda xp, d, x, y: 2 * d * (y - x)), rng.normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_allclose(f(1.0, 1, a), 2 * (a - 1), rtol=1e-6)
     np.testing.assert_allclose(f(np.array(1, np.float32), a[:1], a), 2 * (a - a[:1]), rtol=1e-6)
     assert f(1, 1, np.arange(3)).tolist() == [-2, 0, 2] and f(1, 1, np.arange(3)).dtype.kind == "i"
