@@ -11,8 +11,8 @@ from pathlib import Path
 from tests.exercises import __doc__ as about
 from tests.exercises.catalogue import EXERCISES, Exercise
 from tests.exercises.diagnosis import diagnose
-from tests.exercises.faults import FAULTS, Fault, copy, curves, functions, residual, trained
-from tests.page import definitions
+from tests.exercises.faults import FAULTS, Fault, copy, curves, functions, residuals, trained
+from tests.page import FILE, definitions
 
 SHAPES = re.compile(r"\([^()]*\)(, \([^()]*\))* -> .*$")
 
@@ -27,39 +27,30 @@ def file_of(exercise: Exercise) -> str:
 
 
 def sheet(exercise: Exercise) -> str:
-    """The learner's file: what it needs of ref/, the forward functions, and the signature of what is to be written."""
-    module = sys.modules[exercise.function.__module__]
-    source = Path(module.__file__).read_text(encoding="utf-8")
-    texts = definitions(source)
-    shown = [texts[name] for name in exercise.shown]
-    nodes = ast.walk(ast.parse("\n".join([*shown, texts[exercise.name]])))
-    used = {node.id for node in nodes if isinstance(node, ast.Name)} - set(exercise.shown)
+    """The learner's file: the forward functions, and the signature of what is to be written."""
+    module = exercise.function.__module__
+    texts = definitions(Path(sys.modules[module].__file__).read_text(encoding="utf-8"))
     place = f"Exercise {EXERCISES.index(exercise) + 1} of {len(EXERCISES)}{', optional' * exercise.optional}"
-    head = f'"""{place}: {exercise.name}.\n\nHelp: ref/README.md, "{exercise.section}".\n"""'
-    above = "\n\n".join(filter(None, [head, imports(module.__name__, source, used)]))
-    return "\n\n\n".join([above, *shown, signature(texts[exercise.name], exercise)]) + "\n"
+    head = f'"""{place}: {exercise.name}.\n\nHelp: ref/README.md, "{section(exercise)}".\n"""'
+    head += f"\n\nfrom {module} import *  # all of {module.replace('.', '/')}.py may be used"
+    shown = exercise.shown or (exercise.name.removesuffix("_backward"),)
+    return "\n\n\n".join([head, *(texts[name] for name in shown), blank(exercise, texts[exercise.name])])
 
 
-def signature(text: str, exercise: Exercise) -> str:
+def section(exercise: Exercise) -> str:
+    """The heading of ref/README.md under which the function is derived."""
+    above = FILE.read_text(encoding="utf-8").partition(f"def {exercise.name}(xp")[0]
+    return re.findall(r"^#+ (.*)$", above, re.MULTILINE)[-1]
+
+
+def blank(exercise: Exercise, text: str) -> str:
     """The function without its formula and its body; the shapes at the end of its docstring stay."""
     function = ast.parse(text).body[0]
-    head = text.splitlines()[: function.body[0].lineno - 1]
+    find = exercise.find or f"Find {' and '.join(f'd_{name}' for name in exercise.inputs)}."
     shapes = SHAPES.search(ast.get_docstring(function))
-    find = f'    """{exercise.find}' + (f"\n    {shapes[0]}" if shapes else "")
-    return "\n".join([*head, find, '    """', "    raise NotImplementedError"])
-
-
-def imports(module: str, source: str, used: set[str]) -> str:
-    """The lines that bring the names that are used."""
-    lines, nodes = [], ast.parse(source).body
-    for node in nodes:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [alias for alias in node.names if (alias.asname or alias.name) in used]
-            lines += [ast.unparse(type(node)(**{**vars(node), "names": names}))] if names else []
-    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    own |= {target.id for node in nodes if isinstance(node, ast.Assign) for target in node.targets}
-    names = sorted(used & own)
-    return "\n".join(lines + ([f"from {module} import {', '.join(names)}"] if names else []))
+    docstring = f'    """{find}' + (f"\n    {shapes[0]}" if shapes else "")
+    head = text.splitlines()[: function.body[0].lineno - 1]
+    return "\n".join([*head, docstring, '    """', "    raise NotImplementedError\n"])
 
 
 def start(folder: Path) -> str:
@@ -83,7 +74,8 @@ def learned(folder: Path, exercise: Exercise) -> Callable | str:
         exec(compile(path.read_text(encoding="utf-8"), path, "exec"), names)
     except (Exception, SystemExit) as error:  # whatever a learner's file raises is an answer
         return f"{path} cannot be run: {type(error).__name__}: {error}"
-    return names.get(exercise.name, f"{path} defines no {exercise.name}")
+    function = names.get(exercise.name, exercise.function)
+    return f"{path} defines no {exercise.name}" if function is exercise.function else function
 
 
 def check(folder: Path, name: str | None) -> tuple[str, int]:
@@ -104,7 +96,7 @@ def check(folder: Path, name: str | None) -> tuple[str, int]:
         right += solved
         lines += [f"{file_of(exercise)}{' (optional)' * exercise.optional}"]
         lines += [f"    {f'{gradient}: ' if gradient else ''}{text}" for gradient, text in found.items()]
-        lines += [] if solved else [f'    help: ref/README.md, "{exercise.section}"']
+        lines += [] if solved else [f'    help: ref/README.md, "{section(exercise)}"']
     return "\n".join([*lines, f"{right} of {len(chosen)} are right"]), len(chosen) - right
 
 
@@ -119,17 +111,13 @@ def find(folder: Path, number: int, answer: str | None) -> tuple[str, int]:
         raise UsageError(f"{place} has no function {answer!r}")
     if answer and answer != fault.function:
         return f"No: {answer} is as it should be.", 1
-    told = f"{place} is a copy of ref/ with one mistake. Trained by {fault.method}:\n{both_curves(place, fault)}"
-    question = f"Which function holds it? python -m tests.exercises fault {folder} {number} --answer NAME"
-    return (f"Yes, {answer}. {fault.about}\n{solution(place, fault)}\n{told}" if answer else f"{told}\n{question}"), 0
-
-
-def solution(place: Path, fault: Fault) -> str:
-    """The line as it should be and as it is in the copy, and how far the copy's gradient is from autograd's."""
-    told = f"  ref/: {fault.right}\n  here: {fault.wrong}"
-    if fault.pair:
-        return f"{told}\n  residual of {fault.pair}: {residual(place, fault.pair)}"
-    return f"{told}\n  No residual shows it: each function's gradient is right."
+    lines = [f"{place} is a copy of ref/ with one mistake. Trained by {fault.method}:", both_curves(place, fault)]
+    if answer:
+        lines[:0] = [f"Yes, {answer}. {fault.about}", f"  ref/: {fault.right}", f"  here: {fault.wrong}"]
+        lines += [residuals(place)]
+    else:
+        lines += [f"Which function holds it? python -m tests.exercises fault {folder} {number} --answer NAME"]
+    return "\n".join(lines), 0
 
 
 def both_curves(place: Path, fault: Fault) -> str:

@@ -37,13 +37,12 @@ class Exercise(NamedTuple):
     """A backward function to write: the gradients of Σ d_out·forward for each input."""
 
     function: Callable  # of ref/
-    shown: tuple[str, ...]  # what stands above it as it is
-    section: str  # of ref/README.md
-    find: str  # in the place of the formula
     inputs: dict[str, np.ndarray]
     forward: Callable  # (xp, *inputs) -> an array, or the loss
     answer: Callable  # (the function, d_out, *inputs) -> the gradients
     mistakes: Mapping[str, tuple[str, str]] = NONE  # hint -> what a text of the function becomes by that mistake
+    find: str = ""  # what to find, where that is not the inputs' gradients
+    shown: tuple[str, ...] = ()  # what stands above it as it is, where that is not its forward function alone
     factors: Mapping[str, float] = NONE  # that are easily lost
     optional: bool = False
 
@@ -166,28 +165,23 @@ POSTERIOR = {"mean": RNG.normal(size=(B, Z)), "log_std": RNG.normal(size=(B, Z))
 PARAMETERS = {name: RNG.normal(size=shape) for name, shape in LAYERS.items()}
 IWAE = {"log_px": (K, B), "log_pz": (K, B), "log_qz": (K, B)}
 LOG_WEIGHT = "log_weight(terms.log_px, terms, beta)"
-TO_STD = "that is the gradient by std; by log std there is a factor std more"
+SHARES = f"log_mean_exp_backward(xp, -1 / images, {LOG_WEIGHT})"
+BY_STD = "that is the gradient by std; by log std there is a factor std more"
 
 EXERCISES = [
     Exercise(
         de.squared_error_backward,
-        ("squared_error",),
-        "The squared error",
-        "Find d_x̂. The images need no gradient.",
         {"x_hat": RNG.normal(size=(K, B, D))},
         lambda xp, x_hat: de.squared_error(xp, X, x_hat),
         lambda f, d, x_hat: f(np, d[..., None], X, x_hat),
     ),
     Exercise(
         de.gaussian_kl_backward,
-        ("gaussian_kl",),
-        "The KL to the prior",
-        "Find d_mean and d_log_std.",
         POSTERIOR,
         de.gaussian_kl,
         lambda f, d, mean, log_std: f(np, d[:, None], mean, log_std),
         {
-            TO_STD: ("(xp.exp(2 * log_std) - 1)", "(xp.exp(log_std) - xp.exp(-log_std))"),
+            BY_STD: ("(xp.exp(2 * log_std) - 1)", "(xp.exp(log_std) - xp.exp(-log_std))"),
             "std² alone: the part of −log std is missing": ("(xp.exp(2 * log_std) - 1)", "xp.exp(2 * log_std)"),
             "std stands where std² belongs": ("2 * log_std", "log_std"),
             "that is right for a log variance, and log_std is half of it": ("(xp.exp(2 *", "0.5 * (xp.exp(1 *"),
@@ -195,18 +189,12 @@ EXERCISES = [
     ),
     Exercise(
         de.posterior_log_density_backward,
-        ("posterior_log_density",),
-        "The density of a sample under the posterior",
-        "Find d_log_std. The noise eps is a constant.",
         {"log_std": POSTERIOR["log_std"]},
         lambda xp, log_std: de.posterior_log_density(xp, EPS, log_std),
         lambda f, d, log_std: f(np, d, log_std),
     ),
     Exercise(
         de.log_mean_exp_backward,
-        ("log_mean_exp", "softmax"),
-        "The logarithm of a mean of exponentials",
-        "Find d_a.",
         {"a": RNG.normal(size=(K, B))},
         de.log_mean_exp,
         lambda f, d, a: f(np, d, a),
@@ -215,110 +203,95 @@ EXERCISES = [
             "exp a_k is not divided by its sum over k": ("softmax(xp, a)", "xp.exp(a)"),
             "the shares sum to one over axis 1, and have to over axis 0": ("softmax(xp, a)", "softmax(xp, a.T).T"),
         },
+        shown=("log_mean_exp", "softmax"),
     ),
     Exercise(
         nn.sigmoid_backward,
-        ("sigmoid",),
-        "The sigmoid",
-        "Find d_a. The argument s is the sigmoid of a.",
         {"a": RNG.normal(size=(B, D))},
         nn.sigmoid,
         lambda f, d, a: f(np, d, nn.sigmoid(np, a)),
         {"s is sigmoid(a) already": ("(s * (1 - s))", "(sigmoid(xp, s) * (1 - sigmoid(xp, s)))")},
+        "Find d_a. The argument s is the sigmoid of a.",
     ),
     Exercise(
         nn.mlp_backward,
-        ("mlp",),
-        "Affine layers",
-        "Write the gradient of each parameter into the array d_params[name], and return d_x.",
         {"x": ROWS, **PARAMETERS},
         lambda xp, *inputs: mlp_of(xp, *inputs)[0],
         mlp_answer,
         {"the slope of the activation is missing on the way": ("d_h * slopes[i] if i < len(slopes) else d_h", "d_h")},
+        "Write the gradient of each parameter into the array d_params[name], and return d_x.",
     ),
     Exercise(
         vae.reparameterize_backward,
-        ("reparameterize",),
-        "The reparameterization",
-        "Find d_mean and d_log_std. The noise eps is a constant.",
         POSTERIOR,
         lambda xp, mean, log_std: vae.reparameterize(xp, mean, log_std, EPS),
         lambda f, d, mean, log_std: f(np, d, log_std, EPS),
-        {TO_STD: (" * xp.exp(log_std)", ""), "eps is missing": ("d_z * eps", "d_z")},
+        {BY_STD: (" * xp.exp(log_std)", ""), "eps is missing": ("d_z * eps", "d_z")},
     ),
     Exercise(
         vae.backward,
-        ("Terms", "Gradient", "sample_terms", "forward"),
-        "Forward and backward",
-        "Follow each term to what it is made of, and add up what meets. A term's gradient is None where the loss has\n"
-        "    none. Let decode_backward and model.network.encode_backward write d_params.",
         {"encoder": THETA[:ENCODER], "decoder": THETA[ENCODER:]},
         all_terms,
         backward_answer,
         {
             "d_log_std lacks the KL's part": ("d_log_std + kl_log_std", "d_log_std"),
             "d_mean lacks the KL's part": ("d_mean + kl_mean", "d_mean"),
-            "d_mean and d_log_std lack the KL's part": (
-                "d_mean + kl_mean, d_log_std + kl_log_std",
-                "d_mean, d_log_std",
-            ),
+            "d_mean and d_log_std lack the KL's part": ("if d.kl is not None", "if False"),
             "d_log_std lacks the part of log q(z|x)": ("if d.log_qz is not None", "if False"),
             "d_z lacks the part of log p(z)": ("if d.log_pz is not None", "if False"),
         },
+        "Follow each term to what it is made of, and add up what meets. A term's gradient is None where the loss has\n"
+        "    none. Let decode_backward and model.network.encode_backward write d_params.",
+        ("Terms", "Gradient", "sample_terms", "forward"),
     ),
     Exercise(
         ob.geco_backward,
-        ("geco",),
-        "GECO",
-        "Return a Gradient of kl and err.",
         *objective(ob.geco, {"kl": (B,), "err": (K, B)}),
         {"it has the value of C in it": ("now.lam *", "now.lam * (xp.mean(terms.err) - now.target) *")},
-        {"λ": LAM},
+        "Return a Gradient of kl and err.",
+        factors={"λ": LAM},
     ),
     Exercise(
         ob.iwae_backward,
-        ("log_weight", "warmed_up", "iwae"),
-        "IWAE",
-        "Return a Gradient of log_px, log_pz and log_qz; β is warmed_up(xp, warm_up, now.done).",
         *objective(ob.iwae, IWAE, warm_up=WARM_UP),
         {
             "every sample counts alike: w̃_k belongs where 1/K stands": (LOG_WEIGHT, "0 * terms.err"),
             "w̃ sums to one over the images, and has to over the samples of an image": (
-                f"log_mean_exp_backward(xp, -1 / images, {LOG_WEIGHT})",
+                SHARES,
                 f"-1 / images * softmax(xp, {LOG_WEIGHT}.T).T",
             ),
-            "w_k stands where w̃_k belongs: it is not divided by the sum over k": (
-                f"log_mean_exp_backward(xp, -1 / images, {LOG_WEIGHT})",
+            "w_k stands where w̃_k belongs: Σ_k is missing": (
+                SHARES,
                 f"-1 / images * xp.exp({LOG_WEIGHT})",
             ),
             "right but for the warm-up: log w has the factor β": (LOG_WEIGHT, "log_weight(terms.log_px, terms)"),
         },
+        "Return a Gradient of log_px, log_pz and log_qz; β is warmed_up(xp, warm_up, now.done).",
+        ("log_weight", "warmed_up", "iwae"),
         {"β": BETA},
     ),
     Exercise(
         ob.geco_iwae_backward,
-        ("log_weight", "weighted_error", "geco_iwae"),
-        "GECO + IWAE",
-        "Return a Gradient of err, log_pz and log_qz.",
         *objective(ob.geco_iwae, {"err": (K, B), "log_pz": (K, B), "log_qz": (K, B)}),
         {
             "right but for the way through the weights w̃": ("((now.lam - 1) * (terms.err - error) - 1)", "-1"),
             "err_k stands where err_k − Σ_j w̃_j err_j belongs": ("terms.err - error", "terms.err"),
             "λ stands where λ − 1 belongs": ("(now.lam - 1)", "now.lam"),
         },
+        "Return a Gradient of err, log_pz and log_qz.",
+        ("log_weight", "weighted_error", "geco_iwae"),
         {"λ": LAM, "(λ − 1)": LAM - 1},
         optional=True,
     ),
     Exercise(
         ob.dreg_backward,
-        ("log_weight", "warmed_up", "iwae"),
-        "DReG",
-        "Return a Gradient of log_px, log_pz and log_qz_of_z, and to_encoder, without a warm-up.",
         *objective(ob.iwae, IWAE, answers=("log_px", "log_pz", "log_qz_of_z", "to_encoder")),
         {
             "w̃² is the encoder's weight alone, and the decoder keeps w̃": ("-1 / images * w", "-1 / images * w * w"),
             "w̃² in all: what arrives at z is weighted by w̃ already": ("1 - beta + beta * w", "w * w"),
         },
+        "Return a Gradient of log_px, log_pz and log_qz_of_z, and to_encoder, without a warm-up.",
+        ("log_weight", "warmed_up", "iwae"),
         optional=True,
     ),
 ]

@@ -45,10 +45,8 @@ def verdict(exercise: Exercise, d_out, name: str, found, expected: np.ndarray) -
     if found.shape != expected.shape:
         return of_another_shape(found, expected)
     if not np.isfinite(found).all():
-        wrong = np.argwhere(~np.isfinite(found))
-        return (
-            f"{len(wrong)} of its {found.size} numbers are not finite, or were never written, {place(wrong[0])} first"
-        )
+        first = place(np.argwhere(~np.isfinite(found))[0])
+        return f"not finite, or never written, at {np.sum(~np.isfinite(found))} of {found.size} places, first {first}"
     error = distance(found, expected)
     if error <= RIGHT:
         return f"right, residual {error:.1e}"
@@ -77,15 +75,16 @@ def explanations(exercise: Exercise, d_out, name: str, expected: np.ndarray) -> 
 
 
 def known_factors() -> dict[float, str]:
-    """Multiples that are easily met by mistake, with their words."""
-    found = {1.0: "", -1.0: "it is −1 times the gradient", 0.5: "it is half of it", 2.0: "it is twice the gradient"}
-    found |= {-0.5: "it is −½ times the gradient", -2.0: "it is −2 times the gradient"}
+    """Multiples that are easily met by mistake, with their words; no factor comes first."""
+    found = {2.0: "twice the gradient", 0.5: "half of it"}
     for size, axis in AXES.items():
-        found[1 / size] = f"it is 1/{size} of it: a mean over the {size} {axis} where the sum belongs"
-        found[float(size)] = f"it is {size} times it: a sum over the {size} {axis} where the mean belongs"
-    found[1.0 / (K * B)] = f"it is 1/{K * B} of it: a mean over samples and images where the sum belongs"
-    found[1.0 * K * B] = f"it is {K * B} times it: a sum over samples and images where the mean belongs"
-    return found
+        found[1 / size] = f"1/{size} of it, like a mean over the {size} {axis} where the sum belongs"
+        found[float(size)] = f"{size} times it, like a sum over the {size} {axis} where the mean belongs"
+    found[1 / (K * B)] = f"1/{K * B} of it, like a mean over samples and images where the sum belongs"
+    found[1.0 * K * B] = f"{K * B} times it, like a sum over samples and images where the mean belongs"
+    opposite = {-factor: f"it is −1 times {words}" for factor, words in found.items()}
+    found = {factor: f"it is {words}" for factor, words in found.items()}
+    return {1.0: "", -1.0: "it is −1 times the gradient", **found, **opposite}
 
 
 FACTORS = known_factors()

@@ -20,45 +20,36 @@ class Fault(NamedTuple):
     """One mistake in a copy of ref/ and of the loop."""
 
     method: str  # that is trained
-    file: str
     function: str
     right: str  # a text of the function
     wrong: str
     about: str
-    pair: str | None = None  # of tests.by_hand whose residual shows it
 
 
 FAULTS = [
     Fault(
         "geco",
-        "densities.py",
         "gaussian_kl",
         "0.5 * (mean * mean + xp.exp(2 * log_std) - 1)",
         "(mean * mean + xp.exp(2 * log_std) - 1)",
         "The ½ is lost. Training is right, since backward is; the printed KL is wrong where mean² + std² is not 1.",
-        "gaussian_kl",
     ),
     Fault(
         "vae",
-        "vae.py",
         "reparameterize",
         "mean + xp.exp(log_std) * eps",
         "mean + xp.exp(0.5 * log_std) * eps",
         "log_std is taken for the log variance. The KL takes it for log std, so the noise is not what the KL pays for.",
-        "reparameterize",
     ),
     Fault(
         "iwae",
-        "densities.py",
         "softmax",
         "return w / xp.sum(w, axis=0)",
         "return w / xp.sum(w, axis=1)[:, None]",
         "The weights sum to one over the images of the batch, and have to over the samples of an image.",
-        "log_mean_exp",
     ),
     Fault(
         "iwae",
-        LOOP,
         "step",
         "terms, cache = vae.forward(np, MODEL, params, batch, eps)",
         "terms, cache = (vae.forward(np, MODEL, params, batch, rng.normal(size=eps.shape))[i] for i in (0, 1))",
@@ -66,7 +57,6 @@ FAULTS = [
     ),
     Fault(
         "geco",
-        "objectives.py",
         "relative_multiplier",
         "log_lam + xp.clip",
         "log_lam - xp.clip",
@@ -74,30 +64,24 @@ FAULTS = [
     ),
     Fault(
         "geco",
-        "objectives.py",
         "geco_backward",
         "now.lam * mean_backward(xp, terms.err)",
         "now.lam * xp.ones_like(terms.err) / terms.kl.size",
         "A sum over the K samples stands where their mean belongs. GECO hides it: λ ends K times smaller.",
-        "geco",
     ),
     Fault(
         "geco-iwae",
-        "objectives.py",
         "geco_iwae_backward",
         "((now.lam - 1) * (terms.err - error) - 1)",
         "-1",
         "The way through the weights w̃ is left out, as if they were constants.",
-        "geco_iwae",
     ),
     Fault(
         "vae",
-        "mlp.py",
         "mlp_backward",
         "xp.sum(d_a, axis=0",
         "xp.mean(d_a, axis=0",
         "A mean over the rows stands where their sum belongs. Adam hides it, whose step does not depend on the scale.",
-        "mlp",
     ),
 ]
 
@@ -105,11 +89,11 @@ FAULTS = [
 def copy(folder: Path, fault: Fault | None = None) -> Path:
     """Writes ref/ and the loop into the folder, with the mistake unless there is none."""
     shutil.copytree(ROOT / "ref", folder / "ref", ignore=shutil.ignore_patterns("__pycache__", "one_file.py", "*.md"))
-    shutil.copy(ROOT / "tests/exercises/loop.py", folder / LOOP)
-    if fault:
-        path = folder / LOOP if fault.file == LOOP else folder / "ref" / fault.file
+    shutil.copy(Path(__file__).with_name("loop.py"), folder / LOOP)
+    for path in folder.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        path.write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
+        if fault and f"def {fault.function}(" in text:
+            path.write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
     return folder
 
 
@@ -134,10 +118,11 @@ def trained(folder: Path, method: str) -> np.ndarray:
     return np.array([line.split() for line in run(folder, LOOP, method).splitlines()], float)
 
 
-def residual(folder: Path, pair: str) -> str:
-    """How far that pair of the copy is from automatic differentiation."""
-    table = run(folder, "-c", "from tests.by_hand import table; print(table())")
-    return next(line.split()[-1] for line in table.splitlines() if line.split()[0] == pair)
+def residuals(folder: Path) -> str:
+    """The pairs of the copy that are not autograd's, each with its residual."""
+    table = run(folder, "-c", "from tests.by_hand import table; print(table())").splitlines()
+    wrong = [f"  {line}" for line in table if "←" in line]
+    return "\n".join(wrong or ["  Each gradient is autograd's, so no residual shows it."])
 
 
 def curves(numbers: np.ndarray) -> str:
