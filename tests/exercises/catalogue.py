@@ -148,7 +148,7 @@ def objective(loss: Callable, shapes: dict, answers=None, **options) -> tuple:
             raise Misuse(f"returns a {type(d).__name__}, expected Gradient({'=…, '.join(answers or shapes)}=…)")
         others = [name for name in d._fields if name not in (answers or shapes) and getattr(d, name) is not None]
         if others:
-            raise Misuse(f"returns a gradient of {others[0]}, which has to be None: the loss has no such way")
+            raise Misuse(f"returns a gradient of {others[0]}, which has to be None")
         return {f"d_{name}": getattr(d, name) for name in answers or shapes}
 
     return {name: RNG.normal(size=shape) for name, shape in shapes.items()}, forward, answer
@@ -239,6 +239,7 @@ EXERCISES = [
             "d_mean and d_log_std lack the KL's part": ("if d.kl is not None", "if False"),
             "d_log_std lacks the part of log q(z|x)": ("if d.log_qz is not None", "if False"),
             "d_z lacks the part of log p(z)": ("if d.log_pz is not None", "if False"),
+            "only what comes through the decoder is there": ("is not None", "is False"),
         },
         "Follow each term to what it is made of, and add up what meets. A term's gradient is None where the loss has\n"
         "    none. Let decode_backward and model.network.encode_backward write d_params.",
@@ -264,7 +265,8 @@ EXERCISES = [
                 SHARES,
                 f"-1 / images * xp.exp({LOG_WEIGHT})",
             ),
-            "right but for the warm-up: log w has the factor β": (LOG_WEIGHT, "log_weight(terms.log_px, terms)"),
+            "right but for the warm-up: log w has a β": ("warmed_up(xp, warm_up, now.done)", "1.0"),
+            "right but for the β in w̃": (LOG_WEIGHT, "log_weight(terms.log_px, terms)"),
         },
         "Return a Gradient of log_px, log_pz and log_qz; β is warmed_up(xp, warm_up, now.done).",
         ("log_weight", "warmed_up", "iwae"),
@@ -277,6 +279,8 @@ EXERCISES = [
             "right but for the way through the weights w̃": ("((now.lam - 1) * (terms.err - error) - 1)", "-1"),
             "err_k stands where err_k − Σ_j w̃_j err_j belongs": ("terms.err - error", "terms.err"),
             "λ stands where λ − 1 belongs": ("(now.lam - 1)", "now.lam"),
+            "the way through log w is missing": ("directly + through_log_w", "directly"),
+            "the direct way is missing": ("directly + through_log_w", "through_log_w"),
         },
         "Return a Gradient of err, log_pz and log_qz.",
         ("log_weight", "weighted_error", "geco_iwae"),

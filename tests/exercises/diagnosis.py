@@ -51,10 +51,12 @@ def verdict(exercise: Exercise, d_out, name: str, found, expected: np.ndarray) -
     if error <= RIGHT:
         return f"right, residual {error:.1e}"
     known = list(explanations(exercise, d_out, name, expected))
-    for factor, words in FACTORS.items():
+    for factor, (words, looks) in FACTORS.items():
         for mistaken, text in known:
             if np.any(mistaken) and distance(found, factor * mistaken) <= SAME:
-                return ", and ".join(filter(None, (text, words)))
+                if text and words:
+                    return f"{text}, and then it is {words} that{looks}"
+                return text or f"it is {words} the gradient{looks}"
     return not_yet(found, expected, error)
 
 
@@ -74,17 +76,15 @@ def explanations(exercise: Exercise, d_out, name: str, expected: np.ndarray) -> 
         yield expected * value, f"it is {factor} times the gradient"
 
 
-def known_factors() -> dict[float, str]:
-    """Multiples that are easily met by mistake, with their words; no factor comes first."""
-    found = {2.0: "twice the gradient", 0.5: "half of it"}
-    for size, axis in AXES.items():
-        found[1 / size] = f"1/{size} of it, like a mean over the {size} {axis} where the sum belongs"
-        found[float(size)] = f"{size} times it, like a sum over the {size} {axis} where the mean belongs"
-    found[1 / (K * B)] = f"1/{K * B} of it, like a mean over samples and images where the sum belongs"
-    found[1.0 * K * B] = f"{K * B} times it, like a sum over samples and images where the mean belongs"
-    opposite = {-factor: f"it is −1 times {words}" for factor, words in found.items()}
-    found = {factor: f"it is {words}" for factor, words in found.items()}
-    return {1.0: "", -1.0: "it is −1 times the gradient", **found, **opposite}
+def known_factors() -> dict[float, tuple[str, str]]:
+    """Multiples that are easily met by mistake, each with its words and what it looks like; no factor comes first."""
+    found = {1.0: ("", ""), 2.0: ("twice", ""), 0.5: ("half of", "")}
+    sizes = {**AXES, K * B: "samples of all images"}
+    for size, axis in sizes.items():
+        found[1 / size] = f"1/{size} of", f", like a mean over the {size} {axis} where the sum belongs"
+        found[float(size)] = f"{size} times", f", like a sum over the {size} {axis} where the mean belongs"
+    opposite = {-factor: (f"−1 times {words}".rstrip(), looks) for factor, (words, looks) in found.items()}
+    return found | opposite
 
 
 FACTORS = known_factors()

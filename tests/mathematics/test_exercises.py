@@ -50,7 +50,7 @@ def test_a_sheet_says_no_formula_and_names_the_section_that_derives_it(name):
 @pytest.mark.parametrize(("name", "hint"), MISTAKES)
 def test_each_classic_mistake_is_recognised(name, hint):
     verdicts = diagnose(BY_NAME[name], BY_NAME[name].with_mistake(hint)).values()
-    assert hint in verdicts and all(verdict == hint or verdict.startswith("right, ") for verdict in verdicts)
+    assert hint in verdicts and all(verdict == hint or verdict.startswith("right") for verdict in verdicts)
 
 
 def scaled(function, factor):
@@ -70,7 +70,7 @@ def scaled(function, factor):
     ("factor", "hint"),
     [
         (-1, "it is −1 times the gradient"),
-        (0.5, "it is half of it"),
+        (0.5, "it is half of the gradient"),
         (2, "it is twice the gradient"),
         (1 / K, "like a mean over the 3 samples where the sum belongs"),
         (K, "a sum over the 3 samples where the mean belongs"),
@@ -92,14 +92,9 @@ DENSITY, W, b = "posterior_log_density_backward", 'out=d_params[f"W{i}"])', 'out
     [
         (DENSITY, "-xp.sum(d_log_qz, axis=0)[:, None]", "-d_log_qz[..., None]", "right once it is summed over axis 0"),
         (DENSITY, " * xp.ones_like(log_std)", "", "right once it is copied along the other axes"),
-        (DENSITY, "xp.sum(d", "xp.mean(d", "1/3 of it, like a mean over the 3 samples"),
+        (DENSITY, "xp.sum(d", "xp.mean(d", "1/3 of the gradient, like a mean over the 3 samples"),
         ("mlp_backward", f"d_a, {W}", "d_a); d_params[f'W{i}'] = 0 * d_a", "another array"),
-        (
-            "mlp_backward",
-            "xp.sum(d_a, axis=0, out",
-            "xp.mean(d_a, axis=0, out",
-            "1/5 of it, like a mean over the 5 images",
-        ),
+        ("mlp_backward", "xp.sum(d_a, axis=0, out", "xp.mean(d_a, axis=0, out", "like a mean over the 5 images"),
         ("mlp_backward", f"xp.sum(d_a, axis=0, {b}", "pass", "never written, at 6 of 6 places, first at index (0)"),
         ("mlp_backward", "xp.matmul(d_a, ", "xp.matmul(d_a.T, ", "raises ValueError: matmul"),
         ("gaussian_kl_backward", "d_kl * mean, d", "mean, d", "the gradient that arrives is not multiplied in"),
@@ -110,7 +105,7 @@ DENSITY, W, b = "posterior_log_density_backward", 'out=d_params[f"W{i}"])', 'out
         ("gaussian_kl_backward", "d_kl * mean", "0 * mean", "not yet: it is zero everywhere"),
         ("geco_backward", "now.lam *", "1 *", "it is 1/λ times the gradient"),
         ("geco_backward", "return Gradient", "return dict", "returns a dict, expected Gradient(kl=…, err=…)"),
-        ("dreg_backward", "log_qz_of_z=", "log_qz=", "log_qz, which has to be None"),
+        ("dreg_backward", "log_qz_of_z=", "log_qz=", "a gradient of log_qz, which has to be None"),
         ("backward", "if d.log_pz is not None", "if True", "fails for GECO, which leaves out terms"),
         ("iwae_backward", "-1 / images", "1 / 0", "raises ZeroDivisionError: "),
     ],
