@@ -18,14 +18,14 @@ SCHEDULES = {
 
 
 def step_sizes(xp, step, rate, beta1: float, beta2: float, epsilon: float):
-    """scale = rate·c₁/√c₂ and floor = ε/√c₂, by which `adam` is the paper's: m̂ = c₁m and v̂ = c₂v at t = step + 1."""
+    """scale = rate·c₁/√c₂ and floor = ε/√c₂ of update t = step + 1, where m̂ = c₁m and v̂ = c₂v."""
     c1 = (1 - beta1) / -xp.expm1((step + 1) * math.log(beta1))
     root = xp.sqrt((1 - beta2) / -xp.expm1((step + 1) * math.log(beta2)))
     return rate * c1 / root, epsilon / root
 
 
 def decay(params: dict[str, dict], shrink) -> None:
-    """W ← shrink·W for all weights but the biases; m and v do not see it. Loshchilov & Hutter 2019, algorithm 2."""
+    """W ← shrink·W for all weights but the biases; m and v do not see it. Loshchilov & Hutter 2019."""
     for part in params.values():
         for name, weights in part.items():
             if not name.startswith("b"):

@@ -59,7 +59,7 @@ def tanh(xp, product, bias):
 
 @elementwise
 def silu(xp, product, bias):
-    """h = a·s, s = sigmoid(a), and its slope s + a·s·(1 − s) = s + h·(1 − s). Hendrycks & Gimpel 2016."""
+    """h = a·s, s = sigmoid(a), and its slope s + h·(1 − s). Hendrycks & Gimpel 2016."""
     a = product + bias
     s = sigmoid(xp, a)
     h = a * s
@@ -70,7 +70,7 @@ ACTIVATIONS = {"silu": silu, "tanh": tanh, "relu": relu}
 
 
 def mlp(xp, params: dict, activation: str, x):
-    """h₀ = x,  a_i = h_i·W_i + b_i,  h_{i+1} = activation(a_i);  out = a_last.   (N, in) -> (N, out), cache"""
+    """h₀ = x,  a_i = h_i·W_i + b_i,  h_{i+1} = activation(a_i);  a_last.   (N, in) -> (N, out), cache"""
     last = sum(name.startswith("W") for name in params) - 1
     hs, slopes = [x], []
     for i in range(last):
@@ -83,7 +83,7 @@ def mlp(xp, params: dict, activation: str, x):
 
 
 def mlp_backward(xp, d_out, params: dict, cache, d_params: dict, input_gradient: bool = True):
-    """The mirror image of `mlp`: writes `d_params`, returns d_x, which images do not need.   (N, out) -> (N, in)"""
+    """The mirror image: writes `d_params`, returns d_x, which images do not need.   (N, out) -> (N, in)"""
     hs, slopes = cache
     d_h = d_out
     for i in reversed(range(len(hs))):

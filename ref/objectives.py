@@ -20,7 +20,7 @@ class Now(NamedTuple):
 
 
 def vae(xp, terms, now, beta=1.0):
-    """E_B[ β·KL − mean_k log p(x|z_k) ], at β = 1 the negative ELBO. Kingma & Welling 2014, Higgins et al. 2017."""
+    """E_B[ β·KL − mean_k log p(x|z_k) ]; −ELBO at β = 1. Kingma & Welling 2014; Higgins et al. 2017."""
     return beta * xp.mean(terms.kl) - xp.mean(terms.log_px)
 
 
@@ -35,7 +35,7 @@ def mean_error(xp, terms):
 
 
 def geco(xp, terms, now):
-    """E_B[ KL ] + λ·C,  C = E_B[ mean_k err_k ] − κ². Rezende & Viola 2018, equation 3; the slides' GECO."""
+    """E_B[ KL ] + λ·C,  C = E_B[ mean_k err_k ] − κ². Rezende & Viola 2018, equation 3."""
     return xp.mean(terms.kl) + now.lam * (xp.mean(terms.err) - now.target)
 
 
@@ -45,18 +45,19 @@ def geco_backward(xp, terms, now):
 
 
 def log_weight(log_px, terms, beta=1.0):
-    """log w_k = log p(x|z_k) + β·(log p(z_k) − log q(z_k|x)), β = 1 but in a warm-up.   (K, B), nats"""
+    """log w_k = log p(x|z_k) + β·(log p(z_k) − log q(z_k|x)), β = 1 but in a warm-up.   (K, B)"""
     return log_px + beta * (terms.log_pz - terms.log_qz)
 
 
 def warmed_up(xp, warm_up: float, done):
-    """β = min(done/warm_up, 1): latents find a use before they cost their full price. Sønderby et al. 2016."""
+    """β = min(done/warm_up, 1): latents find a use before they cost their price. Sønderby et al. 2016."""
     return xp.minimum(done / warm_up, 1.0) if warm_up else 1.0
 
 
 def iwae(xp, terms, now, warm_up=0.0):
     """−L_K,  L_K = E_B[ log (1/K) Σ_k w_k ]. Burda et al. 2015, equation 8."""
-    return -xp.mean(log_mean_exp(xp, log_weight(terms.log_px, terms, warmed_up(xp, warm_up, now.done))))
+    beta = warmed_up(xp, warm_up, now.done)
+    return -xp.mean(log_mean_exp(xp, log_weight(terms.log_px, terms, beta)))
 
 
 def iwae_backward(xp, terms, now, warm_up=0.0):
@@ -67,7 +68,7 @@ def iwae_backward(xp, terms, now, warm_up=0.0):
 
 
 def dreg_backward(xp, terms, now, warm_up=0.0):
-    """d_log_w = −w̃/B for the decoder; for the encoder it is weighted by w̃ once more, to_encoder. Tucker et al. 2019."""
+    """d_log_w = −w̃/B, weighted by w̃ once more on its way into the encoder. Tucker et al. 2019."""
     images, beta = terms.kl.size, warmed_up(xp, warm_up, now.done)
     w = softmax(xp, log_weight(terms.log_px, terms, beta))
     d_log_w = -1 / images * w
@@ -75,7 +76,7 @@ def dreg_backward(xp, terms, now, warm_up=0.0):
 
 
 def weighted_error(xp, terms):
-    """Σ_k w̃_k err_k, each image's error under q_IW, which draws z_k by w̃_k: Cremer et al. 2017.   -> (B,)"""
+    """Σ_k w̃_k err_k, the error of each image under q_IW. Cremer et al. 2017.   -> (B,)"""
     return xp.sum(softmax(xp, log_weight(-terms.err, terms)) * terms.err, axis=0)
 
 
@@ -154,7 +155,7 @@ def memory(steps: int) -> float:
 
 
 def moving_average(xp, c_ma, c_hat, first, alpha: float):
-    """C_ma starts at the first Ĉ, then C_ma ← α·C_ma + (1 − α)·Ĉ: the slides' algorithm 1. `first`: bool ()."""
+    """C_ma starts at the first Ĉ, then C_ma ← α·C_ma + (1 − α)·Ĉ. The slides' algorithm 1."""
     return xp.where(first, c_hat, alpha * c_ma + (1 - alpha) * c_hat)
 
 

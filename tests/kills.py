@@ -24,20 +24,8 @@ import run
 from experiment import checkpoint, one
 from experiment.files import FILES
 
-OPTIONS = [
-    "--data",
-    "digits",
-    "--hidden",
-    "16",
-    "--latent",
-    "4",
-    "--epochs",
-    "40",
-    "--nll-samples",
-    "100",
-    "--batch-size",
-    "64",
-]
+OPTIONS = ["--data", "digits", "--hidden", "16", "--latent", "4", "--epochs", "40"]
+OPTIONS += ["--nll-samples", "100", "--batch-size", "64"]
 STEPS = 40 * (1498 // 64)
 SECONDS = [*checkpoint.COLUMNS].index("seconds")
 

@@ -138,7 +138,7 @@ def test_every_method_has_autograds_gradient_through_every_parameter(name, netwo
 
 
 def check_refused(model) -> None:
-    with pytest.raises(AssertionError, match=f"{model.likelihood} likelihood needs x̂ = sigmoid"):
+    with pytest.raises(AssertionError, match=f"{model.likelihood} needs x̂ = sigmoid"):
         vae.forward(np, model, vae.params_of(model, theta_of(model)), *batch_of(model))
 
 
