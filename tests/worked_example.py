@@ -17,8 +17,8 @@ X, EPS, NOW = np.array([[0.9]]), np.array([[[0.5]]]), Now(lam=3.0, target=0.01)
 # The encoder's W0, b0, W1 and b1 for mean and log_std; the decoder's W0, b0, W1, b1.
 ENCODER = 6
 THETA = np.array([1.5, 0.1, 0.8, -0.6, 0.2, -0.4, 1.2, -0.1, 0.9, 0.3])
-NODE = re.compile(r'(\w+)(?:\["|\(\[")(.*?)(?:"\]|"\]\))')
-EDGE = re.compile(r"^ *(\w+)\S* +-\.?->\|\"(.*?) ?\((.*?)\)\"\| +(\w+)", re.MULTILINE)
+NODE = re.compile(r'(\w+)\(?\["(.*?)(?: \(.*?)?"\]\)?')  # ENC["encode"], X(["images x (B, D)"])
+EDGE = re.compile(r'(\w+) -+\.?-*>(?:\|"(.*?)(?: \(.*?)?"\|)? (\w+)')  # ENC -->|"mean, log_std (B, Z)"| KL
 
 
 def values() -> dict[tuple[str, str], object]:
@@ -47,10 +47,11 @@ def values() -> dict[tuple[str, str], object]:
         ("normal_log_density", "log_pz"): terms.log_pz,
         ("posterior_log_density", "log_qz"): terms.log_qz,
         ("gaussian_kl", "kl"): terms.kl,
-        ("objective", "d_err"): d.err,
-        ("objective", "d_kl"): d.kl,
+        **{("objective", f"d_{term}"): getattr(d, term) for term in vae.Terms._fields},
         ("likelihood_backward", "d_l"): d_logits,
         ("decode_backward", "d_z"): d_z,
+        ("normal_log_density_backward", "d_z"): None,
+        ("posterior_log_density_backward", "d_log_std"): None,
         ("reparameterize_backward", "d_mean"): d_mean,
         ("reparameterize_backward", "d_log_std"): d_log_std,
         ("gaussian_kl_backward", "d_mean"): kl_mean,
@@ -61,10 +62,14 @@ def values() -> dict[tuple[str, str], object]:
 
 
 def arrows() -> list[tuple[str, list[str], str]]:
-    """The arrows of the graph on the page: from where, what, where to."""
-    graph = re.search(r"```mermaid\n(.*?)```", FILE.read_text(encoding="utf-8"), re.DOTALL)[1]
-    names = {node: name.partition(" and ")[0].partition(" (")[0] for node, name in NODE.findall(graph)}
-    return [(names[a], re.split(", | and ", label), names[b]) for a, label, _, b in EDGE.findall(graph)]
+    """The arrows of the graph on the page: from where, what, where to. What has no label is named by its source."""
+    graph = re.search(r"```mermaid\n(.*?)```", FILE.read_text(encoding="utf-8"), re.DOTALL)[1].replace("<br/>", " ")
+    names = {node: name.removesuffix(" and its backward") for node, name in NODE.findall(graph)}
+    found = []
+    for node, label, target in EDGE.findall(NODE.sub(r"\1", graph)):
+        source, _, own = names[node].partition(" ")
+        found.append((source, re.split(", | and ", label or own), names[target]))
+    return found
 
 
 def table() -> str:
@@ -72,7 +77,7 @@ def table() -> str:
     known, lines = values(), []
     width = max(len(f"{source} → {target}") for source, _, target in arrows())
     for source, sent, target in arrows():
-        told = [f"{name} = {printed(known.get((source, name)))}" for name in sent]
+        told = [f"{name} = {printed(known[source, name])}" for name in sent]
         lines.append(f"{f'{source} → {target}':{width}}  {', '.join(told)}")
     return "\n".join(lines)
 
