@@ -47,7 +47,7 @@ def decode(theta, z):
 def forward(theta, x, eps):
     """Images x (B, D) and noise eps (B, Z) -> KL and squared error of each image (B,)."""
     h0, mean, log_std = encode(theta, x)
-    std = np.exp(log_std)  # its slope is std, the last factor wherever std leads to d_log_std
+    std = np.exp(log_std)  # its derivative by log_std is std itself
     z = mean + std * eps
     h2, x_hat = decode(theta, z)
     kl = (mean**2 + std**2 - 1) / 2 - log_std

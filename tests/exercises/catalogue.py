@@ -24,8 +24,6 @@ LAYERS = nn.layer_shapes((4, 6, 8))
 NETWORK = model_of(pixels=D, hidden=(6,), latents=Z)
 THETA = theta_of(NETWORK)
 ENCODER = nn.size(nn.shapes(NETWORK)[0])
-
-
 NONE = MappingProxyType({})
 
 

@@ -38,10 +38,12 @@ def line_of(error: BaseException) -> str:
 
 def verdict(exercise: Exercise, d_out, name: str, found, expected: np.ndarray) -> str:
     """One gradient against autograd's."""
+    if found is None:
+        return "not written"
     try:
         found = np.asarray(found, float)
     except (TypeError, ValueError):
-        return f"not written: found {type(found).__name__}, expected an array {expected.shape}"
+        return f"is a {type(found).__name__}, expected an array {expected.shape}"
     if found.shape != expected.shape:
         return of_another_shape(found, expected)
     if not np.isfinite(found).all():

@@ -103,6 +103,8 @@ DENSITY, W, b = "posterior_log_density_backward", 'out=d_params[f"W{i}"])', 'out
         ("gaussian_kl_backward", "* mean", "* mean + (mean == mean[1, 2])", "largest at index (1, 2)"),
         ("gaussian_kl_backward", "d_kl * mean", "(d_kl * mean).T", "it is transposed"),
         ("gaussian_kl_backward", "d_kl * mean", "0 * mean", "not yet: it is zero everywhere"),
+        ("mlp_backward", "return d_h if input_gradient else None", "return None", "not written"),
+        ("gaussian_kl_backward", "d_kl * mean", "print", "is a builtin_function_or_method, expected an array (5, 7)"),
         ("geco_backward", "now.lam *", "1 *", "it is 1/λ times the gradient"),
         ("geco_backward", "return Gradient", "return dict", "returns a dict, expected Gradient(kl=…, err=…)"),
         ("dreg_backward", "log_qz_of_z=", "log_qz=", "a gradient of log_qz, which has to be None"),
