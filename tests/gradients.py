@@ -36,16 +36,16 @@ class Pair(NamedTuple):
         return out, np.random.default_rng(0).normal(size=np.shape(out))
 
 
-def relative_error(actual, expected) -> float:
+def relative_error(actual, expected, floor: float = 1e-12) -> float:
     """‖actual − expected‖ / ‖expected‖, with a floor so that a gradient of zero can be met."""
     actual, expected = np.asarray(actual, float), np.asarray(expected, float)
     assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
-    return float(np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 1e-12))
+    return float(np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), floor))
 
 
-def check(actual, expected, what: str = "gradient") -> None:
+def check(actual, expected, what: str = "gradient", floor: float = 1e-12) -> None:
     """Fails unless the two agree to 1e-10 relative, on a GPU to 1e-9; NaN never agrees."""
-    error = relative_error(actual, expected)
+    error = relative_error(actual, expected, floor)
     if not error <= TOLERANCE:
         fail(f"{what}: relative error {error:.3g}; {ADVICE}")
 

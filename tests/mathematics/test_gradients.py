@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import shutil
@@ -70,7 +71,9 @@ def test_a_wrong_function_is_named_with_its_file_by_the_command_and_by_the_one_t
     wrong.write_text(wrong.read_text("utf-8").replace("return 2 * d_err *", "return 2.002 * d_err *"), "utf-8")
 
     def said_by(*command: str) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True)
+        start = [sys.executable, "-m", *command]
+        environment = os.environ | {"TESTED_BACKEND": "numpy"}
+        return subprocess.run(start, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     said = said_by("tests.by_hand")
     rows = [re.split("  +", line) for line in said.stdout.splitlines()[1:]]
@@ -121,13 +124,10 @@ def check_every_parameter(name, model, theta, x, eps, now=NOW):
     oracle = oracle_gradient(name, model, theta, x, eps, now)
     hand, gradient = hand_loss_and_gradient(name, model, theta, x, eps, now)
     assert hand == pytest.approx(loss, rel=1e-12, abs=1e-11)
-    check(gradient, oracle, "θ")
-    actual, expected = (vae.params_of(model, g) for g in (gradient, oracle))
-    for part in actual:
-        for parameter in actual[part]:
-            scale = np.linalg.norm(oracle)  # a parameter without influence has rounding errors for a gradient
-            error = np.linalg.norm(actual[part][parameter] - expected[part][parameter]) / scale
-            assert error <= TOLERANCE, f"{part}.{parameter}: {error:.3g}"
+    floor = 1e-4 * np.linalg.norm(oracle)  # a parameter without influence has rounding errors for a gradient
+    for part, parameters in vae.params_of(model, np.arange(gradient.size)).items():
+        for parameter, places in parameters.items():
+            check(gradient[places], oracle[places], f"{part} {parameter}", floor)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -170,7 +170,7 @@ def test_a_new_likelihood_of_logits_is_trained_refused_and_caught_if_its_row_hid
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     images=st.integers(1, 5),
     samples=st.integers(1, 6),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ref import objectives as ob
 from ref import vae
+from ref.train import REPORTED, batch_means
 from tests.gradients import hand_loss_and_gradient
 from tests.small import NOW, batch_of, model_of, options_of, theta_of
 from tests.tested import compute, device, host, needs_backend, xp
@@ -182,6 +183,15 @@ def test_the_constraint_is_the_derivative_of_the_loss_by_lambda(method):
     row, t = ob.METHODS[method], terms_of()
     above, below = (compute(row.loss, t, ob.Now(lam, 1.7), **options_of(method)) for lam in (3.5, 2.5))
     assert above - below == pytest.approx(np.mean(compute(row.constraint.bounded, t)) - 1.7, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", [name for name, row in ob.METHODS.items() if row.constraint])
+def test_a_constraint_bounds_the_mean_that_it_names_and_its_target_is_the_square_of_kappa(method):
+    constraint = ob.METHODS[method].constraint
+    *reported, bounded = compute(batch_means, ob.METHODS[method], terms_of(), np.array(0.0))
+    named = [name for name, mean in zip(REPORTED, reported, strict=True) if mean == pytest.approx(bounded, rel=1e-12)]
+    assert named == ([constraint.bounds] if constraint.bounds else [])
+    assert (constraint.name, constraint.target(3.0)) == ("kappa", 9.0)
 
 
 def test_the_moving_average_starts_at_the_first_constraint_and_then_moves_by_one_minus_alpha():

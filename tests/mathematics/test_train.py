@@ -127,13 +127,6 @@ def test_a_step_is_a_function_of_the_arrays_in_its_state(method):
     assert int(state["step"]) == 4
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(method):
-    (a, _), (b, _), (c, _) = trained(method), trained(method), trained(method, seed=1)
-    assert all((a[name] == b[name]).all() for name in a)
-    assert (a["theta"] != c["theta"]).any()
-
-
 def test_the_weights_and_the_order_of_the_images_each_follow_the_seed():
     plan, a, step_of, _ = setup(seed=0)
     _, b, _, _ = setup(seed=1)
@@ -149,16 +142,6 @@ def test_every_method_lowers_its_error(method):
     _, reports = trained(method, epochs=100, samples=5)
     errors = [report["error"] for report in reports]  # of five images each
     assert np.mean(errors[-100:]) < 0.95 * np.mean(errors[:4])
-
-
-def test_the_first_step_of_adam_moves_every_weight_by_the_learning_rate_against_its_gradient():
-    _, state, step_of, _ = setup("vae")
-    before = state["theta"].copy()
-    step_of(state)()
-    moved, m = host((before - state["theta"], state["m"]))
-    seen = np.abs(m) > 1e-4  # well above Adam's ε
-    assert seen.mean() > 0.5
-    np.testing.assert_allclose(moved[seen], 1e-2 * np.sign(m[seen]), rtol=1e-4)
 
 
 def test_training_continues_from_a_state_at_the_end_of_an_epoch():
@@ -236,16 +219,6 @@ def test_no_number_of_the_stream_is_drawn_twice():
     plan, state, step_of, _ = setup("geco", backend)
     list(train(backend, step_of(state), state, plan))
     assert len({*drawn_from}) == len(drawn_from) == 6 + plan.epochs + 12  # the layers' weights, the orders, the steps
-
-
-def test_geco_uses_lambda_before_it_moves_it_and_c_ma_for_the_move():
-    plan, state, step_of, _ = setup("geco")
-    step = step_of(state)
-    step()
-    first = float(state["constraint_ma"])
-    assert float(state["totals"][0]) == pytest.approx(float(state["totals"][1]) + LAMBDA_0 * first)  # KL + λ₀·Ĉ
-    moved, bound = float(state["log_lambda"]) - math.log(LAMBDA_0), 4 / (plan.epochs * plan.steps_per_epoch)
-    assert moved == pytest.approx(np.clip(1e-2 * first / NOW.target, -bound, bound))
 
 
 @pytest.mark.parametrize("bad", [1, 2, 3, 6])  # of four steps an epoch, and a report each two
