@@ -21,6 +21,8 @@ def opened(
     if data_dir is not None and source not in data.KEPT:
         raise UsageError(f"--data-dir is where {', '.join(data.KEPT)} are kept; --data {source} does not use it")
     found = given or data.load(source, data_dir, size, split=split)
+    if found.name in data.DATASETS and source not in data.DATASETS:
+        found = found._replace(name=f"own-{found.name}")  # whose runs have folders of their own
     if (found.train.max(axis=0) == found.train.min(axis=0)).all():
         raise UsageError(f"the training images of --data {source} are all the same; there is nothing to learn")
     if binarize == "static":
