@@ -86,14 +86,17 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
 
     def work() -> str:
         print("\n".join(filter(None, (data.split, completed.sentence))))
-        summary = make(run, out, backend, data, command, given.get("checkpoint_every", 1), given.get("force", False))
-        return said_of(summary, out)
+        return train(run, out, backend, data, command, given)
 
     return Job(work, out)
 
 
-def said_of(summary: dict, out: Path) -> str:
-    """What there is to say after a run."""
+def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: dict[str, Any], stopped=False) -> str:
+    """Makes the run in `out`, or goes on with the stopped run there. Returns what there is to say."""
+    with held(out) if stopped and backend.ranks.rank == 0 else nullcontext():
+        saved = read_checkpoint(out) if stopped else None  # read now that nobody else writes it
+        every, force = given.get("checkpoint_every", 1), given.get("force", False)
+        summary = make(run, out, backend, data, command, every, force, saved)
     units = "rate, ELBO and NLL in nats, errors in squared error per image"
     return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(FILES)}"
 
@@ -108,13 +111,7 @@ def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     given = {"backend": before.config["backend"]} | given
     backend = opened(run, given, ranks)
 
-    def work() -> str:
-        with held(out) if ranks.rank == 0 else nullcontext():
-            saved = read_checkpoint(out)  # once more: now nobody else writes it
-            every = given.get("checkpoint_every", 1)
-            return said_of(make(run, out, backend, data, command, every, saved=saved), out)
-
-    return Job(work, out)
+    return Job(lambda: train(run, out, backend, data, command, given, stopped=True), out)
 
 
 def resumed(saved: Saved, given: dict[str, Any]) -> Run:
@@ -165,16 +162,18 @@ def every_method(
             if "init_from" in given:
                 run = begin_at(given["init_from"], run)
             runs[out / f"{method}-{seed}"] = run
-    commands = [argv for argv in (missing(run, folder, given) for folder, run in runs.items()) if argv]
+    standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
     backend = opened(next(iter(runs.values())), given, ranks)
 
     def work() -> str:
         ranks.wait()  # until all have seen what is missing
-        for argv in commands:
-            print(prepared(parsed(argv), argv, ranks).work())
-        if ranks.rank:
-            return ""
-        return compare([finished(folder) for folder in runs], out, backend.name, data, command)
+        print(data.split)
+        for folder, run in runs.items():
+            if standing[folder] != "whole":
+                print(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
+        return (
+            compare([finished(folder) for folder in runs], out, backend.name, data, command) if not ranks.rank else ""
+        )
 
     return Job(work, again="the same command")
 
@@ -189,25 +188,22 @@ def of_method(asked: dict[str, Any], name: str, seed: int) -> dict[str, Any]:
     return found | {"method": name, "seed": seed}
 
 
-def missing(run: Run, folder: Path, given: dict[str, Any]) -> list[str] | None:
-    """The command line that makes the run in its folder or goes on with it; None if the folder holds it whole.
+def standing_of(run: Run, folder: Path, given: dict[str, Any]) -> str:
+    """Whether the folder holds the run "whole" or "stopped", or it is "missing".
 
     Raises UsageError, but with --force, if the folder holds something else.
     """
-    where = ("backend", "data_dir", "checkpoint_every")
-    here = [typed(name, given[name]) for name in where if name in given]
-    new = [*(typed(*option) for option in run.typed.items()), *here, f"--out={folder}"]
     if not any((folder / name).exists() for name in FILES):
-        return new
+        return "missing"
     try:
         if read_checkpoint(folder).run == run:
-            return [f"--resume={folder}", *here] if resumable(folder) else finished(folder) and None
+            return "stopped" if resumable(folder) else "whole"
         found = f"{folder} holds another run"
     except (DataError, UsageError) as error:
         found = f"{error}"
     if not given.get("force"):
         raise UsageError(f"{found}; choose another --out, or add --force to make {folder} anew")
-    return [*new, "--force"]
+    return "missing"
 
 
 def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="numpy", **chosen) -> TrainedModel:

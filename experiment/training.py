@@ -19,7 +19,7 @@ from data.dataset import DataError
 from experiment import evaluation, pictures, record, run_folder, sources
 from experiment.record import Run, Start, UsageError
 from experiment.run_folder import COLUMNS, Saved
-from experiment.signals import Stopped, interruptible, noted
+from experiment.signals import Stopped, noted
 from experiment.trained_model import TrainedModel, constants, load, network_of, trained_network
 from ref.more import linear
 from ref.objectives import initial_multiplier
@@ -63,7 +63,7 @@ def linear_start(run: Run, backend, data: Dataset, read: Callable, noise):
     network = network_of(run, backend.asarray(sources.mean_image(data)))
     what = (backend, read, len(data.train), network.center, run.latent, noise)
     shown = evaluation.progress("principal components")
-    directions, variances, total = interruptible(linear.principal_components, *what, progress=shown)
+    directions, variances, total = linear.principal_components(*what, progress=shown)
     level = run.variance * run.options.get("beta", 1.0)
     level = linear.level_for(variances, total, run.target, level)
     network = linear.in_principal_coordinates(backend.xp, network, directions, variances)
@@ -119,14 +119,17 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
     the training at the next report: Stopped is raised once that is saved.
     """
     backend, history, plan = model.backend, model.history, plan_of(model.run, len(data.train))
-    ranks, watch = backend.ranks, evaluation.watcher(model, evaluation.watched(data))
+    ranks, watched = backend.ranks, evaluation.watched(data)
     step, saved_at = make_step(backend, model.network, model.run.objective, plan, read, state), time.monotonic()
     often, method = REPORTS * -(-plan.samples // 10), model.run.method
     bar = tqdm(total=plan.steps, initial=int(state["step"]), desc=method, unit="step", disable=None)
     with bar, noted() as signals:
         for report in train(backend, step, state, plan, often):
             whole, last = report["step"] % plan.steps_per_epoch == 0, report["step"] == plan.steps
-            history.append(report | (watch() if whole and ranks.rank == 0 else {}))
+            if whole and ranks.rank == 0:
+                found = evaluation.look(model, watched)
+                report |= {f"test_{name}": found[name] for name in ("rate", "error", "elbo")}
+            history.append(report)
             bar.update(report["steps"])
             bar.set_postfix(postfix(history))
             stopped = ranks.largest(max(signals, default=0))
