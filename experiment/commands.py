@@ -120,29 +120,32 @@ def resumed(saved: Saved, given: dict[str, Any]) -> Run:
     Raises UsageError for any other option.
     """
     folder, run = saved.path.parent, saved.run
-    refuse_contradiction(f"--resume {folder}", run, {n: v for n, v in given.items() if n not in RESTATED})
+    there = run.typed | {"out": folder}
+    refuse_contradiction(f"--resume {folder}", there, {n: v for n, v in given.items() if n not in RESTATED})
     epochs = given.get("epochs", run.epochs)
     if epochs < run.epochs:
         raise UsageError(f"--epochs {epochs} is less than the {run.epochs} of --resume {folder}; let it grow")
+    if given.get("tf32") and run.dtype != "float32":
+        raise UsageError(f"--tf32 is for --precision float32, not the {run.dtype} of --resume {folder}")
     moved = given.get("backend", saved.config["backend"]) != saved.config["backend"]
     precision = "tf32" if given.get("tf32") else run.dtype if moved else run.precision
     return run.but(epochs=epochs, precision=precision)
 
 
-def refuse_contradiction(source: str, run: Run, given: dict[str, Any]) -> None:
-    """Raises UsageError for the first of the `given` options that is another than that of the run, of the source."""
+def refuse_contradiction(source: str, there: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raises UsageError for the first of the `given` options that is another than `there`, in the source."""
     for name, value in given.items():
-        there = run.typed.get(name)
-        if value != there:
-            raise UsageError(f"{said(name, value)} contradicts {source}, which has {said(name, there)}; leave it out")
+        if value != there.get(name):
+            found = said(name, there.get(name))
+            raise UsageError(f"{said(name, value)} contradicts {source}, which has {found}; leave it out")
 
 
 def with_network_of(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """The options, with the network of the run that --init-from names. Raises UsageError for another network."""
-    trained = read_checkpoint(folder).run
+    trained = read_checkpoint(folder).run.typed
     refuse_contradiction(f"--init-from {folder}", trained, {name: asked[name] for name in NETWORK if name in asked})
     brought = NETWORK if "likelihood" in asked else (*NETWORK, "likelihood", "variance")
-    return {name: trained.typed[name] for name in brought if name in trained.typed} | asked | {"init_from": folder}
+    return {name: trained[name] for name in brought if name in trained} | asked | {"init_from": folder}
 
 
 def every_method(
