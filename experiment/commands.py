@@ -13,9 +13,9 @@ from data import DataError, Dataset, npz
 from experiment import sources
 from experiment.command_line import OF_A_RUN, USES, of_a_run, parsed
 from experiment.comparison import compare, compare_folders, finished
-from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete, own_options
+from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete
 from experiment.evaluation import listing
-from experiment.record import CHOICES, IN_MEMORY, SPLITS, Images, Run, UsageError, flag, said, typed
+from experiment.record import CHOICES, IN_MEMORY, SPLITS, Images, Run, UsageError, flag, own_options, said, typed
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, resumable
 from experiment.trained_model import TrainedModel, load
 from experiment.training import begin_at, make, proceed, started
@@ -32,6 +32,7 @@ class Job(NamedTuple):
 
     work: Callable[[], str]  # does it, and returns what there is to say
     out: Path | None = None  # the folder of the run
+    run: Run | None = None  # the run, which may not have written anything there yet
     again: str = ""  # the command that goes on after an error, if a run in `out` does not say it
 
 
@@ -88,7 +89,7 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
         print("\n".join(filter(None, (data.split, completed.sentence))))
         return train(run, out, backend, data, command, given)
 
-    return Job(work, out)
+    return Job(work, out, run)
 
 
 def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: dict[str, Any], stopped=False) -> str:

@@ -158,9 +158,13 @@ def refuse_existing(out: Path, run: Run) -> None:
     raise UsageError(f"--out {out} already holds {what}; {on}choose another --out or --seed, or add --force")
 
 
-def resumable(out: Path) -> bool:
-    """Whether the folder holds a run that can be gone on with."""
-    return (out / CHECKPOINT).exists() and not (out / "summary.json").exists()
+def resumable(out: Path, run: Run | None = None) -> bool:
+    """Whether the folder holds a run that can be gone on with; that `run`, if it is given, and not an older one."""
+    if (out / "summary.json").exists() or not (out / CHECKPOINT).exists():
+        return False
+    with suppress(DataError, UsageError):
+        return run is None or read_checkpoint(out).run == run
+    return False
 
 
 def command_to_go_on(out: Path) -> str:
