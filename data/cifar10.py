@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import DataError, Dataset
-from .download import absent, fetch
-from .files import digest, reason, write_whole
+from .download import absent, default_dir, fetch
+from .files import digest, write_whole
 
 URLS = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
@@ -24,12 +24,13 @@ SHA256 = {  # of the sorted SHA-256s of the records: copies of CIFAR-10 are abou
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def load(data_dir: Path, download: bool) -> Dataset:
+def load(data_dir: Path | None, download: bool) -> Dataset:
     """CIFAR-10 from data_dir/cifar-10-batches-bin, else from its archive in data_dir, else downloaded there and kept.
 
     Raises DataError for files that hold other images or labels than the published ones, and for an archive of another
     MD5.
     """
+    data_dir = data_dir or default_dir()
     folder = data_dir / FOLDER
     missing = [name for name in TRAIN + TEST if not (folder / name).is_file()]
     if missing:
@@ -55,24 +56,11 @@ def _verify(archive: Path) -> None:
 
 
 def _extract(archive: Path, folder: Path, names: list[str]) -> None:
-    """Copy the named members, and nothing else, whatever paths or links the archive holds."""
-    wanted = {f"{FOLDER}/{name}": name for name in names}
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
-                name = wanted.pop(member.name, None)
-                if name is None:
-                    continue
-                if not member.isreg() or member.size != IMAGES * RECORD:
-                    raise DataError(f"{archive}: expected {member.name} to be a file of {IMAGES * RECORD} bytes")
-                with tar.extractfile(member) as source:
-                    write_whole(folder / name, lambda file, source=source: shutil.copyfileobj(source, file))
-    except (DataError, OSError):
-        raise
-    except Exception as error:  # tarfile and zlib have many
-        raise DataError(f"{archive}: expected a gzipped tar archive, found a damaged one ({reason(error)})") from error
-    if wanted:
-        raise DataError(f"{archive}: expected it to hold {next(iter(wanted))}, found none")
+    """Copies the named files of the archive, which is the published one by its MD5; _read checks what they hold."""
+    with tarfile.open(archive, "r:gz") as tar:
+        for name in names:
+            with tar.extractfile(f"{FOLDER}/{name}") as source:
+                write_whole(folder / name, lambda file, source=source: shutil.copyfileobj(source, file))
 
 
 def _read(folder: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Dataset, classified, held_out
+from .dataset import Dataset, classified, every
 
 
-def load(data_dir: Path, download: bool) -> Dataset:
+def load(data_dir: Path | None, download: bool) -> Dataset:
     """Every sixth digit, 299, to test and the other 1,498 to train on, so that both hold the same writers; ink 0..255.
 
     Both arguments are unused.
     """
     with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
         pixels, labels = np.rint(file["pixels"] * (255 / 16)).astype(np.uint8), file["labels"]
-    test = held_out(len(pixels), 6)
+    test = every(len(pixels), 6)
     known = classified(labels[~test], labels[test])
     return Dataset("digits", pixels[~test], pixels[test], (8, 8, 1), "every sixth is for testing", **known)

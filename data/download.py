@@ -1,5 +1,6 @@
 """Downloads: from the first mirror that sends the published file, else one sentence that says what to do by hand."""
 
+import os
 import sys
 import time
 import urllib.request
@@ -17,6 +18,23 @@ from .files import lock, reason, remove_leftovers, write_whole
 TIMEOUT = 20.0  # seconds without a byte
 PAUSES = (0.0, 1.0, 3.0)  # seconds before each round over the mirrors
 LIMIT = 256 << 20  # bytes; the largest file here, CIFAR-10's archive, has 170 million
+
+
+def default_dir() -> Path:
+    """$TAMING_VAES_DATA, else taming-vaes in the user's cache directory. Raises DataError for a user without a home."""
+    if chosen := os.environ.get("TAMING_VAES_DATA"):
+        return Path(chosen)
+    variable, below = {
+        "win32": ("LOCALAPPDATA", "AppData/Local"),
+        "darwin": (None, "Library/Caches"),
+    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
+    try:
+        cache = (variable and os.environ.get(variable)) or Path.home() / below
+    except RuntimeError as error:
+        raise DataError(
+            "data sets are kept in the home folder, and this user has none; set TAMING_VAES_DATA or give --data-dir"
+        ) from error
+    return Path(cache) / "taming-vaes"
 
 
 def fetch(urls: Sequence[str], target: Path, verify: Callable[[Path], object]) -> None:

@@ -116,3 +116,8 @@ def digest(path: Path, algorithm: str) -> str:
 def reason(error: BaseException) -> str:
     """What an exception says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def shown(name: object) -> str:
+    """A name from a disk or a file as text of one line that UTF-8 can hold: other bytes are written as \\udcff."""
+    return " ".join(str(name).encode("utf-8", "backslashreplace").decode().split())

@@ -1,4 +1,4 @@
-"""IDX, the format of MNIST and its kin (Fashion-MNIST, KMNIST): a big-endian header of sizes, then the bytes.
+"""IDX, the format of MNIST and its kin (Fashion-MNIST, EMNIST): a big-endian header of sizes, then the bytes.
 
 Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998, describes it.
 """
@@ -6,6 +6,7 @@ Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998
 import gzip
 import hashlib
 import math
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .dataset import DataError, Dataset, classified, safe_name
-from .files import read_at_most, reason
+from .dataset import DataError, Dataset, classified, plausible, safe_name
+from .files import read_at_most, reason, shown
 
-TRAIN, TEST = ("train-images",), ("t10k-images", "test-images")
-TRAIN_LABELS, TEST_LABELS = ("train-labels",), ("t10k-labels", "test-labels")
+# train-images-idx3-ubyte and its variants: emnist-letters-train-images-idx3-ubyte.gz, t10k-labels.idx1-ubyte, …
+NAME = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", re.IGNORECASE)
 
 
 def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
@@ -66,48 +67,55 @@ def read_stream(
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def find(folder: Path, *stems: str) -> Path | None:
-    """The first file there is of e.g. train-images-idx3-ubyte, .gz or not, also spelt train-images.idx3-ubyte."""
-    names = (
-        f"{stem}{dot}{kind}-ubyte{gz}"
-        for stem in stems
-        for kind in ("idx3", "idx1")
-        for dot in "-."
-        for gz in ("", ".gz")
-    )
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+def find(folder: Path) -> dict[str, dict[str, Path]]:
+    """The IDX files in a folder: what stands before the parts' names -> "train images", "test labels", … -> path.
+
+    Of a file and its .gz the first is taken.
+    """
+    sets: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = NAME.fullmatch(path.name)
+        if match and path.is_file():
+            part = "train" if match[2].lower() == "train" else "test"
+            sets.setdefault(match[1], {}).setdefault(f"{part} {match[3].lower()}", path)
+    return sets
 
 
-def load_folder(folder: Path) -> Dataset:
-    """A folder of IDX files under MNIST's names, with labels or without. Raises DataError."""
-    train, test = _images(folder, TRAIN), _images(folder, TEST)
+def load(folder: Path, split: str = "shuffled") -> Dataset:
+    """A folder of the IDX files of one data set, with labels or without; its own split is taken. Raises DataError."""
+    sets = find(folder)
+    if len(sets) > 1:
+        raise DataError(
+            f"{folder}: expected the IDX files of one data set, found those of {len(sets)}, whose names begin with "
+            f"{', '.join(repr(shown(name)) for name in sets)}; move each into a folder of its own"
+        )
+    paths = next(iter(sets.values()))
+    train, test = _images(folder, paths, "train"), _images(folder, paths, "test")
     if train.shape[1:] != test.shape[1:]:
         raise DataError(f"{folder}: train and test images differ in size, {train.shape[1:]} and {test.shape[1:]}")
-    height, width = train.shape[1:]
-    pixels = (images.reshape(len(images), -1) for images in (train, test))
-    known = _labels(folder, len(train), len(test))
-    return Dataset(safe_name(folder), *pixels, (height, width, 1), "as its files say", **known)
+    pixels = (plausible(f"{folder}", images.reshape(len(images), -1)) for images in (train, test))
+    known = _labels(paths, len(train), len(test))
+    return Dataset(safe_name(folder), *pixels, (*train.shape[1:], 1), "as its files say", **known)
 
 
-def _images(folder: Path, stems: tuple[str, ...]) -> np.ndarray:
-    path = find(folder, *stems)
-    if path is None:
-        raise DataError(
-            f"{folder}: a folder of IDX files needs {stems[0]}-idx3-ubyte, or the same with .gz; none found"
-        )
+def _images(folder: Path, paths: dict[str, Path], part: str) -> np.ndarray:
+    if f"{part} images" not in paths:
+        wanted = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}[part]
+        raise DataError(f"{folder}: a folder of IDX files needs {wanted}, or the same with .gz; none found")
+    path = paths[f"{part} images"]
     images = read_idx(path)
     if images.ndim != 3:
         raise DataError(f"{path}: expected images (N, H, W), found sizes {images.shape}")
     return images
 
 
-def _labels(folder: Path, *counts: int) -> dict:
+def _labels(paths: dict[str, Path], *counts: int) -> dict:
     """The fields `labels` and `classes`, where both files of labels are there."""
-    paths = [find(folder, *stems) for stems in (TRAIN_LABELS, TEST_LABELS)]
-    if None in paths:
+    files = [paths.get("train labels"), paths.get("test labels")]
+    if None in files:
         return {}
-    labels = [read_idx(path) for path in paths]
-    for path, found, count in zip(paths, labels, counts, strict=True):
+    labels = [read_idx(path) for path in files]
+    for path, found, count in zip(files, labels, counts, strict=True):
         if found.shape != (count,):
             raise DataError(f"{path}: expected {count} labels, one for each image, found sizes {found.shape}")
     return classified(*labels)

@@ -1,174 +1,156 @@
-"""Pictures through Pillow: a folder of them as a data set."""
+"""Pictures through Pillow: 8 bits a channel, upright, on white where they are transparent."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from .dataset import DataError, Dataset, classified, held_out, safe_name
-from .files import reason
+from .dataset import DataError, plausible, unit
+from .files import reason, shown
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-SIDES = {  # the names of folders that are a split, in small letters
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-}
-NAMED = 20  # broken pictures that an error names
-
-
-def load_folder(folder: Path, size: int | None = None) -> Dataset:
-    """The pictures in a folder and in all folders below it, split as data/README.md says.
-
-    With `size` the middle square of each is scaled to (size, size); without, all must be of one size. RGB, unless all
-    are grey. Raises DataError for fewer than two pictures, and for broken ones.
-    """
-    if size is not None and size < 1:
-        raise DataError(f"--size must be at least 1, found {size}")
-    names = find(folder)
-    if len(names) < 2:
-        raise DataError(
-            f"{folder}: expected at least two pictures ({', '.join(EXTENSIONS)}) or train-images-idx3-ubyte, "
-            f"found {len(names)}"
-        )
-    train, test, rule, known = _split(names)
-    pixels, shape, greys = read(folder, train + test, size and (size, size))
-    if shape[2] == 3 and greys:
-        rule += f"; {greys:,} of them are grey and are read as RGB"
-    pixels = pixels[: len(train)], pixels[len(train) :]
-    return Dataset(safe_name(folder), *pixels, shape, rule, files=(train, test), **known)
-
-
-def find(folder: Path) -> list[str]:
-    """The pictures in a folder and in all below it, but hidden ones, relative to it and in order.
-
-    A folder that links lead to twice is looked into once.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    names, seen = [], set()
-    for root, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        if (real := os.path.realpath(root)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        paths = [Path(root, name) for name in files if name[0] != "." and name.lower().endswith(EXTENSIONS)]
-        names += [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
-    return sorted(names, key=lambda name: name.split("/"))
-
-
-def _split(names: list[str]) -> tuple[list[str], list[str], str, dict]:
-    """The pictures to train on, those to test, the rule, and the fields `labels` and `classes` if folders are classes.
-
-    Folders named in SIDES are the split if there are some of both sides, at whatever depth, and classes no more.
-    """
-    sides = {"train": [], "test": [], "validation": [], None: []}
-    for name in names:
-        sides[next((SIDES[part] for part in name.lower().split("/")[:-1] if part in SIDES), None)].append(name)
-    train, test = sides["train"], sides["test"] or sides["validation"]
-    given = bool(train and test)
-    if given:
-        rule = f"the folders named train and {'test' if sides['test'] else 'validation'}"
-        if others := len(names) - len(train) - len(test):
-            rule += f"; {others:,} more, elsewhere, are left out"
-    else:
-        rule, chosen = "every tenth by name is for testing, or the last of fewer than ten", held_out(len(names))
-        train = [name for name, out in zip(names, chosen, strict=True) if not out]
-        test = [name for name, out in zip(names, chosen, strict=True) if out]
-
-    def class_of(name: str) -> str:
-        folders = [part for part in name.split("/")[:-1] if not (given and part.lower() in SIDES)]
-        return folders[0] if folders else ""
-
-    classes = [class_of(name) for name in train], [class_of(name) for name in test]
-    several = len({*classes[0], *classes[1]}) > 1 and "" not in {*classes[0], *classes[1]}
-    return train, test, rule, classified(*classes) if several else {}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no other reader of Pillow is given a file
+EXTENSIONS = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".pbm", ".pgm", ".ppm", ".pnm"),
+)
+NAMED = 20  # broken pictures that a sentence names
+DEEP = 64  # of 255: what no picture of more than 8 bits reaches has 12 or 14 bits in 16, or so
+BITS, SIGNS, PHOTOMETRIC = 258, 339, 262  # tags of TIFF: bits of a channel; 2 = signed; 0 = white is zero
 
 
 def read(
-    folder: Path, names: Sequence[str], size: tuple[int, int] | None = None, mode: str | None = None
-) -> tuple[np.ndarray, tuple[int, int, int], int]:
-    """The named pictures: pixels (N, H·W·C), their shape (H, W, C), and how many of them are grey.
+    folder: Path,
+    names: Sequence[str],
+    size: tuple[int, int] | None = None,
+    mode: str | None = None,
+    skip_broken: bool = False,
+) -> tuple[np.ndarray, tuple[int, int, int], int, dict[str, str]]:
+    """The named pictures: pixels (N, H·W·C), their shape (H, W, C), how many are grey, and the broken with the reason.
 
     With `size` the middle of each is scaled to that width and height. `mode` is L for C = 1 or RGB for C = 3; without,
-    it is RGB unless all are grey. Raises one DataError that names all that are broken, or else the sizes.
+    it is RGB unless all are grey. Raises one DataError that names all that are broken, unless `skip_broken` leaves
+    these out, or else the sizes; and for values that do not use the range of their type.
     """
-    pixels, sizes, broken, greys = None, {}, [], 0
-    for i, name in enumerate(tqdm(names, desc="pictures", leave=False, disable=None)):
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise DataError(
+            f"{folder}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set and hides broken pictures; set it to False"
+        )
+    pixels, sizes, broken, greys, deep, done = None, {}, {}, 0, [], 0
+    for name in tqdm(names, desc="pictures", leave=False, disable=None):
         try:
-            picture = _decode(folder / name, size, mode)
+            picture, more_bits = _decode(folder / name, size, mode)
         except DataError as error:
-            broken.append(f"{name} ({error})")
+            broken[name] = str(error)
             continue
         sizes.setdefault(picture.shape[:2], []).append(name)
-        greys += picture.shape[2] == 1
         if len(sizes) > 1:  # nothing will come of it: go on only to say all that is wrong
             continue
         if pixels is None:
             pixels = np.empty((len(names), *picture.shape), np.uint8)
         elif picture.shape[2] > pixels.shape[3]:
             pixels = pixels.repeat(3, axis=3)
-        pixels[i] = picture
-    _refuse(folder, len(names), broken, sizes)
-    return pixels.reshape(len(names), -1), pixels.shape[1:], greys
+        pixels[done] = picture
+        greys += picture.shape[2] == 1
+        deep += [picture.max()] * more_bits
+        done += 1
+    _refuse(folder, len(names), {} if skip_broken and sizes else broken, sizes)
+    if deep and max(deep) < DEEP:
+        raise DataError(
+            f"{folder}: pictures of more than 8 bits use no more than {(max(deep) + 1) / 256:.2%} of the range "
+            "of their type, as 12 bits in 16 do; multiply their values to fill it, or store floats in [0, 1] as an .npz"
+        )
+    return plausible(f"{folder}", pixels[:done].reshape(done, -1)), pixels.shape[1:], greys, broken
 
 
-def _refuse(folder: Path, count: int, broken: list[str], sizes: dict[tuple, list[str]]) -> None:
+def listed(broken: dict[str, str]) -> str:
+    """Broken pictures by name, with the reason: the first NAMED, and how many more."""
+    first = [f"{shown(name)} ({why})" for name, why in sorted(broken.items())[:NAMED]]
+    return ", ".join(first) + f" and {len(broken) - NAMED} more" * (len(broken) > NAMED)
+
+
+def _refuse(folder: Path, count: int, broken: dict[str, str], sizes: dict[tuple, list[str]]) -> None:
     """Raises DataError for broken pictures, or for pictures of several sizes."""
     if broken:
-        listed = ", ".join(broken[:NAMED]) + f" and {len(broken) - NAMED} more" * (len(broken) > NAMED)
         raise DataError(
-            f"{folder}: {len(broken)} of {count} pictures cannot be read: {listed}; "
-            "delete them or move them elsewhere, and all others are read"
+            f"{folder}: {len(broken)} of {count} pictures cannot be read: {listed(broken)}; "
+            "delete them or move them elsewhere, or leave them out by --skip-broken"
         )
     if len(sizes) > 1:
         often = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
-        found = ", ".join(f"{len(which)} of {wide} x {high} such as {which[0]}" for (high, wide), which in often)
+        found = ", ".join(f"{len(which)} of {wide} x {high} such as {shown(which[0])}" for (high, wide), which in often)
         raise DataError(
             f"{folder}: expected pictures of one size, found {len(sizes)} sizes (width x height: {found}); "
             "give --size, to which the middle square of each is scaled"
         )
 
 
-def _decode(path: Path, size: tuple[int, int] | None, mode: str | None) -> np.ndarray:
-    """(H, W, C), uint8. Whatever goes wrong in Pillow is the file's fault, and a DataError."""
+def _decode(path: Path, size: tuple[int, int] | None, mode: str | None) -> tuple[np.ndarray, bool]:
+    """(H, W, C), uint8, and whether the file has more bits. Raises DataError for whatever goes wrong in Pillow."""
+    content = b""
     try:
+        content = path.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            content = BytesIO(path.read_bytes())  # not the file, whose read(n) lays out n bytes, whatever n is claimed
-            with Image.open(content, formats=FORMATS) as image:
-                if image.width * image.height > max(1 << 24, 1000 * path.stat().st_size):
-                    raise DataError(f"a file this small does not hold {image.width} x {image.height} pixels")
-                if size is not None:
-                    image.draft(None, (2 * size[0], 2 * size[1]))  # a large JPEG is decoded no larger than it must be
-                mode = mode or ("L" if Image.getmodebase(image.mode) == "L" else "RGB")
-                image = _opaque(ImageOps.exif_transpose(image)).convert(mode)
-                if size is not None:
-                    image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
-                return np.asarray(image).reshape(image.height, image.width, -1)
+            warnings.filterwarnings("error", message=".*[Tt]runcated")
+            # Not the file, of which read(n) makes room for n bytes, whatever n a header claims.
+            image = Image.open(BytesIO(content), formats=FORMATS)
+            if size is not None:
+                image.draft(None, (2 * size[0], 2 * size[1]))  # a large JPEG is decoded no larger than it must be
+            _check(image, content)
+            mode = mode or ("L" if Image.getmodebase(image.mode) == "L" else "RGB")
+            more_bits = image.mode[0] in "IF" or ";16" in str(image.tile)
+            image = _opaque(ImageOps.exif_transpose(image), getattr(image, "tag_v2", {})).convert(mode)
+            if size is not None:
+                image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+            return np.asarray(image).reshape(image.height, image.width, -1), more_bits
     except UnidentifiedImageError as error:
+        if content[:2] in (b"II", b"MM"):
+            raise DataError(
+                "is a TIFF that is cut, or of a layout that Pillow does not read, such as float64, five bands or "
+                "JPEG 2000; store it as PNG, or all of them as an .npz"
+            ) from error
         raise DataError(f"is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's readers have many
         raise DataError(reason(error)) from error
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _check(image: Image.Image, content: bytes) -> None:
+    """Raises DataError for several pages, for a bomb, and for a JPEG that was cut and filled up."""
+    if image.format == "TIFF" and image.n_frames > 1:
+        raise DataError(
+            f"holds {image.n_frames} pages; store each as a file, or all as an .npz (data/README.md says how)"
+        )
+    if image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(SIGNS) == (2,):
+        raise DataError("holds signed bytes, which Pillow reads as others; store all pictures as an .npz")
+    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
+        raise DataError(f"is a bomb, or too large to decode: {image.width} x {image.height} pixels; scale it down")
+    # The mark of a JPEG's end, after the first mark of its pixels, which may be those of a thumbnail.
+    if content[:2] == b"\xff\xd8" and content.find(b"\xff\xd9", content.find(b"\xff\xda")) < 0:
+        raise DataError("its end is missing: the file is truncated")
+
+
+def _opaque(image: Image.Image, tags: dict) -> Image.Image:
     """The picture with 8 bits a channel, on white where it is transparent: colour below that nobody sees is gone."""
-    if image.mode == "F":
-        raise DataError("its pixels are floats of unknown range; store them as .npz")
-    if image.mode.startswith("I"):  # 16 bits, which convert() would clip instead of scaling
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode[0] in "IF":  # which convert() would clip instead of scaling
+        scaled = _scaled(np.asarray(image), tags)
+        return Image.fromarray(255 - scaled if tags.get(PHOTOMETRIC) == 0 else scaled)
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         ground = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(ground, image.convert("RGBA"))
     return image
+
+
+def _scaled(values: np.ndarray, tags: dict) -> np.ndarray:
+    """Floats, or integers of 12, 16 or 32 bits, scaled to 8 by the range of the type that a TIFF, PNG or PGM stores."""
+    if values.dtype.kind == "f":
+        return np.rint(255 * unit("its floats", values)).astype(np.uint8)
+    bits, signed = tags.get(BITS, (16,))[0], tags.get(SIGNS, (1,))[0] == 2
+    if signed and values.min() < 0:
+        raise DataError("holds negative numbers; store all pictures as an .npz of floats in [0, 1]")
+    if bits == 32 and not signed:
+        values = values.view(np.uint32)
+    return (values >> (bits - 8 - signed)).clip(0, 255).astype(np.uint8)

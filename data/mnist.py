@@ -4,7 +4,7 @@ from pathlib import Path
 
 from . import idx
 from .dataset import Dataset, classified
-from .download import absent, fetch
+from .download import absent, default_dir, fetch
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -16,27 +16,25 @@ SHA256 = {  # of the decompressed files
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+PARTS = dict(zip(SHA256, ("train images", "test images", "train labels", "test labels"), strict=True))
 
 
-def load(data_dir: Path, download: bool) -> Dataset:
+def load(data_dir: Path | None, download: bool) -> Dataset:
     """MNIST from data_dir/mnist, downloaded there if its images are missing; every file present is verified.
 
-    Without the files of labels there are none.
+    Without the files of labels it has no labels. `data_dir` None is default_dir().
 
     Raises DataError for a file that is not the published one, or that cannot be had.
     """
-    folder = data_dir / "mnist"
-    found = {name: _find(folder, name) for name in SHA256}
+    folder = (data_dir or default_dir()) / "mnist"
+    there = idx.find(folder).get("", {})
+    found = {name: there.get(part) for name, part in PARTS.items()}
     if not all(path for name, path in found.items() if "images" in name):
         found = {name: path or _download(folder, name, download) for name, path in found.items()}
     train, test, *labels = (path and idx.read_idx(path, SHA256[name]) for name, path in found.items())
     known = {} if any(read is None for read in labels) else classified(*labels)
     pixels = (images.reshape(len(images), -1) for images in (train, test))
     return Dataset("mnist", *pixels, (28, 28, 1), "as published", **known)
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    return idx.find(folder, name[: name.index("-idx")])
 
 
 def _download(folder: Path, name: str, download: bool) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from . import idx
-from .dataset import DataError, Dataset, classified, held_out
+from .dataset import DataError, Dataset, classified, every
 from .files import reason
 from .mnist import SHA256
 
@@ -19,14 +19,14 @@ except ImportError:  # some Pythons are built without it
     lzma = None
 
 
-def load(data_dir: Path, download: bool) -> Dataset:
+def load(data_dir: Path | None, download: bool) -> Dataset:
     """Every sixth image, 1,666, to test and the other 8,334 to train on; both hold the same writers.
 
     These scores are not MNIST's: the 10,000 images are those that MNIST keeps for its test. Both arguments are unused.
     Raises DataError for a file that is not the published one.
     """
     images, labels = _read("t10k-images-idx3-ubyte"), _read("t10k-labels-idx1-ubyte")
-    pixels, test = images.reshape(len(images), -1), held_out(len(images), 6)
+    pixels, test = images.reshape(len(images), -1), every(len(images), 6)
     known = classified(labels[~test], labels[test])
     return Dataset("mnist-10k", pixels[~test], pixels[test], (28, 28, 1), "every sixth is for testing", **known)
 

@@ -24,7 +24,7 @@ PLACES = range(SIDE - TILE + 1)
 FACTORS = ("shape", "scale", "rotation", "x", "y")
 
 
-def load(data_dir: Path, download: bool) -> Dataset:
+def load(data_dir: Path | None, download: bool) -> Dataset:
     """A fixed sixth of the images, 3,072, to test and the other 15,360 to train on; labelled by their shape.
 
     `factors` holds, for each image of `population`, the place of its shape, scale, rotation, x and y among SHAPES,

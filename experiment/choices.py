@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from data.dataset import white
+from data.dataset import floats, white
 from ref.more import linear
 
 # κ² as a share of the images' variance, and images to a hidden unit: measured on MNIST, and on CIFAR-10
@@ -63,7 +63,7 @@ def spread(images: np.ndarray, count: int) -> np.ndarray:
 
 def looked_at(images: np.ndarray) -> np.ndarray:
     """The images that choices are made from, in [0, 1].   -> (LOOKED_AT, D) at most"""
-    return spread(images, max(2, min(LOOKED_AT, NUMBERS // images.shape[1]))).astype(np.float32) / white(images)
+    return floats(spread(images, max(2, min(LOOKED_AT, NUMBERS // images.shape[1]))))
 
 
 def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:

@@ -88,6 +88,7 @@ OF_A_RUN = {
     "data": {
         "data": (str, f"{', '.join(DATASETS)}, a folder of pictures or IDX files, .npz or .npy"),
         "size": (COUNT, "scale a folder's pictures to SIZE×SIZE"),
+        "skip_broken": (bool, "leave out a folder's pictures that cannot be read, and name them"),
         "binarize": (CHOICES["binarize"], "pixels black or white by chance, drawn once, or anew each time"),
     },
     "network and training": {
@@ -125,9 +126,9 @@ OF_A_COMMAND = {
     "a trained model": {
         "load": (Path, "use the model of the run in a folder, for one of these:"),
         "evaluate": (bool, "its figures again, with other --nll-samples or --data, in LOAD/evaluation….json"),
-        "encode": (Path, "mean, std, rate, error and log-likelihood of images, in LOAD/encoded-<ENCODE>.npz"),
+        "encode": (str, "mean, std, rate, error and log-likelihood of images, in LOAD/encoded-<ENCODE>.npz"),
         "sample": (COUNT, "decoded draws from the prior, by --seed, and a sheet, in LOAD/samples-<SAMPLE>-<seed>/"),
-        "reconstruct": (Path, "images at the mean of q(z|x), and a sheet, in LOAD/reconstructed-<RECONSTRUCT>/"),
+        "reconstruct": (str, "images at the mean of q(z|x), and a sheet, in LOAD/reconstructed-<RECONSTRUCT>/"),
     },
 }
 # fmt: on

@@ -5,8 +5,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from backend import Backend, open_backend
 from backend.ranks import Ranks
 from data import DataError, Dataset, npz
@@ -15,7 +13,7 @@ from experiment.command_line import OF_A_RUN, USES, of_a_run, parsed
 from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete
 from experiment.evaluation import listing
-from experiment.record import CHOICES, IN_MEMORY, SPLITS, Images, Run, UsageError, flag, own_options, said, typed
+from experiment.record import CHOICES, IN_MEMORY, Images, Run, UsageError, flag, own_options, said, typed
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, resumable
 from experiment.trained_model import TrainedModel, load
 from experiment.training import begin_at, make, proceed, started
@@ -74,9 +72,8 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     asked = of_a_run(given)
     if "init_from" in given:
         asked = with_network_of(given["init_from"], asked)
-    data, images = sources.opened(
-        asked["data"], given.get("data_dir"), asked.get("size"), SPLITS[0], binarization(asked)
-    )
+    how = {name: given[name] for name in ("size", "skip_broken", "data_dir") if name in given}
+    data, images = sources.opened(asked["data"], binarization(asked), **how)
     if asked["method"] == "all":
         return every_method(asked, given, data, images, command, ranks)
     completed = complete(asked, data, images)
@@ -219,7 +216,7 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
 
     Raises a ValueError for other images and for options that there are not.
     """
-    known = [name for rows in OF_A_RUN.values() for name in rows if name not in ("data", "size")]
+    known = [name for rows in OF_A_RUN.values() for name in rows if name not in ("data", "size", "skip_broken")]
     if odd := sorted({*chosen} - {*known}):
         raise UsageError(f"fit has no option {odd[0]}; it takes {', '.join(known)}")
     told = {"method": method, **chosen}
@@ -227,9 +224,9 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     asked = of_a_run(parsed(argv)) | {"data": IN_MEMORY}
     if asked["method"] not in CHOICES["method"]:
         raise UsageError(f"fit trains one of {', '.join(CHOICES['method'])}, not {method}")
-    arrays = {name: np.asanyarray(a) for name, a in (("images", images), ("test", test)) if a is not None}
+    arrays = {"images": images} | ({} if test is None else {"test": test})
     given = npz.dataset("fit", "fit", arrays, shape=shape)
-    data, found = sources.opened(IN_MEMORY, None, None, SPLITS[0], binarization(asked), given)
+    data, found = sources.opened(IN_MEMORY, binarization(asked), given=given)
     run = complete(asked, data, found).run
     opened = open_backend(backend, run.dtype, run.precision == "tf32")
     if out is not None:

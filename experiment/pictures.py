@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data.dataset import white
+from data.dataset import floats
 from data.files import write_whole
 from experiment.choices import spread
 from experiment.record import Run
@@ -54,8 +54,7 @@ def shown(data, count: int) -> tuple[np.ndarray, list[str]]:
 
 def seen(model, images: np.ndarray) -> np.ndarray:
     """Images as the model sees them.   (N, D) -> (N, H, W, C) in [0, 1]"""
-    pixels = model.pixels(images)
-    return pixels.reshape(-1, *model.shape) / white(pixels)
+    return floats(model.pixels(images)).reshape(-1, *model.shape)
 
 
 def traversals(model, means: np.ndarray) -> Image.Image:

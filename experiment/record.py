@@ -46,6 +46,7 @@ class Images:
     name: str = field(compare=False)  # for titles and folders
     size: int | None = field(compare=False)  # to which pictures were scaled
     split: str = field(compare=False)  # the rule, where the images bring no split of their own
+    skip_broken: bool = field(compare=False)  # whether pictures that cannot be read were left out
     shape: tuple[int, int, int]  # (H, W, C)
     sha256: str  # of all images, those to train on before those to test
     binarize: str
@@ -118,7 +119,7 @@ class Run:
         own = {name: value for name, value in vars(self).items() if name not in ("images", "options", "start")}
         own |= {"data": self.images.source, "size": self.images.size, "binarize": self.images.binarize}
         own |= {"init_from": Path(self.start.folder) if self.start else None, "precision": self.dtype, **self.options}
-        own |= {"tf32": True if self.precision == "tf32" else None}
+        own |= {"tf32": True if self.precision == "tf32" else None, "skip_broken": self.images.skip_broken or None}
         return {name: value for name, value in own.items() if value is not None}
 
     def but(self, **changes) -> "Run":
@@ -173,8 +174,8 @@ def _built(kind, value, what: str):
 
 
 def _allowed(value: int | str, what: str) -> bool:
-    """Whether a number or a name is within the range of its option."""
-    if isinstance(value, int):
+    """Whether a number or a name is within the range of its option; a truth always is."""
+    if type(value) is int:
         return (what != "seed") <= value < 2**63
     return value in CHOICES.get(what, [value])
 
@@ -190,6 +191,7 @@ def of_version_0_2(config: dict) -> Run:
         options = {name: o.get(name) or 0.0 for name in own_options(method)}
         source = IN_MEMORY if o["data"] == OF_FIT else o["data"]
         images = {"source": source, "name": config["data"], "size": o["size"], "split": "every-tenth"}
+        images |= {"skip_broken": False}
         images |= {"shape": config["shape"], "sha256": config["images"], "binarize": o["binarize"]}
         others = {"images": images, "options": options, "precision": "tf32" if o["tf32"] else o["precision"]}
         others["start"] = o["init_from"] and {"folder": o["init_from"], "sha256": f"of {o['init_from']}"}

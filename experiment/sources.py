@@ -15,12 +15,18 @@ TRAIN_SEED, TEST_SEED = 0, 1  # of the one draw that makes grey images black and
 
 
 def opened(
-    source: str, data_dir: Path | None, size: int | None, split: str, binarize: str, given: Dataset | None = None
+    source: str,
+    binarize: str,
+    size: int | None = None,
+    split: str = data.SPLITS[0],
+    skip_broken: bool = False,
+    data_dir: Path | None = None,
+    given: Dataset | None = None,
 ) -> tuple[Dataset, Images]:
     """The images of --data, or those `given`, and their record. Raises UsageError for images that are all the same."""
     if data_dir is not None and source not in data.KEPT:
         raise UsageError(f"--data-dir is where {', '.join(data.KEPT)} are kept; --data {source} does not use it")
-    found = given or data.load(source, data_dir, size, split=split)
+    found = given or data.load(source, data_dir, size, split=split, skip_broken=skip_broken)
     if found.name in data.DATASETS and source not in data.DATASETS:
         found = found._replace(name=f"own-{found.name}")  # whose runs have folders of their own
     if (found.train.max(axis=0) == found.train.min(axis=0)).all():
@@ -28,7 +34,7 @@ def opened(
     if binarize == "static":
         train, test = data.binarize(found.train, TRAIN_SEED), data.binarize(found.test, TEST_SEED)
         found = found._replace(train=train, test=test)
-    return found, Images(source, found.name, size, split, found.shape, fingerprint(found), binarize)
+    return found, Images(source, found.name, size, split, skip_broken, found.shape, fingerprint(found), binarize)
 
 
 def opened_again(run: Run, given: dict[str, Any], what: str) -> tuple[Dataset, Images]:
@@ -41,7 +47,9 @@ def opened_again(run: Run, given: dict[str, Any], what: str) -> tuple[Dataset, I
     if source == IN_MEMORY:
         raise UsageError(f"{what} was trained on images in memory; add --data and a file that holds them")
     size = given.get("size", before.size if source == before.source else None)
-    found, images = opened(source, given.get("data_dir"), size, before.split, before.binarize)
+    skip_broken = given.get("skip_broken", before.skip_broken and source == before.source)
+    how = {"split": before.split, "skip_broken": skip_broken}
+    found, images = opened(source, before.binarize, size, data_dir=given.get("data_dir"), **how)
     if images != before:
         raise UsageError(f"the images of --data {source} are not those that {what} was trained on")
     return found, images

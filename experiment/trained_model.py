@@ -147,7 +147,7 @@ class TrainedModel:
 
     def pixels(self, images) -> np.ndarray:
         """Images in rows, checked, black and white if the model's are.   images -> (N, D), uint8 or floats in [0, 1]"""
-        pixels = npz.rows("the array of images", np.asarray(images), self.shape)
+        pixels = npz.rows("the array of images", images, self.shape)
         return pixels if self.run.images.binarize == "none" else binarize(pixels, sources.TEST_SEED)
 
     def readable(self, images) -> metrics.Images:

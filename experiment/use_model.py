@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data import images_at
+from data import DATASETS, images_at
 from data.dataset import file_names, safe_name
 from data.files import write_whole
 from experiment import sources
@@ -30,8 +30,8 @@ def evaluate(model: TrainedModel, given: dict[str, Any]) -> str:
     """The figures of summary.json again, on the run's own images or on others, in a file beside it."""
     before, samples = model.run.images, given.get("nll_samples", model.run.nll_samples)
     if "data" in given:
-        size = given.get("size")
-        data, _ = sources.opened(given["data"], given.get("data_dir"), size, before.split, before.binarize)
+        how = {"size": given.get("size"), "split": before.split, "data_dir": given.get("data_dir")}
+        data, _ = sources.opened(given["data"], before.binarize, **how)
     else:
         data, _ = sources.opened_again(model.run, given, f"the run in {given['load']}")
     if data.shape != model.shape:
@@ -48,7 +48,7 @@ def evaluate(model: TrainedModel, given: dict[str, Any]) -> str:
 def encode(model: TrainedModel, given: dict[str, Any]) -> str:
     """An .npz: mean and std (N, Z), and of each image its name, rate, squared errors and log-likelihood (N,)."""
     pixels, names = images_at(given["encode"], model.shape)
-    out = free(given, f"encoded-{safe_name(given['encode'])}.npz")
+    out = free(given, f"encoded-{named(given['encode'])}.npz")
     found = model.scores(pixels, given.get("nll_samples", model.run.nll_samples))
     arrays = {name: found[name] for name in ("mean", "rate", "error", "error_at_mean", "log_likelihood")}
     arrays |= {"files": np.array(names), "std": np.exp(found["log_std"])}
@@ -73,11 +73,16 @@ def sample(model: TrainedModel, given: dict[str, Any]) -> str:
 def reconstruct(model: TrainedModel, given: dict[str, Any]) -> str:
     """PNG files of images decoded at the mean of q(z|x), and a sheet of the first of them below their originals."""
     pixels, names = images_at(given["reconstruct"], model.shape)
-    out = free(given, f"reconstructed-{safe_name(given['reconstruct'])}")
+    out = free(given, f"reconstructed-{named(given['reconstruct'])}")
     pictures = model.reconstruct(pixels)
     write_pictures(out, pictures, file_names(names))
     save(out / "sheet.png", sheet([("original", seen(model, pixels)[:10]), ("at the mean", pictures[:10])]))
     return f"{len(names)} reconstructions in {out}/, the first of them in sheet.png"
+
+
+def named(source: str) -> str:
+    """The images at a path or of a data set in a file's name."""
+    return source if source in DATASETS else safe_name(source)
 
 
 def free(given: dict[str, Any], name: str) -> Path:

@@ -79,7 +79,7 @@ def test_methods_train_on_black_and_white_images_and_are_tested_on_the_same_what
         summary, model = made(samples, *chosen, "--samples", samples), load_model(samples, NAME)
         at_mean = np.sum((model.reconstruct(white).reshape(white.shape) - white) ** 2, axis=1).mean()
         assert summary["error_at_mean"] == pytest.approx(at_mean, rel=1e-5)
-    opened, _ = sources.opened("digits", None, None, "shuffled", binarize)
+    opened, _ = sources.opened("digits", binarize)
     assert len(np.unique(opened.train)) == (2 if binarize == "static" else 17)  # grey is a probability for dynamic
 
 
