@@ -198,7 +198,7 @@ def standing_of(run: Run, folder: Path, given: dict[str, Any]) -> str:
         return "missing"
     try:
         if read_checkpoint(folder).run == run:
-            return "stopped" if resumable(folder) else "whole"
+            return "stopped" if resumable(folder) else finished(folder) and "whole"
         found = f"{folder} holds another run"
     except (DataError, UsageError) as error:
         found = f"{error}"
