@@ -74,7 +74,7 @@ def make_streams_safe() -> None:
 
 def how_to_go_on(job: Job | None) -> str:
     """The command that goes on with what an error has ended, if there is such a command."""
-    if job and job.out and resumable(job.out):
+    if job and job.out and resumable(job.out, job.run):
         return f"; to go on: {command_to_go_on(job.out)}"
     return f"; to go on: {job.again}" if job and job.again else ""
 

@@ -173,9 +173,10 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
 
 
 def published(options: dict[str, Any]) -> dict[str, float]:
-    """The slides' figures, for a run with the settings of the slides alone: on grey pixels, of the same options."""
+    """The slides' figures, for a run with the settings of the slides alone: on grey pixels, with σ² = ½."""
     row = SLIDES.get(options.get("data"), {}).get(options.get("method"))
-    settings = {"likelihood": "gaussian", "binarize": "none"} | (row["settings"] if row else {})
+    settings = {"likelihood": "gaussian", "variance": 0.5, "binarize": "none", "samples": 1}
+    settings |= row["settings"] if row else {}
     if not row or any(options.get(name) != value for name, value in settings.items()):
         return {}
     return {"slides_rate": row["rate"], "slides_error": row["error"]}

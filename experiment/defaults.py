@@ -8,9 +8,9 @@ import numpy as np
 
 from data import Dataset
 from experiment import choices
-from experiment.record import Images, Run, UsageError, flag, said
+from experiment.record import Images, Run, UsageError, flag, own_options, said
 from ref.densities import LIKELIHOODS
-from ref.objectives import METHODS, MULTIPLIERS, Method, Option
+from ref.objectives import METHODS, MULTIPLIERS, Method
 
 # fmt: off
 # κ² is a squared error per image; None is chosen from the images.
@@ -41,11 +41,6 @@ PRESETS = {
                     "epochs": 100, "batch_size": 20, "lr": 1e-3, "schedule": "cosine", "warm_up": 0.1},
 }
 # fmt: on
-
-
-def own_options(method: Method) -> dict[str, Option]:
-    """The options of a method's loss, and the option of its constraint."""
-    return method.options | ({method.constraint.name: method.constraint.option} if method.constraint else {})
 
 
 METHOD_OPTIONS = {name: option for method in METHODS.values() for name, option in own_options(method).items()}

@@ -148,17 +148,23 @@ def refuse_existing(out: Path, run: Run) -> None:
     existing = [name for name in FILES if (out / name).exists()]
     if not existing:
         return
-    what = f"a run ({existing[0]})"
+    what, on = f"a run ({existing[0]})", ""
     with suppress(DataError, UsageError):  # whatever it is, it is not overwritten
-        if read_checkpoint(out).run == run:
+        there = read_checkpoint(out).run
+        what = f"another run (--method {there.method} --data {there.images.source})"
+        if there == run:
             what = "this run, which was stopped" if resumable(out) else "this run, which has ended"
-    on = f"go on by {command_to_go_on(out)}, " if resumable(out) else ""
+        on = f"go on by {command_to_go_on(out)}, " if resumable(out) else ""
     raise UsageError(f"--out {out} already holds {what}; {on}choose another --out or --seed, or add --force")
 
 
-def resumable(out: Path) -> bool:
-    """Whether the folder holds a run that can be gone on with."""
-    return (out / CHECKPOINT).exists() and not (out / "summary.json").exists()
+def resumable(out: Path, run: Run | None = None) -> bool:
+    """Whether the folder holds a run that can be gone on with; that `run`, if it is given, and not an older one."""
+    if (out / "summary.json").exists() or not (out / CHECKPOINT).exists():
+        return False
+    with suppress(DataError, UsageError):
+        return run is None or read_checkpoint(out).run == run
+    return False
 
 
 def command_to_go_on(out: Path) -> str:

@@ -27,6 +27,8 @@ def opened(
     if data_dir is not None and source not in data.KEPT:
         raise UsageError(f"--data-dir is where {', '.join(data.KEPT)} are kept; --data {source} does not use it")
     found = given or data.load(source, data_dir, size, split=split, skip_broken=skip_broken)
+    if found.name in data.DATASETS and source not in data.DATASETS:
+        found = found._replace(name=f"own-{found.name}")  # whose runs have folders of their own
     if (found.train.max(axis=0) == found.train.min(axis=0)).all():
         raise UsageError(f"the training images of --data {source} are all the same; there is nothing to learn")
     if binarize == "static":
@@ -45,7 +47,8 @@ def opened_again(run: Run, given: dict[str, Any], what: str) -> tuple[Dataset, I
     if source == IN_MEMORY:
         raise UsageError(f"{what} was trained on images in memory; add --data and a file that holds them")
     size = given.get("size", before.size if source == before.source else None)
-    how = {"split": before.split, "skip_broken": before.skip_broken and source == before.source}
+    skip_broken = given.get("skip_broken", before.skip_broken and source == before.source)
+    how = {"split": before.split, "skip_broken": skip_broken}
     found, images = opened(source, before.binarize, size, data_dir=given.get("data_dir"), **how)
     if images != before:
         raise UsageError(f"the images of --data {source} are not those that {what} was trained on")

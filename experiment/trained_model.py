@@ -1,6 +1,7 @@
 """A trained model in use: encode, decode, reconstruct, sample, and score images by their likelihood."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -40,9 +41,9 @@ def trained_network(saved: run_folder.Saved, backend) -> tuple[vae.Model, object
     """The network and θ in a checkpoint. Raises DataError for those of another network."""
     run, arrays, pixels = saved.run, saved.arrays, saved.run.images.pixels
 
-    def unwritten(*shape: int) -> np.ndarray:
-        """An array that takes no memory, for the checkpoint's to be compared with."""
-        return np.broadcast_to(np.zeros((), backend.dtype), shape)
+    def unwritten(*shape: int) -> SimpleNamespace:
+        """What an array has that takes no memory, for the checkpoint's to be compared with."""
+        return SimpleNamespace(dtype=np.dtype(backend.dtype), shape=shape)
 
     latent = run.latent
     coordinates = (unwritten(pixels, latent), unwritten(latent, pixels)) if run.in_coordinates else ()

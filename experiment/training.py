@@ -86,8 +86,8 @@ def restored_state(saved: Saved, run: Run, backend, count: int):
         arrays["noise"] = backend.to_host(backend.noise(run.seed + int(arrays["step"])))
     expected = {name: backend.to_host(array) for name, array in (constants(network) | state).items()}
     run_folder.check(saved.path, arrays, expected)
-    if not np.array_equal(np.sort(arrays["order"]), np.arange(count)):
-        raise DataError(f"{saved.path}: its order is no order of the images")
+    if run.batch_size > count or not np.array_equal(np.sort(arrays["order"]), np.arange(count)):
+        raise DataError(f"{saved.path}: its order or its batches are not those of {count} images")
     for name, array in state.items():
         array[...] = backend.xp.asarray(arrays[name])  # in its own precision: λ is in float64
     return network, state

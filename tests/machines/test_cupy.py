@@ -303,22 +303,6 @@ def test_a_call_on_another_thread_is_on_the_recordable_stream(device):
     assert device.current == 0
 
 
-@pytest.mark.parametrize("backend", [pytest.param("cupy", marks=NEEDS_CUPY), "numpy"])
-def test_what_a_signal_may_interrupt_runs_where_the_backend_wants_it(backend):
-    from experiment.signals import interruptible
-
-    asked = []
-    backend = open_backend(backend)
-    watched = backend._replace(anywhere=lambda call: asked.append(1) or backend.anywhere(call))
-
-    def total(backend, a, factor):
-        return factor * backend.xp.sum(a * backend.asarray(np.arange(100_000.0)))
-
-    a = backend.asarray(np.ones(100_000))
-    a += 1
-    assert float(interruptible(total, watched, a, factor=3)) == pytest.approx(6 * 4_999_950_000) and asked == [1]
-
-
 def test_a_step_on_another_stream_is_refused(device):
     backend = open_backend("cupy")
     run = backend.compile(lambda: device.log.append("step"))
