@@ -202,7 +202,8 @@ def claim(out: Path, config: dict, rows: list[dict], save: Callable[[], object])
 
 def write_json(path: Path, content: dict) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    # what is no UTF-8 in a name becomes an escape, which JSON has too
+    write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def append_row(out: Path, row: dict) -> None:

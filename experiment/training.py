@@ -16,6 +16,7 @@ import experiment
 from backend.parts import gather
 from data import Dataset
 from data.dataset import DataError
+from data.files import reason
 from experiment import evaluation, pictures, record, run_folder, sources
 from experiment.record import Run, Start, UsageError
 from experiment.run_folder import COLUMNS, Saved
@@ -228,10 +229,18 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
 
 
 def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None:
-    """The warning that the run deserves, its pictures, and last its summary, which calls the folder a whole run."""
-    if warning := evaluation.warn(model.run, summary):
-        print(f"run.py: {warning}", file=sys.stderr)
-    pictures.draw_pictures(out, model, data)
-    rows = rows_of(model.history, len(data.train) // model.run.batch_size)
-    pictures.draw_curves(out / "curves.png", model.run, model.history, rows)
+    """The summary, which calls the folder a whole run, the warnings that it deserves, and the pictures.
+
+    A picture that cannot be drawn is a warning.
+    """
     run_folder.write_json(out / "summary.json", summary)
+    rows = rows_of(model.history, len(data.train) // model.run.batch_size)
+    said = evaluation.warnings(model, data, summary)
+    with pictures.own_style():
+        for draw in (pictures.draw_pictures, pictures.draw_curves):
+            try:
+                draw(out, model, data, rows)
+            except Exception as error:  # whatever a font or a driver of the user's has against it
+                said.append(f"{draw.__name__} failed, and the run is whole without these pictures: {reason(error)}")
+    for warning in said:
+        print(f"run.py: {warning}", file=sys.stderr)

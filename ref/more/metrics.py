@@ -119,6 +119,8 @@ def batch_means(backend, model: vae.Model, theta, images: Images, noise, samples
 def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
     """The figures of a model: means of its `scores`, and what the latents know of the images.
 
+    An image with a score that is not finite is left out of all means and counted as `not_finite`.
+
     rate, error, error_at_mean, bounded   the means of these scores
     elbo                 E[log p(x|z)] − rate, nats: β = 1 whatever the objective was
     nll                  −E[log_likelihood]: an upper bound on E[−log p(x)]
@@ -131,6 +133,9 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
     """
     xp = backend.xp
     found = scores(backend, model, theta, images, noise, draws)
+    finite = xp.isfinite(found["log_px"] + found["log_likelihood"] + found["rate"] + found["error"])
+    count = int(xp.sum(finite))
+    found = {name: values[finite] for name, values in found.items()} if 0 < count < images.count else found
     mean, log_std = found.pop("mean"), found.pop("log_std")
     means = {name: float(xp.mean(values)) for name, values in found.items()}
     information, error = mutual_information(backend, mean, log_std, noise)
@@ -144,4 +149,5 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
         "mutual_information": information,
         "mutual_information_ceiling": math.log(images.count),
         "information_standard_error": error,
+        "not_finite": images.count - count,
     }
