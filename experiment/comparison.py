@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
-from data import Dataset, binarize
+from data import Dataset
 from data.files import reason, write_whole
 from experiment import pictures, sources
 from experiment.choices import total_variance
@@ -96,14 +96,16 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     rows, shared = rows_of(runs)
     models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
-    test = data.test if runs[0].run.images.binarize == "none" else binarize(data.test, sources.TEST_SEED)
     result = {
         "command": shlex.join(["run.py", *command]),
         "data": data.name,
         "test_images": len(data.test),
         "settings": shlex.join(shared),
         "versions": runs[0].config["versions"],
-        "mean_image": {"rate": 0.0, "error": total_variance(test, about=sources.mean_image(data))},
+        "mean_image": {
+            "rate": 0.0,
+            "error": total_variance(sources.test_images(runs[0].run, data), about=sources.mean_image(data)),
+        },
         "rows": rows,
         "linear_bound": linear_bound(opened, data, runs[0].run.images.binarize == "dynamic"),
     }

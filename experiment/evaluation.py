@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 import experiment
 from data import Dataset
+from experiment import sources
 from experiment.choices import a_pixel, spread, total_variance
 from ref.more import metrics
 from ref.objectives import TRAVEL
@@ -50,7 +51,13 @@ def summarize(model, data: Dataset, nll_samples: int) -> dict:
     run, backend, last = model.run, model.backend, model.history[-1]
     bounded = run.objective.constraint and run.objective.constraint.bounded
     draws = metrics.Draws(nll_samples, run.samples, bounded, progress("evaluation"))
-    what = (model.network, model.theta, model.readable(data.test), backend.noise(EVALUATION_SEED), draws)
+    what = (
+        model.network,
+        model.theta,
+        model.readable(sources.test_images(run, data)),
+        backend.noise(EVALUATION_SEED),
+        draws,
+    )
     figures = metrics.evaluate(backend, *what)
     if figures["not_finite"] == len(data.test):
         raise NonFiniteError("the figures on the test images are not finite")
@@ -66,9 +73,9 @@ def summarize(model, data: Dataset, nll_samples: int) -> dict:
     return identity | figures | {"lambda": last["lambda"], "seconds": sum(r["seconds"] for r in model.history)}
 
 
-def watched(data: Dataset) -> np.ndarray:
-    """The test images that are watched while training: all of them where they are few."""
-    return spread(data.test, min(WATCHED, max(FEW, len(data.train) // 25)))
+def watched(test: np.ndarray, train: int) -> np.ndarray:
+    """The test images that are watched while training on so many: all of them where they are few."""
+    return spread(test, min(WATCHED, max(FEW, train // 25)))
 
 
 def look(model, images: np.ndarray) -> dict:

@@ -184,7 +184,8 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
     test images at the end of an epoch. The target of the constraint is a line, where it bounds what a panel shows.
     """
     history, constraint, target = model.history, model.run.objective.constraint, model.run.target
-    few = f" ({len(watched(data))} of {len(data.test)} images)" if len(watched(data)) < len(data.test) else ""
+    seen = len(watched(data.test, len(data.train)))
+    few = f" ({seen} of {len(data.test)} images)" if seen < len(data.test) else ""
     panels = {"rate": "rate [nats]", "error": "error [squared error per image]"}
     panels |= {"lambda": "λ"} if constraint else {"elbo": "ELBO [nats]"}
     figure, axes = plot(3.2 * len(panels), 3.2, len(panels))

@@ -120,7 +120,7 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
     the training at the next report: Stopped is raised once that is saved.
     """
     backend, history, plan = model.backend, model.history, plan_of(model.run, len(data.train))
-    ranks, watched = backend.ranks, evaluation.watched(data)
+    ranks, watched = backend.ranks, evaluation.watched(sources.test_images(model.run, data), len(data.train))
     step, saved_at = make_step(backend, model.network, model.run.objective, plan, read, state), time.monotonic()
     often, method = REPORTS * -(-plan.samples // 10), model.run.method
     bar = tqdm(total=plan.steps, initial=int(state["step"]), desc=method, unit="step", disable=None)

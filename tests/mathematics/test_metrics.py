@@ -81,6 +81,7 @@ def by_hand(method, count, noise, samples, nll_samples) -> dict:
         "active_units": (mean.var(axis=0) > 0.01).sum(),
         "bounded": np.mean([BOUNDED[method](t) for t in drawn]),
         **information_by_hand(mean, log_std, noise),
+        "not_finite": 0,
     }
 
 
