@@ -17,7 +17,7 @@ from backend.parts import gather
 from data import Dataset
 from data.dataset import DataError
 from data.files import reason
-from experiment import evaluation, pictures, record, run_folder, sources
+from experiment import evaluation, pictures, record, report, run_folder, sources
 from experiment.record import Run, Start, UsageError
 from experiment.run_folder import COLUMNS, Saved
 from experiment.signals import Stopped, noted
@@ -230,7 +230,7 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
 
 
 def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None:
-    """The summary, which calls the folder a whole run, the warnings that it deserves, and the pictures.
+    """The summary, which calls the folder a whole run, the warnings that it deserves, the pictures and the page.
 
     A picture that cannot be drawn is a warning.
     """
@@ -238,7 +238,7 @@ def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None
     rows = rows_of(model.history, len(data.train) // model.run.batch_size)
     said = evaluation.warnings(model, data, summary)
     with pictures.own_style():
-        for draw in (pictures.draw_pictures, pictures.draw_curves):
+        for draw in (pictures.draw_pictures, pictures.draw_curves, report.draw_report):
             try:
                 draw(out, model, data, rows)
             except Exception as error:  # whatever a font or a driver of the user's has against it
