@@ -292,8 +292,9 @@ def draw_latents(path: Path, means: np.ndarray, data) -> None:
     which = "that separates the classes best" if len(kinds) > 1 else "of the two leading directions"
     axes.set_xlabel(f"{share[0]:.0%} of the variance")
     axes.set_ylabel(f"{share[1]:.0%} of the variance")
-    title = f"active latents: means of q(z|x) of {len(means)} test images,\n"
-    axes.set_title(f"{title}in the plane {which}: {share.sum():.0%} of the variance", fontsize=11)
+    used = "active latents" if np.any(means.var(axis=0) > ACTIVE) else "no active latent"
+    title = f"means of q(z|x) of test images ({len(means)}), {used},\nin the plane {which}: {share.sum():.0%} of"
+    axes.set_title(f"{title} the variance", fontsize=11)
     save_plot(path, figure)
 
 
@@ -324,12 +325,12 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
             ax.set_ylim(0, max(2 * target, 2 * min(row[key] for row in epochs), 1.1 * (tests[-1] or 0)))
         if noisy:
             ax.legend(fontsize=8)
+            ax.ticklabel_format(useOffset=False)
         else:
             decimal(ax)
-            end, before = history[-1], history[-1 - len(history) // 4]
-            side = ("bottom", 4) if end[key] >= before[key] else ("top", -4)  # where the curve does not come from
-            where = {"textcoords": "offset points", "xytext": (4, side[1]), "ha": "right", "va": side[0]}
-            ax.annotate(f"{end[key]:.3g}", (end["step"], end[key]), **where)
+            step, last = history[-1]["step"], history[-1][key]
+            ax.annotate(f"{last:.3g}", (step, last), (4, 0), textcoords="offset points", va="center")
+            ax.set_xlim(right=1.25 * step)  # room for it where no curve is
         ax.set_xlabel("step")
         ax.set_title(title, fontsize=9)
         ax.locator_params(axis="x", nbins=4)
@@ -350,7 +351,7 @@ def decimal(axes) -> None:
 def draw_rate_distortion(path: Path, result: dict) -> None:
     """rate_distortion.png: the rows of a comparison, those of one method joined, and the linear bound.
 
-    The legend names each method, with what all its rows share. Beside a point stands what tells its row from the others.
+    The legend names each method, with what all its rows share. Beside a point stands what tells its row from them.
     """
     figure, (axes,) = plot(9, 5.6)
     axes.plot(*zip(*result["linear_bound"], strict=True), "k-", linewidth=1, label="best linear VAE (Gaussian)")
