@@ -10,10 +10,12 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from PIL import Image
+
 from data.files import write_whole
 from experiment import evaluation
 from experiment.evaluation import aligned, figures_of, table, upright
-from experiment.pictures import FINE, parts
+from experiment.pictures import parts
 from experiment.record import typed
 
 TEMPLATE = Path(__file__).parent / "report.html"
@@ -95,9 +97,9 @@ def for_terminal(lines: list[list[str]]) -> str:
 
     The options of a name stand below it.
     """
-    names = [parts(line[0]) for line in lines]
+    names = [[part.removesuffix(",") for part in parts(line[0])] for line in lines]
     deepest = max(map(len, names))
-    padded = [[*name, *[""] * (deepest - len(name)), *line[1:]] for name, line in zip(names, lines, strict=True)]
+    padded = [name + [""] * (deepest - len(name)) + line[1:] for name, line in zip(names, lines, strict=True)]
     text = aligned(upright(padded))
     return text if text.index("\n") <= shutil.get_terminal_size().columns else aligned(lines)
 
@@ -107,7 +109,9 @@ def embedded(folder: Path, names: Sequence[str]) -> dict[str, str | int]:
     found = {}
     for name in names:
         path = folder / f"{name}.png"
-        content = path.read_bytes() if path.exists() else b""
-        found[name] = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-        found[f"{name}_width"] = int.from_bytes(content[16:20]) // FINE  # of the PNG's header
+        content, width = path.read_bytes() if path.exists() else b"", 0
+        if content:
+            with Image.open(path) as image:  # of version 0.2 a sheet has 100 pixels to an inch and does not say so
+                width = round(100 * image.width / image.info.get("dpi", (100, 100))[0])
+        found |= {name: f"data:image/png;base64,{base64.b64encode(content).decode()}", f"{name}_width": width}
     return found
