@@ -201,9 +201,7 @@ def sheet(rows: Sequence[tuple], columns: Sequence[str] = (), title: str = "") -
     path = str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
     font, small = (ImageFont.truetype(path, size * FINE) for size in (13, 10))
     count, height, width, _ = rows[0][1].shape
-    scale = FINE * max(1, min(96 // max(height, width), 1000 // (count * width)))
-    scale = scale if count * width * scale < WIDEST else 1
-    high = scale if height > 1 else max(scale, BAR)
+    high, scale = enlargement(count, height, width)
     tall, wide = height * high, width * scale + GAP
     columns = [broken(name, wide // (6 * FINE)) for name in columns]
     left = 10 * FINE + max(int(font.getlength(line)) for row in rows for line in row[0].split("\n"))
@@ -214,16 +212,22 @@ def sheet(rows: Sequence[tuple], columns: Sequence[str] = (), title: str = "") -
     across = max(left + count * wide, 2 * GAP + int(font.getlength(title)))
     canvas = Image.new(strips[0].mode, (across, tops[-1]), "white")
     draw, middles = ImageDraw.Draw(canvas), [left + int((j + 0.5) * wide) for j in range(count)]
-    how = {"fill": "black", "spacing": FINE, "align": "center"}
     draw.text((GAP, FINE), title, "black", font)
     for x, name in zip(middles, columns, strict=False):
-        draw.multiline_text((x, tops[0] - GAP), name, font=small, anchor="md", **how)
+        draw.multiline_text((x, tops[0] - GAP), name, "black", small, "md", spacing=FINE, align="center")
     for (name, _, *below), body, y in zip(rows, strips, tops, strict=False):
         canvas.paste(body, (left, y))
         draw.multiline_text((left - 5 * FINE, y + tall // 2), name, "black", font, "rm", align="right")
         for x, text in zip(middles, below[0] if below else (), strict=False):
             draw.text((x, y + tall + FINE), text, "black", small, "ma")
     return canvas
+
+
+def enlargement(count: int, height: int, width: int) -> tuple[int, int]:
+    """How many pixels high and wide a sheet shows a pixel of `count` images side by side."""
+    scale = FINE * max(1, min(96 // max(height, width), 1000 // (count * width)))
+    scale = scale if count * width * scale < WIDEST else 1
+    return (scale if height > 1 else max(scale, BAR)), scale
 
 
 def strip(images: np.ndarray, high: int, wide: int) -> np.ndarray:
