@@ -16,7 +16,7 @@ import experiment
 from backend.parts import gather
 from data import Dataset
 from data.dataset import DataError
-from experiment import evaluation, pictures, record, run_folder, sources
+from experiment import evaluation, explore, pictures, record, run_folder, sources
 from experiment.record import Run, Start, UsageError
 from experiment.run_folder import COLUMNS, Saved
 from experiment.signals import Stopped, noted
@@ -228,10 +228,14 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
 
 
 def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None:
-    """The warning that the run deserves, its pictures, and last its summary, which calls the folder a whole run."""
+    """The warning that the run deserves, pictures, a page, and last the summary, which calls the folder a whole run."""
     if warning := evaluation.warn(model.run, summary):
         print(f"run.py: {warning}", file=sys.stderr)
     pictures.draw_pictures(out, model, data)
     rows = rows_of(model.history, len(data.train) // model.run.batch_size)
     pictures.draw_curves(out / "curves.png", model.run, model.history, rows)
+    try:
+        explore.write(out / run_folder.PAGE, [(model, summary)], data)
+    except UsageError as error:
+        print(f"run.py: {error}", file=sys.stderr)
     run_folder.write_json(out / "summary.json", summary)

@@ -1,4 +1,4 @@
-"""--load: the model of a finished run evaluated again, or images encoded, sampled and reconstructed with it."""
+"""--load: the model of a finished run evaluated again, on a page, or images encoded, sampled and reconstructed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,12 @@ import numpy as np
 from data import DATASETS, images_at
 from data.dataset import file_names, safe_name
 from data.files import write_whole
-from experiment import sources
+from experiment import explore, sources
+from experiment.comparison import finished
 from experiment.evaluation import listing, summarize
 from experiment.pictures import picture, save, seen, sheet
 from experiment.record import UsageError
-from experiment.run_folder import FILES, write_json
+from experiment.run_folder import FILES, PAGE, write_json
 from experiment.trained_model import TrainedModel, load
 
 SHOWN = 100  # samples on a sheet at most
@@ -23,7 +24,8 @@ UNLIKELY = 5  # images that --encode names
 def use(kind: str, given: dict[str, Any]) -> str:
     """Does with the model in --load what `kind` says. Returns what there is to say about it."""
     model = load(given["load"], given.get("backend", "numpy"), given.get("tf32", False))
-    return {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}[kind](model, given)
+    uses = {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct, "explore": to_explore}
+    return uses[kind](model, given)
 
 
 def evaluate(model: TrainedModel, given: dict[str, Any]) -> str:
@@ -80,6 +82,14 @@ def reconstruct(model: TrainedModel, given: dict[str, Any]) -> str:
     return f"{len(names)} reconstructions in {out}/, the first of them in sheet.png"
 
 
+def to_explore(model: TrainedModel, given: dict[str, Any]) -> str:
+    """The page of a finished run, on its own images."""
+    summary, out = finished(given["load"]).summary, free(given, PAGE)
+    data, _ = sources.opened_again(model.run, given, f"the run in {given['load']}")
+    explore.write(out, [(model, summary)], data)
+    return f"{out}: open it in a browser"
+
+
 def named(source: str) -> str:
     """The images at a path or of a data set in a file's name."""
     return source if source in DATASETS else safe_name(source)
@@ -88,8 +98,9 @@ def named(source: str) -> str:
 def free(given: dict[str, Any], name: str) -> Path:
     """--out, else `name` in the run's folder. Raises UsageError if that is there already."""
     out = given.get("out", given["load"] / name)
-    if out.exists() and (not given.get("force") or out.name in FILES):
-        raise UsageError(f"{out} exists; choose another --out" + " or add --force" * (out.name not in FILES))
+    kept = out.name in FILES and out.name != name
+    if out.exists() and (kept or not given.get("force")):
+        raise UsageError(f"{out} exists; choose another --out" + " or add --force" * (not kept))
     return out
 
 
