@@ -33,6 +33,7 @@ from ref.train import NonFiniteError
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0; 2 for bad input, 1 for numbers not finite, 128 + its number for a signal, each with a sentence."""
     ranks, job, command = ALONE, None, sys.argv[1:] if argv is None else argv
+    make_streams_safe()
     try:
         # Training itself watches for numbers that are not finite.
         with handled_by(stop), np.errstate(all="ignore"), ExitStack() as silence:
@@ -61,9 +62,19 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
+def make_streams_safe() -> None:
+    """Streams replace what they cannot show, such as κ on an old console; a stream that is closed swallows it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it lasts as long as we do
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 def how_to_go_on(job: Job | None) -> str:
     """The command that goes on with what an error has ended, if there is such a command."""
-    if job and job.out and resumable(job.out):
+    if job and job.out and resumable(job.out, job.run):
         return f"; to go on: {command_to_go_on(job.out)}"
     return f"; to go on: {job.again}" if job and job.again else ""
 

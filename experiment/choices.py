@@ -9,9 +9,9 @@ from ref.more import linear
 
 # κ² as a share of the images' variance, and images to a hidden unit: measured on MNIST, and on CIFAR-10
 DRAWN, PHOTOGRAPHED = (0.3, 7), (0.06, 28)
-EXTREME = 0.05  # of the way from black to white: a pixel this near to either end is black or white
+EXTREME = 0.05  # of the way from the darkest pixel to the lightest: this near to either end it is black or white
 LOOKED_AT = 2000  # images, spread over all of them, that choices are made from; fewer where they are large
-NUMBERS = 1 << 26  # pixels of them at most
+NUMBERS, BLOCK = 1 << 26, 1 << 23  # pixels of them at most, and pixels in float64 at once
 CHOSEN = ("kappa", "latent", "hidden")
 STEPS, EPOCHS = 3000, 20  # of a run on the user's own images, whichever takes longer
 UNITS = 8, 512  # of the first hidden layer: no fewer, no more
@@ -32,7 +32,8 @@ def choose(images: np.ndarray, kappa: float | None, latent: int | None, hidden: 
 def kind(images: np.ndarray) -> tuple[float, int]:
     """DRAWN, where most pixels are black or white, or else PHOTOGRAPHED."""
     x = looked_at(images)
-    return DRAWN if np.mean((x <= EXTREME) | (x >= 1 - EXTREME)) > 0.5 else PHOTOGRAPHED
+    near = EXTREME * (x.max() - x.min())
+    return DRAWN if np.mean((x <= x.min() + near) | (x >= x.max() - near)) > 0.5 else PHOTOGRAPHED
 
 
 def hidden_for(count: int, images_a_unit: int) -> tuple[int, ...]:
@@ -69,8 +70,9 @@ def looked_at(images: np.ndarray) -> np.ndarray:
 def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
     """Squared error of the mean image, theirs or the one that `about` is, in [0, 1]; a block of images at a time."""
     mean = images.mean(axis=0, dtype=np.float64) if about is None else about * white(images)
-    blocks = range(0, len(images), 250)
-    return sum(float(np.sum((images[i : i + 250] - mean) ** 2)) for i in blocks) / len(images) / white(images) ** 2
+    size = max(1, min(250, BLOCK // images.shape[1]))
+    blocks = (images[start : start + size] - mean for start in range(0, len(images), size))
+    return sum(float(np.sum(block**2)) for block in blocks) / len(images) / white(images) ** 2
 
 
 def a_pixel(error: float, pixels: int) -> tuple[float, float]:

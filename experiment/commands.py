@@ -11,9 +11,9 @@ from data import DataError, Dataset, npz
 from experiment import sources
 from experiment.command_line import OF_A_RUN, USES, of_a_run, parsed
 from experiment.comparison import compare, compare_folders, finished
-from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete, own_options
+from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete
 from experiment.evaluation import listing
-from experiment.record import CHOICES, IN_MEMORY, Images, Run, UsageError, flag, said, typed
+from experiment.record import CHOICES, IN_MEMORY, Images, Run, UsageError, flag, own_options, said, typed
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, resumable
 from experiment.trained_model import TrainedModel, load
 from experiment.training import begin_at, make, proceed, started
@@ -30,6 +30,7 @@ class Job(NamedTuple):
 
     work: Callable[[], str]  # does it, and returns what there is to say
     out: Path | None = None  # the folder of the run
+    run: Run | None = None  # the run, which may not have written anything there yet
     again: str = ""  # the command that goes on after an error, if a run in `out` does not say it
 
 
@@ -85,7 +86,7 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
         print("\n".join(filter(None, (data.split, completed.sentence))))
         return train(run, out, backend, data, command, given)
 
-    return Job(work, out)
+    return Job(work, out, run)
 
 
 def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: dict[str, Any], stopped=False) -> str:
@@ -118,29 +119,32 @@ def resumed(saved: Saved, given: dict[str, Any]) -> Run:
     Raises UsageError for any other option.
     """
     folder, run = saved.path.parent, saved.run
-    refuse_contradiction(f"--resume {folder}", run, {n: v for n, v in given.items() if n not in RESTATED})
+    there = run.typed | {"out": folder}
+    refuse_contradiction(f"--resume {folder}", there, {n: v for n, v in given.items() if n not in RESTATED})
     epochs = given.get("epochs", run.epochs)
     if epochs < run.epochs:
         raise UsageError(f"--epochs {epochs} is less than the {run.epochs} of --resume {folder}; let it grow")
+    if given.get("tf32") and run.dtype != "float32":
+        raise UsageError(f"--tf32 is for --precision float32, not the {run.dtype} of --resume {folder}")
     moved = given.get("backend", saved.config["backend"]) != saved.config["backend"]
     precision = "tf32" if given.get("tf32") else run.dtype if moved else run.precision
     return run.but(epochs=epochs, precision=precision)
 
 
-def refuse_contradiction(source: str, run: Run, given: dict[str, Any]) -> None:
-    """Raises UsageError for the first of the `given` options that is another than that of the run, of the source."""
+def refuse_contradiction(source: str, there: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raises UsageError for the first of the `given` options that is another than `there`, in the source."""
     for name, value in given.items():
-        there = run.typed.get(name)
-        if value != there:
-            raise UsageError(f"{said(name, value)} contradicts {source}, which has {said(name, there)}; leave it out")
+        if value != there.get(name):
+            found = said(name, there.get(name))
+            raise UsageError(f"{said(name, value)} contradicts {source}, which has {found}; leave it out")
 
 
 def with_network_of(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """The options, with the network of the run that --init-from names. Raises UsageError for another network."""
-    trained = read_checkpoint(folder).run
+    trained = read_checkpoint(folder).run.typed
     refuse_contradiction(f"--init-from {folder}", trained, {name: asked[name] for name in NETWORK if name in asked})
     brought = NETWORK if "likelihood" in asked else (*NETWORK, "likelihood", "variance")
-    return {name: trained.typed[name] for name in brought if name in trained.typed} | asked | {"init_from": folder}
+    return {name: trained[name] for name in brought if name in trained} | asked | {"init_from": folder}
 
 
 def every_method(
@@ -195,7 +199,7 @@ def standing_of(run: Run, folder: Path, given: dict[str, Any]) -> str:
         return "missing"
     try:
         if read_checkpoint(folder).run == run:
-            return "stopped" if resumable(folder) else "whole"
+            return "stopped" if resumable(folder) else finished(folder) and "whole"
         found = f"{folder} holds another run"
     except (DataError, UsageError) as error:
         found = f"{error}"

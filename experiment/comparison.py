@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
-from data import Dataset, binarize
+from data import Dataset
 from data.files import reason, write_whole
 from experiment import explore, pictures, sources
 from experiment.choices import total_variance
@@ -104,14 +104,16 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     rows, shared = rows_of(runs)
     models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
-    test = data.test if runs[0].run.images.binarize == "none" else binarize(data.test, sources.TEST_SEED)
     result = {
         "command": shlex.join(["run.py", *command]),
         "data": data.name,
         "test_images": len(data.test),
         "settings": shlex.join(shared),
         "versions": runs[0].config["versions"],
-        "mean_image": {"rate": 0.0, "error": total_variance(test, about=sources.mean_image(data))},
+        "mean_image": {
+            "rate": 0.0,
+            "error": total_variance(sources.test_images(runs[0].run, data), about=sources.mean_image(data)),
+        },
         "rows": rows,
         "linear_bound": linear_bound(opened, data, runs[0].run.images.binarize == "dynamic"),
     }
@@ -181,9 +183,10 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
 
 
 def published(options: dict[str, Any]) -> dict[str, float]:
-    """The slides' figures, for a run with the settings of the slides alone: on grey pixels, of the same options."""
+    """The slides' figures, for a run with the settings of the slides alone: on grey pixels, with σ² = ½."""
     row = SLIDES.get(options.get("data"), {}).get(options.get("method"))
-    settings = {"likelihood": "gaussian", "binarize": "none"} | (row["settings"] if row else {})
+    settings = {"likelihood": "gaussian", "variance": 0.5, "binarize": "none", "samples": 1}
+    settings |= row["settings"] if row else {}
     if not row or any(options.get(name) != value for name, value in settings.items()):
         return {}
     return {"slides_rate": row["rate"], "slides_error": row["error"]}

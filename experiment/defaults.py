@@ -8,27 +8,27 @@ import numpy as np
 
 from data import Dataset
 from experiment import choices
-from experiment.record import Images, Run, UsageError, flag, said
+from experiment.record import Images, Run, UsageError, flag, own_options, said
 from ref.densities import LIKELIHOODS
-from ref.objectives import METHODS, MULTIPLIERS, Method, Option
+from ref.objectives import METHODS, MULTIPLIERS, Method
 
 # fmt: off
 # κ² is a squared error per image; None is chosen from the images.
 COLUMNS = ("kappa", "latent", "hidden", "output", "likelihood",
-           "epochs", "batch_size", "lr", "adam", "weight_decay", "nll_samples")
+           "variance", "epochs", "batch_size", "lr", "adam", "weight_decay", "nll_samples")
 USUAL = (0.9, 0.999, 1e-8)
 STEADY = (0.9, 0.99, 1e-8)  # where the output is linear: with β₂ = 0.999 outliers make 60 epochs of CIFAR-10 diverge
 OWN = "own images"
 BY_DATA = {
-    "mnist-10k":  (  5.0,   64, (512, 256), "sigmoid",  "gaussian",   40,  128, 2e-3,  USUAL, 0.2, 100),
-    "digits":     (  1.2,   16,  (128, 64),  "linear",  "gaussian",  100,  128, 1e-3, STEADY, 0.0, 500),
-    "mnist":      (  4.0,  200, (512, 256), "sigmoid",  "gaussian",   30,  128, 2e-3,  USUAL, 0.2, 100),
-    "cifar10":    (3.394,  384, (512, 256),  "linear",  "gaussian",   20,  128, 1e-3, STEADY, 0.0,  20),
-    "sprites":    (  2.0,   10, (256, 128), "sigmoid", "bernoulli",  200,  128, 1e-3,  USUAL, 0.0, 100),
-    OWN:          ( None, None,       None,  "linear",  "gaussian", None, None, 1e-3, STEADY, 0.0, 100),
+    "mnist-10k":  (  5.0,   64, (512, 256), "sigmoid",  "gaussian",  0.5,   40,  128, 2e-3,  USUAL, 0.2, 100),
+    "digits":     (  1.2,   16,  (128, 64),  "linear",  "gaussian",  0.5,  100,  128, 1e-3, STEADY, 0.0, 500),
+    "mnist":      (  4.0,  200, (512, 256), "sigmoid",  "gaussian",  0.5,   30,  128, 2e-3,  USUAL, 0.2, 100),
+    "cifar10":    (3.394,  384, (512, 256),  "linear",  "gaussian",  0.5,   20,  128, 1e-3, STEADY, 0.0,  20),
+    "sprites":    (  2.0,   10, (256, 128), "sigmoid", "bernoulli",  0.5,  200,  128, 1e-3,  USUAL, 0.0, 100),
+    OWN:          ( None, None,       None,  "linear",  "gaussian", None, None, None, 1e-3, STEADY, 0.0, 100),
 }
 FIRST = {"method": "geco", "data": "mnist-10k", "precision": "float32", "seed": 0}  # known before there are images
-COMMON = {"activation": "silu", "binarize": "none", "multiplier": "relative", "schedule": "cosine", "variance": 0.5}
+COMMON = {"activation": "silu", "binarize": "none", "multiplier": "relative", "schedule": "cosine"}
 # Defaults that come before those of the data set.
 PRESETS = {
     # Burda et al. 2015, section 5, and their code: the VAE and the IWAE with one stochastic layer
@@ -41,11 +41,6 @@ PRESETS = {
                     "epochs": 100, "batch_size": 20, "lr": 1e-3, "schedule": "cosine", "warm_up": 0.1},
 }
 # fmt: on
-
-
-def own_options(method: Method) -> dict[str, Option]:
-    """The options of a method's loss, and the option of its constraint."""
-    return method.options | ({method.constraint.name: method.constraint.option} if method.constraint else {})
 
 
 METHOD_OPTIONS = {name: option for method in METHODS.values() for name, option in own_options(method).items()}
@@ -90,6 +85,7 @@ def defaults_of(asked: dict[str, Any], data: Dataset) -> dict[str, Any]:
     found |= {name: option.default for name, option in method.options.items()} | PRESETS.get(asked.get("preset"), {})
     if any(found[name] is None and name not in asked for name in choices.CHOSEN):
         found |= choices.choose(data.train, **{name: asked.get(name, found[name]) for name in choices.CHOSEN})
+    found["variance"] = found["variance"] or choices.rounded((asked.get("kappa") or found["kappa"]) ** 2 / pixels)
     found["latent"] = min(pixels, found["latent"] or pixels)
     found["batch_size"] = min(count, found["batch_size"] or choices.batch_size(count))
     found["epochs"] = found["epochs"] or choices.epochs(count, asked.get("batch_size") or found["batch_size"])

@@ -10,13 +10,15 @@ from tqdm import tqdm
 
 import experiment
 from data import Dataset
-from experiment.choices import a_pixel, spread
-from experiment.record import Run
+from experiment import sources
+from experiment.choices import a_pixel, spread, total_variance
 from ref.more import metrics
+from ref.objectives import TRAVEL
 from ref.train import NonFiniteError
 
 EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs are compared on the same noise
-WATCHED = 1000  # images that are watched while training; fewer where these would take more than 2 % of an epoch
+# Images that are watched while training: WATCHED at most, fewer where these would take more than 2 % of an epoch.
+WATCHED, FEW = 1000, 100
 # Options by which summary.json says which run it is.
 IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "samples", "latent", "hidden", "lr", "batch_size")
 COLUMNS = {  # of a table: key in summary.json, heading and decimals
@@ -49,14 +51,20 @@ def summarize(model, data: Dataset, nll_samples: int) -> dict:
     run, backend, last = model.run, model.backend, model.history[-1]
     bounded = run.objective.constraint and run.objective.constraint.bounded
     draws = metrics.Draws(nll_samples, run.samples, bounded, progress("evaluation"))
-    what = (model.network, model.theta, model.readable(data.test), backend.noise(EVALUATION_SEED), draws)
+    what = (
+        model.network,
+        model.theta,
+        model.readable(sources.test_images(run, data)),
+        backend.noise(EVALUATION_SEED),
+        draws,
+    )
     figures = metrics.evaluate(backend, *what)
+    if figures["not_finite"] == len(data.test):
+        raise NonFiniteError("the figures on the test images are not finite")
     found, target = figures.pop("bounded"), run.target
     on_train = look(model, spread(data.train, WATCHED))["bounded"]
     figures["constraint"] = None if target is None else found - target
     figures["train_constraint"] = None if target is None or on_train is None else on_train - target
-    if not all(math.isfinite(value) for value in figures.values() if value is not None):
-        raise NonFiniteError("the figures on the test images are not finite")
     figures["rmse"], figures["psnr"] = a_pixel(figures["error"], run.images.pixels)
     options = run.typed
     identity = {"version": experiment.__version__, "data": data.name, **{name: options.get(name) for name in IDENTITY}}
@@ -65,9 +73,9 @@ def summarize(model, data: Dataset, nll_samples: int) -> dict:
     return identity | figures | {"lambda": last["lambda"], "seconds": sum(r["seconds"] for r in model.history)}
 
 
-def watched(data: Dataset) -> np.ndarray:
-    """The test images that are watched while training."""
-    return spread(data.test, min(WATCHED, max(1, len(data.train) // 25)))
+def watched(test: np.ndarray, train: int) -> np.ndarray:
+    """The test images that are watched while training on so many: all of them where they are few."""
+    return spread(test, min(WATCHED, max(FEW, train // 25)))
 
 
 def look(model, images: np.ndarray) -> dict:
@@ -79,22 +87,47 @@ def look(model, images: np.ndarray) -> dict:
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
-def warn(run: Run, summary: dict) -> str | None:
-    """The sentence that a run with a constraint deserves if it ended off its target by more than a twentieth of it."""
-    target, train, test = run.target, summary["train_constraint"], summary["constraint"]
-    if target is None:
+def warnings(model, data: Dataset, summary: dict) -> list[str]:
+    """The sentences that a run deserves: a constraint that is off by more than a twentieth, latents without use."""
+    found = [off_target(model, data, summary)] if model.run.target is not None else []
+    if not summary["active_units"]:
+        found.append(
+            "no latent is active: the model has learnt the mean image alone; a smaller --variance, or GECO with "
+            "a --kappa below the square root of the images' variance, would make it use the latents"
+        )
+    if summary["not_finite"]:
+        found.append(
+            f"{summary['not_finite']} test images have no finite score and are left out of the figures: "
+            "they are far from all others, or the model has diverged"
+        )
+    return [sentence for sentence in found if sentence]
+
+
+def off_target(model, data: Dataset, summary: dict) -> str | None:
+    """What is to be said of a constraint that is not met, or does not bind, and what helps."""
+    target, train, test = model.run.target, summary["train_constraint"], summary["constraint"]
+    if train is None:
         return None
     found = f"at the end the squared error is {target + train:.4g} on training images and {target + test:.4g} on "
     found += f"test images, κ² = {target:.4g}, and λ = {summary['lambda']:.3g}"
+    enough = f"{math.sqrt(target + train) * 1.01:.3g}"
+    if train > 0.05 * target and model.run.multiplier == "relative" and at_guard(model.history):
+        return f"the constraint is not met, and λ is at its guard: {found}; allow --kappa {enough}, or more --latent"
     if train > 0.05 * target:
-        enough = f"{math.sqrt(target + train) * 1.01:.3g}"
-        return f"the constraint is not met: {found}; allow --kappa {enough}, or add --epochs"
+        return f"the constraint is not met: {found}; allow --kappa {enough}, or add --epochs or --latent"
     if test > 0.05 * target:
-        return f"the constraint is met on training images alone: {found}; more images help, or --weight-decay"
+        return f"the constraint is met on training images alone: {found}; more images help, or a smaller --hidden"
+    if train < -0.05 * target and target >= (variance := total_variance(data.train)):
+        return f"the constraint does not bind: κ² = {target:.4g} is above the variance of the images, {variance:.4g}"
     if train < -0.05 * target:
-        kappa = run.options["kappa"]
-        return f"the constraint does not bind: {found}; more --epochs or a κ below {kappa:g} would make it"
+        return f"the constraint does not bind: {found}; more --epochs or a κ below {math.sqrt(target):g} would make it"
     return None
+
+
+def at_guard(history: list[dict]) -> bool:
+    """Whether λ has gone as far from its start as it may. Until the first report it moved by TRAVEL/steps a step."""
+    first, last = history[0], history[-1]
+    return math.log(last["lambda"] / first["lambda"]) >= TRAVEL * (1 - first["step"] / last["step"]) - 1e-6
 
 
 def figures_of(summaries: list[dict]) -> dict:

@@ -12,6 +12,7 @@ from backend.ranks import ALONE
 from data import Dataset
 from data.dataset import floats
 from data.files import write_whole
+from experiment import sources
 from experiment.choices import spread
 from experiment.record import UsageError
 from experiment.trained_model import TrainedModel
@@ -43,17 +44,20 @@ def write(out: Path, runs: Sequence[tuple[TrainedModel, dict]], data: Dataset) -
 
 
 def content(runs: Sequence[tuple[TrainedModel, dict]], data: Dataset) -> dict:
-    """What the page knows. Its images are those that the first model sees; the order of the test images is chance."""
+    """What the page knows. The order of its test images is chance; those that a model cannot encode are left out."""
     model, count = runs[0][0], min(SHOWN, max(1, PIXELS // data.test.shape[1]))
-    tests, rows = model.pixels(data.test), np.random.default_rng(SEED).permutation(len(data.test))[:count]
-    labels = data.labels[1][rows].tolist() if data.labels else []
+    tests = sources.test_images(model.run, data)
+    finite = np.all([np.isfinite(model.encode(tests)).all(axis=(0, 2)) for model, _ in runs], axis=0)
+    tests, rows = tests[finite], np.random.default_rng(SEED).permutation(int(finite.sum()))[:count]
+    places = np.flatnonzero(finite)[rows]
+    labels = data.labels[1][places].tolist() if data.labels else []
     return {
         "data": data.name,
         "shape": data.shape,
         "counts": {"test": len(data.test), "train": len(data.train), "draws": DRAWS},
         "test": packed(tests[rows]),
         "train": packed(model.pixels(spread(data.train, count))),
-        "names": [data.files[1][i] if data.files else f"test/{i}" for i in rows],
+        "names": [data.files[1][i] if data.files else f"test/{i}" for i in places],
         "labels": labels,
         "classes": data.classes if labels else [],
         "runs": [of_run(model, summary, tests, rows, labels) for model, summary in runs],
@@ -69,13 +73,16 @@ def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarr
     # The first of several processes works here, without the others.
     alone = TrainedModel(model.backend._replace(ranks=ALONE), kept, model.network, model.theta, model.history)
     scores, constraint = alone.scores(tests[rows], DRAWS), run.objective.constraint
+    found = {name: getattr(run, name) for name in TOLD} | {name: summary[name] for name in ("rate", "error")}
+    found |= {
+        name: [x if np.isfinite(x) else None for x in scores[name].tolist()]
+        for name in ("error_at_mean", "log_likelihood")
+    }
     return (
-        {name: getattr(run, name) for name in TOLD}
+        found
         | {
             "title": run.objective.title,
             "bound": constraint and constraint.name,  # the option that says the target
-            "rate": summary["rate"],
-            "error": summary["error"],
             "decoder": {name: numbers(array) for name, array in decoder_of(model).items()},
             "order": order.tolist(),
             "active": int(active.sum()),
@@ -83,8 +90,6 @@ def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarr
             "rest": mean[:, used:].mean(axis=0).tolist(),
             "means": numbers(mean[rows, :used]),
             "stds": numbers(std),
-            "errors": scores["error_at_mean"].tolist(),
-            "log_likelihoods": scores["log_likelihood"].tolist(),
             "planes": planes_of(mean[rows, :used], labels),
         }
     )

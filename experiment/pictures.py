@@ -1,7 +1,8 @@
 """The pictures of a run and of a comparison: sheets of images with named rows and columns, and plots."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from data.dataset import floats
 from data.files import write_whole
 from experiment.choices import spread
-from experiment.record import Run
+from experiment.evaluation import watched
 
 SEED = 20_181_002  # of the draws that are shown: the same for every run
 STEPS = 10  # along a traversal
@@ -19,7 +20,7 @@ SCATTERED = 5000  # posterior means in latents.png at most
 MARKERS = "osDv^P*X<>"
 
 
-def draw_pictures(out: Path, model, data) -> None:
+def draw_pictures(out: Path, model, data, rows=()) -> None:
     """reconstructions.png, samples.png, traversals.png and latents.png of a trained model.
 
     `data` is the Dataset whose test images are shown, evenly spread, with the names of their classes if it knows them.
@@ -33,7 +34,7 @@ def draw_pictures(out: Path, model, data) -> None:
 
     means, stds = model.encode(spread(data.test, SCATTERED))
     draws = rng.standard_normal((5 * count, means.shape[1]))
-    drawn = np.linspace(0, len(means) - 1, len(draws)).astype(int)
+    drawn = rng.permutation(np.linspace(0, len(means) - 1, len(draws)).astype(int))  # whatever order a file has
     samples = {"prior p(z)": draws, "aggregate\nposterior q(z)": means[drawn] + stds[drawn] * draws}
     rows = [(name, row) for name, z in samples.items() for row in np.split(model.decode(z), 5)]
     save(out / "samples.png", sheet(rows))
@@ -123,6 +124,15 @@ def save(path: Path, image: Image.Image, durable: bool = True) -> None:
     write_whole(path, lambda file: image.save(file, "PNG", optimize=True), durable)
 
 
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Within, plots have matplotlib's own style whatever the user's settings are, and $ in a text is no formula."""
+    from matplotlib import style
+
+    with style.context(["default", {"text.parse_math": False}]):
+        yield
+
+
 def plot(width: float, height: float, panels: int = 1):
     """An empty figure in inches, and its axes side by side."""
     from matplotlib.figure import Figure
@@ -144,9 +154,10 @@ def principal_plane(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     (N, Z) -> (N, 2), (2,)
     """
-    padded = np.pad(means - means.mean(axis=0), ((0, 0), (0, 1)))  # one latent has a plane, too
+    padded = np.pad(means - means.mean(axis=0), ((0, 1), (0, 1)))  # one latent has a plane, too, and one image
     scores, values, _ = np.linalg.svd(padded, full_matrices=False)
-    return scores[:, :2] * values[:2], values[:2] ** 2 / max(float(np.sum(values**2)), 1e-12)
+    share = values[:2] ** 2 / max(float(np.sum(values**2)), np.finfo(float).tiny)
+    return scores[:-1, :2] * values[:2], share
 
 
 def draw_latents(path: Path, means: np.ndarray, data) -> None:
@@ -166,13 +177,15 @@ def draw_latents(path: Path, means: np.ndarray, data) -> None:
     save_plot(path, figure)
 
 
-def draw_curves(path: Path, run: Run, history: list[dict], epochs: list[dict]) -> None:
+def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
     """curves.png: the rate, the error, and the ELBO or, under a constraint, λ, against the step.
 
     Pale: each of the `history`'s reports on training batches. Dark: their mean over an epoch, at its middle. Dashed:
     test images at the end of an epoch. The target of the constraint is a line, where it bounds what a panel shows.
     """
-    constraint, target = run.objective.constraint, run.target
+    history, constraint, target = model.history, model.run.objective.constraint, model.run.target
+    seen = len(watched(data.test, len(data.train)))
+    few = f" ({seen} of {len(data.test)} images)" if seen < len(data.test) else ""
     panels = {"rate": "rate [nats]", "error": "error [squared error per image]"}
     panels |= {"lambda": "λ"} if constraint else {"elbo": "ELBO [nats]"}
     figure, axes = plot(3.2 * len(panels), 3.2, len(panels))
@@ -185,7 +198,7 @@ def draw_curves(path: Path, run: Run, history: list[dict], epochs: list[dict]) -
             ax.plot(middles, [row[key] for row in epochs], "C0", marker=mark, label="training")
         tests = [row.get(f"test_{key}") for row in epochs]
         if None not in tests:
-            ax.plot(ends, tests, "C1--", marker=mark, label="test")
+            ax.plot(ends, tests, "C1--", marker=mark, label=f"test{few}")
         if constraint and key == constraint.bounds:
             ax.axhline(target, color="black", linestyle=":", label=f"target {target:.4g}")
             ax.set_ylim(0, max(2 * target, 2 * min(row[key] for row in epochs), 1.1 * (tests[-1] or 0)))
@@ -196,7 +209,7 @@ def draw_curves(path: Path, run: Run, history: list[dict], epochs: list[dict]) -
         ax.set_xlabel("step")
         ax.set_title(title, fontsize=9)
         ax.locator_params(axis="x", nbins=4)
-    save_plot(path, figure)
+    save_plot(out / "curves.png", figure)
 
 
 def draw_rate_distortion(path: Path, result: dict) -> None:

@@ -15,7 +15,7 @@ from data.dataset import SPLITS
 from ref.adam import SCHEDULES
 from ref.densities import LIKELIHOODS
 from ref.mlp import ACTIVATIONS
-from ref.objectives import METHODS, MULTIPLIERS, Method
+from ref.objectives import METHODS, MULTIPLIERS, Method, Option
 
 IN_MEMORY = "images in memory"  # the source of images that were given to fit()
 CHOICES = {  # the names that an option may have
@@ -29,6 +29,9 @@ CHOICES = {  # the names that an option may have
     "precision": ("float32", "float64", "tf32"),
     "split": SPLITS,
 }
+
+
+OF_FIT = "images of fit()"  # as version 0.2 called them
 
 
 class UsageError(ValueError):
@@ -131,7 +134,21 @@ def as_json(run: Run) -> dict:
 
 def of_json(content: dict) -> Run:
     """The run that `as_json` was made of. Raises DataError for anything else."""
-    return _built(Run, content, "run")
+    run = _built(Run, content, "run")
+    likelihood, constraint = LIKELIHOODS[run.likelihood], run.objective.constraint
+    needed = {"multiplier": constraint, "multiplier_rate": constraint}
+    needed |= {"variance": likelihood.has_variance, "activation": run.hidden}
+    odd = sorted({*run.options} ^ {*own_options(run.objective)})
+    odd += [name for name, need in needed.items() if bool(need) == (getattr(run, name) is None)]
+    odd += ["output"] if likelihood.of_logits and run.output != "sigmoid" else []
+    if odd:
+        raise DataError(f"{odd[0]} of a run cannot be {run.typed.get(odd[0])!r} beside its others: it is damaged")
+    return run
+
+
+def own_options(method: Method) -> dict[str, Option]:
+    """The options of a method's loss, and the option of its constraint."""
+    return method.options | ({method.constraint.name: method.constraint.option} if method.constraint else {})
 
 
 def _built(kind, value, what: str):
@@ -151,9 +168,16 @@ def _built(kind, value, what: str):
         return {name: _built(inside[1], number, name) for name, number in value.items()}
     elif kind is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    elif type(value) is kind and value in CHOICES.get(what, [value]):
+    elif kind is not float and type(value) is kind and _allowed(value, what):
         return value
     raise DataError(f"{what} of a run cannot be {value!r}: it is another version's, or damaged")
+
+
+def _allowed(value: int | str, what: str) -> bool:
+    """Whether a number or a name is within the range of its option; a truth always is."""
+    if type(value) is int:
+        return (what != "seed") <= value < 2**63
+    return value in CHOICES.get(what, [value])
 
 
 def of_version_0_2(config: dict) -> Run:
@@ -164,15 +188,15 @@ def of_version_0_2(config: dict) -> Run:
     o = {"schedule": "cosine", "adam": [0.9, 0.999, 1e-8], "init_from": None, "tf32": None} | config["options"]
     try:
         method = METHODS[o["method"]]
-        constraint = method.constraint
-        options = {name: o.get(name) or 0.0 for name in (*method.options, *([constraint.name] if constraint else []))}
-        images = {"source": o["data"], "name": config["data"], "size": o["size"], "split": "every-tenth"} | {
-            "skip_broken": False
-        }
+        options = {name: o.get(name) or 0.0 for name in own_options(method)}
+        source = IN_MEMORY if o["data"] == OF_FIT else o["data"]
+        images = {"source": source, "name": config["data"], "size": o["size"], "split": "every-tenth"}
+        images |= {"skip_broken": False}
         images |= {"shape": config["shape"], "sha256": config["images"], "binarize": o["binarize"]}
         others = {"images": images, "options": options, "precision": "tf32" if o["tf32"] else o["precision"]}
         others["start"] = o["init_from"] and {"folder": o["init_from"], "sha256": f"of {o['init_from']}"}
-        if not constraint:
+        others["activation"] = o["activation"] if o["hidden"] else None
+        if not method.constraint:
             others |= {"multiplier": None, "multiplier_rate": None}
         return of_json({f.name: others[f.name] if f.name in others else o[f.name] for f in dataclasses.fields(Run)})
     except (KeyError, TypeError) as error:

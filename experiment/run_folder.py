@@ -26,6 +26,7 @@ from experiment import record
 from experiment.record import Run, UsageError
 
 CHECKPOINT = "checkpoint.npz"
+MODELS = Path(__file__).parent / "models"  # checkpoints that come with the program, their θ in float16
 PICTURES = ("reconstructions.png", "samples.png", "traversals.png", "latents.png", "curves.png")
 PAGE = "explore.html"  # missing where it would be too large
 FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES, PAGE)
@@ -71,18 +72,19 @@ def checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.frombuffer(sha.digest(), np.uint8)
 
 
-def read_checkpoint(folder: Path) -> Saved:
+def read_checkpoint(folder: str | Path) -> Saved:
     """The checkpoint in a run's folder, also of version 0.2. `check` says whether its arrays are those of its run.
 
     What is read takes no more memory than the file is long. Raises UsageError without a file, and DataError.
     """
-    path = Path(folder) / CHECKPOINT
+    path = checkpoint_at(folder)
     if not path.is_file():
         raise UsageError(f"{folder} holds no {CHECKPOINT}; name the folder of a run")
     try:
         content = _content(path)
         run, config, history = _run_and_history(content)
         arrays = {name: array for name, array in content.items() if name not in BESIDE}
+        arrays |= {name: array.astype(np.float32) for name, array in arrays.items() if array.dtype == np.float16}
         if run.images.pixels != arrays["center"].size or sum(r["steps"] for r in history) != int(arrays["step"]):
             raise DataError("its arrays are not those of its run")
         return Saved(path, run, config, history, arrays)
@@ -94,6 +96,21 @@ def read_checkpoint(folder: Path) -> Saved:
         raise
     except Exception as error:  # zipfile, the header's parser and json have many
         raise DataError(f"{path}: expected a checkpoint, found something else ({reason(error)})") from error
+
+
+def checkpoint_at(folder: str | Path) -> Path:
+    """The checkpoint in a run's folder; or of a model that comes with the program, where a string is its name.
+
+    Raises UsageError where the name is that of a folder, too.
+    """
+    model = MODELS / f"{folder}.npz"
+    if not isinstance(folder, str) or Path(folder).name != folder or not model.is_file():
+        return Path(folder) / CHECKPOINT
+    if Path(folder).exists():
+        raise UsageError(
+            f"{folder} is a model that comes with this program and a folder here: write ./{folder} for that"
+        )
+    return model
 
 
 def _content(path: Path) -> dict[str, np.ndarray]:
@@ -149,17 +166,23 @@ def refuse_existing(out: Path, run: Run) -> None:
     existing = [name for name in FILES if (out / name).exists()]
     if not existing:
         return
-    what = f"a run ({existing[0]})"
+    what, on = f"a run ({existing[0]})", ""
     with suppress(DataError, UsageError):  # whatever it is, it is not overwritten
-        if read_checkpoint(out).run == run:
+        there = read_checkpoint(out).run
+        what = f"another run (--method {there.method} --data {there.images.source})"
+        if there == run:
             what = "this run, which was stopped" if resumable(out) else "this run, which has ended"
-    on = f"go on by {command_to_go_on(out)}, " if resumable(out) else ""
+        on = f"go on by {command_to_go_on(out)}, " if resumable(out) else ""
     raise UsageError(f"--out {out} already holds {what}; {on}choose another --out or --seed, or add --force")
 
 
-def resumable(out: Path) -> bool:
-    """Whether the folder holds a run that can be gone on with."""
-    return (out / CHECKPOINT).exists() and not (out / "summary.json").exists()
+def resumable(out: Path, run: Run | None = None) -> bool:
+    """Whether the folder holds a run that can be gone on with; that `run`, if it is given, and not an older one."""
+    if (out / "summary.json").exists() or not (out / CHECKPOINT).exists():
+        return False
+    with suppress(DataError, UsageError):
+        return run is None or read_checkpoint(out).run == run
+    return False
 
 
 def command_to_go_on(out: Path) -> str:
@@ -197,7 +220,8 @@ def claim(out: Path, config: dict, rows: list[dict], save: Callable[[], object])
 
 def write_json(path: Path, content: dict) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    # what is no UTF-8 in a name becomes an escape, which JSON has too
+    write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def append_row(out: Path, row: dict) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 
 import data
 from data import Dataset
-from data.dataset import white
+from data.dataset import floats, white
 from experiment.record import IN_MEMORY, Images, Run, UsageError
 
+LEAST = 1e-9  # by which a pixel varies: its square is far from the smallest float32
 TRAIN_SEED, TEST_SEED = 0, 1  # of the one draw that makes grey images black and white
 
 
@@ -27,8 +28,13 @@ def opened(
     if data_dir is not None and source not in data.KEPT:
         raise UsageError(f"--data-dir is where {', '.join(data.KEPT)} are kept; --data {source} does not use it")
     found = given or data.load(source, data_dir, size, split=split, skip_broken=skip_broken)
-    if (found.train.max(axis=0) == found.train.min(axis=0)).all():
+    if found.name in data.DATASETS and source not in data.DATASETS:
+        found = found._replace(name=f"own-{found.name}")  # whose runs have folders of their own
+    span = float(np.max(found.train.max(axis=0) - found.train.min(axis=0).astype(float)))
+    if span == 0:
         raise UsageError(f"the training images of --data {source} are all the same; there is nothing to learn")
+    if span < LEAST:
+        raise UsageError(f"the pixels of --data {source} vary by {span:.2g}, too little for 32-bit numbers; scale them")
     if binarize == "static":
         train, test = data.binarize(found.train, TRAIN_SEED), data.binarize(found.test, TEST_SEED)
         found = found._replace(train=train, test=test)
@@ -45,11 +51,30 @@ def opened_again(run: Run, given: dict[str, Any], what: str) -> tuple[Dataset, I
     if source == IN_MEMORY:
         raise UsageError(f"{what} was trained on images in memory; add --data and a file that holds them")
     size = given.get("size", before.size if source == before.source else None)
-    how = {"split": before.split, "skip_broken": before.skip_broken and source == before.source}
+    skip_broken = given.get("skip_broken", before.skip_broken and source == before.source)
+    how = {"split": before.split, "skip_broken": skip_broken}
     found, images = opened(source, before.binarize, size, data_dir=given.get("data_dir"), **how)
     if images != before:
         raise UsageError(f"the images of --data {source} are not those that {what} was trained on")
     return found, images
+
+
+def test_images(run: Run, found: Dataset) -> np.ndarray:
+    """The test images as a run is judged on them: pixels that are drawn anew in training are drawn once.   -> (M, D)"""
+    return data.binarize(found.test, TEST_SEED) if run.images.binarize == "dynamic" else found.test
+
+
+def stream_of(pixels: np.ndarray) -> np.random.Generator:
+    """Random numbers that follow from an image alone, whether it is of bytes or floats.   (D,)"""
+    digest = hashlib.blake2b(np.ascontiguousarray(floats(pixels)), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest, "little"))
+
+
+def black_and_white(pixels: np.ndarray) -> np.ndarray:
+    """Each grey image drawn black or white, with the grey as probability, by its own stream.   (N, D) -> (N, D)"""
+    x = floats(pixels)
+    drawn = [stream_of(image).random(image.shape, np.float32) < image for image in x]
+    return np.where(drawn, 255, 0).astype(np.uint8)
 
 
 def fingerprint(found: Dataset) -> str:

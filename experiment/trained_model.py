@@ -1,13 +1,15 @@
 """A trained model in use: encode, decode, reconstruct, sample, and score images by their likelihood."""
 
+import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from backend import open_backend
-from data import binarize, npz
+from data import npz
 from experiment import run_folder, sources
-from experiment.evaluation import EVALUATION_SEED, progress
+from experiment.evaluation import progress
 from experiment.record import Run, UsageError
 from ref import mlp, vae
 from ref.more import metrics, principal
@@ -40,9 +42,9 @@ def trained_network(saved: run_folder.Saved, backend) -> tuple[vae.Model, object
     """The network and θ in a checkpoint. Raises DataError for those of another network."""
     run, arrays, pixels = saved.run, saved.arrays, saved.run.images.pixels
 
-    def unwritten(*shape: int) -> np.ndarray:
-        """An array that takes no memory, for the checkpoint's to be compared with."""
-        return np.broadcast_to(np.zeros((), backend.dtype), shape)
+    def unwritten(*shape: int) -> SimpleNamespace:
+        """What an array has that takes no memory, for the checkpoint's to be compared with."""
+        return SimpleNamespace(dtype=np.dtype(backend.dtype), shape=shape)
 
     latent = run.latent
     coordinates = (unwritten(pixels, latent), unwritten(latent, pixels)) if run.in_coordinates else ()
@@ -57,8 +59,8 @@ class TrainedModel:
     """A trained VAE. Nothing that it does changes it, and the same call gives the same answer.
 
     images  (N, H, W, C), (N, H, W) for one channel, or (N, D) with D = H·W·C: uint8 in 0..255, or floats in [0, 1].
-            Vectors that are no pictures are such rows (N, D). A model of black and white pixels draws grey ones once,
-            with the grey as probability, by the seed that its own test images were drawn with.
+            Vectors that are no pictures are such rows (N, D). A model of black and white pixels draws grey ones with
+            the grey as probability, by a seed that follows from the image.
     mean, std, z  (N, Z), Z latents
 
     Other images or latents raise a ValueError. Images are worked on a few at a time, so memory holds what goes in, what
@@ -105,16 +107,36 @@ class TrainedModel:
         return self.scores(images, samples)["log_likelihood"]
 
     def scores(self, images, samples: int = 5000) -> dict[str, np.ndarray]:
-        """All that is known of each image, by name: what ref.more.metrics.scores finds, by the draws of summary.json.
+        """All that is known of each image, by name: what ref.more.metrics.scores finds.
 
+        The noise of an image follows from its pixels, so that no other image changes its scores. An image so far from
+        all others that its likelihood is no number has the log-likelihood −∞.
         images -> rate, log_px, log_likelihood (N,), nats; error, error_at_mean (N,), squared error; mean and log_std
         (N, Z)
         """
-        if not isinstance(samples, int) or samples < 1:
+        if not isinstance(samples, int | np.integer) or samples < 1:
             raise UsageError(f"samples must be an integer above 0, found {samples!r}")
-        draws = metrics.Draws(samples, self.run.samples, progress=progress("scores"))
-        what = (self.network, self.theta, self.readable(images), self.backend.noise(EVALUATION_SEED), draws)
-        return {name: self.backend.to_host(a) for name, a in metrics.scores(self.backend, *what).items()}
+        pixels = self.pixels(images)
+        progress_bar, noise = progress("scores"), self.own_noise(pixels)
+        draws = metrics.Draws(int(samples), self.run.samples, progress=progress_bar, normal=noise)
+        found = metrics.scores(self.backend, self.network, self.theta, self.read(pixels), None, draws)
+        found = {name: self.backend.to_host(a) for name, a in found.items()}
+        found["log_likelihood"] = np.nan_to_num(found["log_likelihood"], nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
+        return found
+
+    def own_noise(self, pixels: np.ndarray):
+        """normal(start, count, k): noise that belongs to each image, by its content, in whatever company it comes."""
+        streams, latents, dtype = {}, self.network.latents, self.backend.dtype
+
+        def normal(start: int, count: int, k: int):
+            for old in [i for i in streams if i < start]:
+                del streams[old]
+            for i in range(start, start + count):
+                streams.setdefault(i, sources.stream_of(pixels[i]))
+            drawn = [streams[i].standard_normal((k, latents), dtype) for i in range(start, start + count)]
+            return self.backend.asarray(np.stack(drawn, axis=1))
+
+        return normal
 
     def transform(self, images) -> np.ndarray:
         """scikit-learn's name for the mean of q(z|x).   images -> (N, Z)"""
@@ -137,7 +159,25 @@ class TrainedModel:
         return True
 
     def __sklearn_clone__(self) -> "TrainedModel":
-        return self  # nothing changes it
+        return copy.copy(self)
+
+    def __getstate__(self) -> dict:
+        """The arrays and the record: what pickle, joblib and copy take along. The backend is opened anew."""
+        arrays = {name: self.backend.to_host(array) for name, array in constants(self.network).items()}
+        arrays["theta"] = self.backend.to_host(self.theta)
+        how = {"name": self.backend.name, "precision": self.run.dtype}
+        return {"run": self.run, "arrays": arrays, "history": self.history, "backend": how}
+
+    def __setstate__(self, state: dict) -> None:
+        backend, arrays = open_backend(**state["backend"]), dict(state["arrays"])
+        run = state["run"]
+        theta = backend.xp.array(backend.asarray(arrays.pop("theta")))
+        network = network_of(run, **{name: backend.asarray(array) for name, array in arrays.items()})
+        self.__init__(backend, run, network, theta, state["history"])
+
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """scikit-learn's names of what `transform` returns: latent0, latent1, …"""
+        return np.array([f"latent{i}" for i in range(self.network.latents)], dtype=object)
 
     def __sklearn_tags__(self):
         from sklearn.utils import Tags, TargetTags, TransformerTags  # which calls this, and so is there
@@ -147,19 +187,32 @@ class TrainedModel:
     def pixels(self, images) -> np.ndarray:
         """Images in rows, checked, black and white if the model's are.   images -> (N, D), uint8 or floats in [0, 1]"""
         pixels = npz.rows("the array of images", images, self.shape)
-        return pixels if self.run.images.binarize == "none" else binarize(pixels, sources.TEST_SEED)
+        return pixels if self.run.images.binarize == "none" else sources.black_and_white(pixels)
 
     def readable(self, images) -> metrics.Images:
         """The images as ref.more.metrics takes them."""
-        pixels = self.pixels(images)
+        return self.read(self.pixels(images))
+
+    def read(self, pixels: np.ndarray) -> metrics.Images:
         return metrics.Images(sources.reader(self.backend, pixels, False), len(pixels))
 
 
 def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> TrainedModel:
     """The trained model in a run's folder, in its own precision; its checkpoint.npz is all that is read.
 
+    "mnist-10k" is the name of a model that comes with the program.
+
     Raises UsageError for a folder without a checkpoint, DataError for a file that is none, BackendError.
     """
     saved = run_folder.read_checkpoint(folder)
     opened = open_backend(backend, saved.run.dtype, tf32)
     return TrainedModel(opened, saved.run, *trained_network(saved, opened), saved.history)
+
+
+def ship(folder: str | Path, name: str) -> None:
+    """Keeps the model of a finished run under experiment/models/: what `load` needs, θ in half precision."""
+    saved = run_folder.read_checkpoint(folder)
+    arrays = {"center": saved.arrays["center"], "theta": saved.arrays["theta"].astype(np.float16)}
+    last = saved.history[-1] | {"steps": int(saved.arrays["step"])}
+    path = run_folder.MODELS / f"{name}.npz"
+    run_folder.write_checkpoint(path, saved.run, saved.config, [last], arrays | {"step": saved.arrays["step"]})

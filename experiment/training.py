@@ -16,6 +16,7 @@ import experiment
 from backend.parts import gather
 from data import Dataset
 from data.dataset import DataError
+from data.files import reason
 from experiment import evaluation, explore, pictures, record, run_folder, sources
 from experiment.record import Run, Start, UsageError
 from experiment.run_folder import COLUMNS, Saved
@@ -85,8 +86,8 @@ def restored_state(saved: Saved, run: Run, backend, count: int):
         arrays["noise"] = backend.to_host(backend.noise(run.seed + int(arrays["step"])))
     expected = {name: backend.to_host(array) for name, array in (constants(network) | state).items()}
     run_folder.check(saved.path, arrays, expected)
-    if not np.array_equal(np.sort(arrays["order"]), np.arange(count)):
-        raise DataError(f"{saved.path}: its order is no order of the images")
+    if run.batch_size > count or not np.array_equal(np.sort(arrays["order"]), np.arange(count)):
+        raise DataError(f"{saved.path}: its order or its batches are not those of {count} images")
     for name, array in state.items():
         array[...] = backend.xp.asarray(arrays[name])  # in its own precision: λ is in float64
     return network, state
@@ -119,7 +120,7 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
     the training at the next report: Stopped is raised once that is saved.
     """
     backend, history, plan = model.backend, model.history, plan_of(model.run, len(data.train))
-    ranks, watched = backend.ranks, evaluation.watched(data)
+    ranks, watched = backend.ranks, evaluation.watched(sources.test_images(model.run, data), len(data.train))
     step, saved_at = make_step(backend, model.network, model.run.objective, plan, read, state), time.monotonic()
     often, method = REPORTS * -(-plan.samples // 10), model.run.method
     bar = tqdm(total=plan.steps, initial=int(state["step"]), desc=method, unit="step", disable=None)
@@ -198,8 +199,9 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
         if saved:
             network, state = restored_state(saved, run, backend, len(data.train))
             model = TrainedModel(backend, run, network, state["theta"], saved.history)
-            here = {name: config[name] for name in ("command", "versions", "processes")} | {"step": int(state["step"])}
-            config |= {"command": saved.config["command"], "resumed": [*saved.config["resumed"], here]}
+            here = {name: config[name] for name in ("command", "versions", "processes")}
+            config |= {name: saved.config[name] for name in here}  # of its beginning
+            config["resumed"] = [*saved.config["resumed"], here | {"step": int(state["step"])}]
         else:
             if not force:
                 run_folder.refuse_existing(out, run)
@@ -228,14 +230,24 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
 
 
 def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None:
-    """The warning that the run deserves, pictures, a page, and last the summary, which calls the folder a whole run."""
-    if warning := evaluation.warn(model.run, summary):
-        print(f"run.py: {warning}", file=sys.stderr)
-    pictures.draw_pictures(out, model, data)
-    rows = rows_of(model.history, len(data.train) // model.run.batch_size)
-    pictures.draw_curves(out / "curves.png", model.run, model.history, rows)
-    try:
-        explore.write(out / run_folder.PAGE, [(model, summary)], data)
-    except UsageError as error:
-        print(f"run.py: {error}", file=sys.stderr)
+    """The summary, which calls the folder a whole run, the warnings that it deserves, the pictures and the page.
+
+    A picture that cannot be drawn is a warning, and so is a page that would be too large.
+    """
     run_folder.write_json(out / "summary.json", summary)
+    rows = rows_of(model.history, len(data.train) // model.run.batch_size)
+    said = evaluation.warnings(model, data, summary)
+
+    def draw_page(out: Path, *_) -> None:
+        explore.write(out / run_folder.PAGE, [(model, summary)], data)
+
+    with pictures.own_style():
+        for draw in (pictures.draw_pictures, pictures.draw_curves, draw_page):
+            try:
+                draw(out, model, data, rows)
+            except UsageError as error:
+                said.append(f"{error}")
+            except Exception as error:  # whatever a font or a driver of the user's has against it
+                said.append(f"{draw.__name__} failed, and the run is whole without these pictures: {reason(error)}")
+    for warning in said:
+        print(f"run.py: {warning}", file=sys.stderr)

@@ -83,9 +83,13 @@ def reconstruct(model: TrainedModel, given: dict[str, Any]) -> str:
 
 
 def to_explore(model: TrainedModel, given: dict[str, Any]) -> str:
-    """The page of a finished run, on its own images."""
-    summary, out = finished(given["load"]).summary, free(given, PAGE)
+    """The page of a run, on its own images."""
     data, _ = sources.opened_again(model.run, given, f"the run in {given['load']}")
+    folder, out = Path(given["load"]), free(given, PAGE)
+    if (folder / "summary.json").exists():
+        summary = finished(folder).summary
+    else:  # of a run that was stopped, or of a model that came along
+        summary = summarize(model, data, model.run.nll_samples)
     explore.write(out, [(model, summary)], data)
     return f"{out}: open it in a browser"
 
@@ -97,7 +101,8 @@ def named(source: str) -> str:
 
 def free(given: dict[str, Any], name: str) -> Path:
     """--out, else `name` in the run's folder. Raises UsageError if that is there already."""
-    out = given.get("out", given["load"] / name)
+    folder = Path(given["load"])
+    out = given.get("out", folder / name if folder.is_dir() else Path("runs") / f"{folder}-{name}")
     kept = out.name in FILES and out.name != name
     if out.exists() and (kept or not given.get("force")):
         raise UsageError(f"{out} exists; choose another --out" + " or add --force" * (not kept))

@@ -4,10 +4,7 @@ import math
 
 
 def stages(xp, step, steps: int):
-    """10^(−i/7) in stage i = 0, …, 7, each three times as long as the one before. Burda et al. 2015, section 5.
-
-    Stage i begins once (3^i − 1)/(3^8 − 1) of the steps are done.
-    """
+    """10^(−i/7) in stage i = 0, …, 7, each three times as long as the stage before it. Burda et al. 2015, section 5."""
     begun = (xp.where(step * (3**8 - 1) >= steps * (3**i - 1), 1.0, 0.0) for i in range(1, 8))
     return xp.exp(-math.log(10) / 7 * sum(begun, 0.0 * step))  # begins the sum in float64, also within a kernel
 
@@ -21,18 +18,14 @@ SCHEDULES = {
 
 
 def step_sizes(xp, step, rate, beta1: float, beta2: float, epsilon: float):
-    """What `adam` multiplies by at t = step + 1, arrays of one number: scale and floor.
-
-    With c₁ = (1 − β₁)/(1 − β₁ᵗ) and c₂ = (1 − β₂)/(1 − β₂ᵗ): m̂ = c₁m, v̂ = c₂v, so rate·m̂/(√v̂ + ε) is
-    scale·m/(√v + floor), scale = rate·c₁/√c₂ and floor = ε/√c₂.
-    """
+    """scale = rate·c₁/√c₂ and floor = ε/√c₂ of update t = step + 1, where m̂ = c₁m and v̂ = c₂v."""
     c1 = (1 - beta1) / -xp.expm1((step + 1) * math.log(beta1))
     root = xp.sqrt((1 - beta2) / -xp.expm1((step + 1) * math.log(beta2)))
     return rate * c1 / root, epsilon / root
 
 
 def decay(params: dict[str, dict], shrink) -> None:
-    """W ← shrink·W for all weights but the biases; m and v do not see it. Loshchilov & Hutter 2019, algorithm 2."""
+    """W ← shrink·W for all weights but the biases; m and v do not see it. Loshchilov & Hutter 2019."""
     for part in params.values():
         for name, weights in part.items():
             if not name.startswith("b"):
@@ -40,10 +33,7 @@ def decay(params: dict[str, dict], shrink) -> None:
 
 
 def adam(xp, theta, m, v, grad, scale, floor, beta1: float, beta2: float) -> None:
-    """m ← β₁m + g,  v ← β₂v + g²,  θ ← θ − scale·m/(√v + floor); elementwise and in place.
-
-    m and v are the paper's, over 1 − β₁ and 1 − β₂, which saves passes over memory; `step_sizes` makes up for it.
-    """
+    """m ← β₁m + g,  v ← β₂v + g²,  θ ← θ − scale·m/(√v + floor); elementwise and in place."""
     m *= beta1
     m += grad
     v *= beta2

@@ -11,10 +11,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 @summed
 def gaussian_kl(xp, mean, log_std):
-    """KL(q(z|x)‖p(z)) = Σ_Z ½(mean² + std² − 1) − log std, for q = N(mean, diag std²) and p = N(0, I).
-
-    (B, Z), (B, Z) -> (B,), nats. Kingma & Welling 2014, appendix B.
-    """
+    """KL(q(z|x)‖p(z)) = Σ_Z ½(mean² + std² − 1) − log std. Kingma & Welling 2014, B.   -> (B,), nats"""
     return 0.5 * (mean * mean + xp.exp(2 * log_std) - 1) - log_std
 
 
@@ -37,17 +34,17 @@ def normal_log_density_backward(d_log_p, z):
 
 @summed
 def posterior_log_density(xp, eps, log_std):
-    """log q(z|x) = log N(eps; 0, I) − Σ_Z log std at z = mean + std·eps.   (K, B, Z), (B, Z) -> (K, B), nats"""
+    """log q(z|x) = log N(eps; 0, I) − Σ_Z log std at z = mean + std·eps.   -> (K, B), nats"""
     return -0.5 * (eps * eps + LOG_2PI) - log_std
 
 
 def posterior_log_density_backward(xp, d_log_qz, log_std):
-    """d_log_std = −Σ_K d_log_qz for every latent; eps is held fixed, so the mean drops out.   (K, B) -> (B, Z)"""
+    """d_log_std = −Σ_K d_log_qz for every latent; eps is fixed, so mean drops out.   -> (B, Z)"""
     return -xp.sum(d_log_qz, axis=0)[:, None] * xp.ones_like(log_std)
 
 
 def log_density_of_sample_backward(xp, d_log_qz, eps, log_std):
-    """d_z = −(z − mean)/std²·d_log_qz = −eps/std·d_log_qz, the mean and std of q held fixed.   (K, B) -> (K, B, Z)"""
+    """d_z = −(z − mean)/std²·d_log_qz = −eps/std·d_log_qz, q held fixed.   (K, B) -> (K, B, Z)"""
     return -d_log_qz[..., None] * eps * xp.exp(-log_std)
 
 
@@ -83,7 +80,7 @@ def gaussian_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, variance
 
 
 def bernoulli_log_likelihood(xp, x, decoded: Decoded, variance: float):
-    """log p(x|z) = Σ_D x·l − softplus(l), for pixels drawn with probability sigmoid(l).   -> (K, B), nats"""
+    """log p(x|z) = Σ_D x·l − softplus(l), for pixels drawn with probability x̂.   -> (K, B), nats"""
     return bernoulli_log_density(xp, x, decoded.logits)
 
 
@@ -116,13 +113,13 @@ LIKELIHOODS = {
 
 
 def log_mean_exp(xp, a):
-    """log (1/K) Σ_k exp a_k over the first axis, shifted by the maximum so that it cannot overflow.   (K, B) -> (B,)"""
+    """log (1/K) Σ_k exp a_k over the first axis, shifted so that it cannot overflow.   (K, B) -> (B,)"""
     top = xp.max(a, axis=0)
     return top + xp.log(xp.mean(xp.exp(a - top), axis=0))
 
 
 def softmax(xp, a):
-    """w̃_k = exp a_k / Σ_k exp a_k over the first axis, the normalised importance weights.   (K, B) -> (K, B)"""
+    """w̃_k = exp a_k / Σ_k exp a_k over the first axis, the normalised weights.   (K, B) -> (K, B)"""
     w = xp.exp(a - xp.max(a, axis=0))
     return w / xp.sum(w, axis=0)
 

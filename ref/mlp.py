@@ -13,8 +13,7 @@ def layer_shapes(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of an MLP whose layers have `sizes`, input first."""
     shapes = {}
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        shapes[f"W{i}"] = (fan_in, fan_out)
-        shapes[f"b{i}"] = (fan_out,)
+        shapes |= {f"W{i}": (fan_in, fan_out), f"b{i}": (fan_out,)}
     return shapes
 
 
@@ -60,7 +59,7 @@ def tanh(xp, product, bias):
 
 @elementwise
 def silu(xp, product, bias):
-    """h = a·s, s = sigmoid(a), and its slope s + a·s·(1 − s) = s + h·(1 − s). Hendrycks & Gimpel 2016."""
+    """h = a·s, s = sigmoid(a), and its slope s + h·(1 − s). Hendrycks & Gimpel 2016."""
     a = product + bias
     s = sigmoid(xp, a)
     h = a * s
@@ -71,10 +70,7 @@ ACTIVATIONS = {"silu": silu, "tanh": tanh, "relu": relu}
 
 
 def mlp(xp, params: dict, activation: str, x):
-    """h₀ = x,  a_i = h_i·W_i + b_i,  h_{i+1} = activation(a_i);  out = a_last.
-
-    (N, sizes[0]) -> (N, sizes[-1]) and the cache: every h_i, and the activation's slope at every a_i but the last.
-    """
+    """h₀ = x,  a_i = h_i·W_i + b_i,  h_{i+1} = activation(a_i);  a_last.   (N, in) -> (N, out), cache"""
     last = sum(name.startswith("W") for name in params) - 1
     hs, slopes = [x], []
     for i in range(last):
@@ -87,10 +83,7 @@ def mlp(xp, params: dict, activation: str, x):
 
 
 def mlp_backward(xp, d_out, params: dict, cache, d_params: dict, input_gradient: bool = True):
-    """The mirror image of `mlp`: writes every parameter's gradient into `d_params` (views of one vector), returns d_x.
-
-    (N, sizes[-1]) -> (N, sizes[0]), or None without `input_gradient` (the images need none).
-    """
+    """The mirror image: writes `d_params`, returns d_x, which images do not need.   (N, out) -> (N, in)"""
     hs, slopes = cache
     d_h = d_out
     for i in reversed(range(len(hs))):

@@ -19,22 +19,12 @@ class Now(NamedTuple):
     done: Any = 1.0  # the share of the run that is done, from 0 to 1
 
 
-def vae(xp, terms, now):
-    """E_B[ KL − mean_k log p(x|z_k) ], the negative ELBO. Kingma & Welling 2014, equation 10."""
-    return xp.mean(terms.kl) - xp.mean(terms.log_px)
-
-
-def vae_backward(xp, terms, now):
-    """d_kl = 1/B,  d_log_px = −1/(K·B)"""
-    return beta_vae_backward(xp, terms, now, beta=1.0)
-
-
-def beta_vae(xp, terms, now, beta):
-    """E_B[ β·KL − mean_k log p(x|z_k) ]. Higgins et al. 2017, equation 4."""
+def vae(xp, terms, now, beta=1.0):
+    """E_B[ β·KL − mean_k log p(x|z_k) ]; −ELBO at β = 1. Kingma & Welling 2014; Higgins et al. 2017."""
     return beta * xp.mean(terms.kl) - xp.mean(terms.log_px)
 
 
-def beta_vae_backward(xp, terms, now, beta):
+def vae_backward(xp, terms, now, beta=1.0):
     """d_kl = β/B,  d_log_px = −1/(K·B)"""
     return Gradient(kl=beta * mean_backward(xp, terms.kl), log_px=-mean_backward(xp, terms.log_px))
 
@@ -45,7 +35,7 @@ def mean_error(xp, terms):
 
 
 def geco(xp, terms, now):
-    """E_B[ KL ] + λ·C,  C = E_B[ mean_k err_k ] − κ². Rezende & Viola 2018, equation 3; the slides' GECO."""
+    """E_B[ KL ] + λ·C,  C = E_B[ mean_k err_k ] − κ². Rezende & Viola 2018, equation 3."""
     return xp.mean(terms.kl) + now.lam * (xp.mean(terms.err) - now.target)
 
 
@@ -55,18 +45,19 @@ def geco_backward(xp, terms, now):
 
 
 def log_weight(log_px, terms, beta=1.0):
-    """log w_k = log p(x|z_k) + β·(log p(z_k) − log q(z_k|x)), β = 1 but in a warm-up.   (K, B), nats"""
+    """log w_k = log p(x|z_k) + β·(log p(z_k) − log q(z_k|x)), β = 1 but in a warm-up.   (K, B)"""
     return log_px + beta * (terms.log_pz - terms.log_qz)
 
 
 def warmed_up(xp, warm_up: float, done):
-    """β = min(done/warm_up, 1): latents find a use before they cost their full price. Sønderby et al. 2016."""
+    """β = min(done/warm_up, 1): latents find a use before they cost their price. Sønderby et al. 2016."""
     return xp.minimum(done / warm_up, 1.0) if warm_up else 1.0
 
 
 def iwae(xp, terms, now, warm_up=0.0):
     """−L_K,  L_K = E_B[ log (1/K) Σ_k w_k ]. Burda et al. 2015, equation 8."""
-    return -xp.mean(log_mean_exp(xp, log_weight(terms.log_px, terms, warmed_up(xp, warm_up, now.done))))
+    beta = warmed_up(xp, warm_up, now.done)
+    return -xp.mean(log_mean_exp(xp, log_weight(terms.log_px, terms, beta)))
 
 
 def iwae_backward(xp, terms, now, warm_up=0.0):
@@ -77,11 +68,7 @@ def iwae_backward(xp, terms, now, warm_up=0.0):
 
 
 def dreg_backward(xp, terms, now, warm_up=0.0):
-    """IWAE's gradient in expectation, of less variance: the decoder's is weighted by w̃_k, the encoder's by w̃_k².
-
-    d_log_w = −w̃/B. The way through log q(z_k|x) is the one through z_k alone. What arrives at z_k is weighted by w̃_k
-    once more on its way into the encoder, in a warm-up by 1 − β + β·w̃_k. Tucker et al. 2019, the estimator IWAE-DReG.
-    """
+    """d_log_w = −w̃/B, weighted by w̃ once more on its way into the encoder. Tucker et al. 2019."""
     images, beta = terms.kl.size, warmed_up(xp, warm_up, now.done)
     w = softmax(xp, log_weight(terms.log_px, terms, beta))
     d_log_w = -1 / images * w
@@ -89,24 +76,18 @@ def dreg_backward(xp, terms, now, warm_up=0.0):
 
 
 def weighted_error(xp, terms):
-    """Σ_k w̃_k err_k, each image's error under q_IW, which draws z_k by w̃_k: Cremer et al. 2017.   -> (B,)"""
+    """Σ_k w̃_k err_k, the error of each image under q_IW. Cremer et al. 2017.   -> (B,)"""
     return xp.sum(softmax(xp, log_weight(-terms.err, terms)) * terms.err, axis=0)
 
 
 def geco_iwae(xp, terms, now):
-    """−L_K + (λ − 1)·E_B[ Σ_k w̃_k err_k ] − λκ², with log p(x|z) = −err. The slides' GECO + IWAE.
-
-    It is KL(q_IW‖p) + λ·C with C = E_B[ Σ_k w̃_k err_k ] − κ², since L_K = E_{q_IW}[−err] − KL(q_IW‖p).
-    """
+    """−L_K + (λ − 1)·E_B[ Σ_k w̃_k err_k ] − λκ², with log p(x|z) = −err. The slides' GECO + IWAE."""
     bound = xp.mean(log_mean_exp(xp, log_weight(-terms.err, terms)))
     return -bound + (now.lam - 1) * (xp.mean(weighted_error(xp, terms)) - now.target) - now.target
 
 
 def geco_iwae_backward(xp, terms, now):
-    """With E = Σ_j w̃_j err_j:  ∂E/∂err_k = w̃_k,  ∂E/∂log w_k = w̃_k (err_k − E),  ∂L_K/∂log w_k = w̃_k.
-
-    err_k counts directly, and by way of log w_k = −err_k + …:  d_err = (λ − 1)·w̃/B − d_log_w.
-    """
+    """d_log_w = w̃/B·((λ − 1)(err − E) − 1),  E = Σ_j w̃_j err_j;  d_err = (λ − 1)·w̃/B − d_log_w."""
     w, images = softmax(xp, log_weight(-terms.err, terms)), terms.kl.size
     error = xp.sum(w * terms.err, axis=0)
     d_log_w = w * (1 / images) * ((now.lam - 1) * (terms.err - error) - 1)
@@ -158,7 +139,7 @@ WARM_UP = {"warm_up": GROWTH}
 
 METHODS = {
     "vae": Method(vae, vae_backward, None, {}, 1, "the ELBO", "VAE"),
-    "beta-vae": Method(beta_vae, beta_vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β", "β-VAE"),
+    "beta-vae": Method(vae, vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β", "β-VAE"),
     "geco": Method(geco, geco_backward, ERROR, {}, 1, "the least KL within an error of κ²", "GECO"),
     "iwae": Method(iwae, iwae_backward, None, WARM_UP, 5, "the bound of K weighted samples", "IWAE"),
     "dreg": Method(iwae, dreg_backward, None, WARM_UP, 5, "IWAE by a less noisy gradient", "DReG"),
@@ -174,7 +155,7 @@ def memory(steps: int) -> float:
 
 
 def moving_average(xp, c_ma, c_hat, first, alpha: float):
-    """C_ma starts at the first Ĉ, then C_ma ← α·C_ma + (1 − α)·Ĉ: the slides' algorithm 1. `first`: bool ()."""
+    """C_ma starts at the first Ĉ, then C_ma ← α·C_ma + (1 − α)·Ĉ. The slides' algorithm 1."""
     return xp.where(first, c_hat, alpha * c_ma + (1 - alpha) * c_hat)
 
 
@@ -189,11 +170,7 @@ def plain_multiplier(xp, log_lam, start, c_ma, target, rate, steps):
 
 
 def relative_multiplier(xp, log_lam, start, c_ma, target, rate, steps):
-    """log λ ← log λ + clip(η·C_ma/κ², −4/steps, 4/steps), within log λ₀ ± 4: the same direction as the plain rule.
-
-    Relative, so the units of the pixels do not matter. Bounded, so λ cannot run away while the network is young, and
-    quick inside the bounds, so λ has settled when the run ends. `start` is log λ₀.
-    """
+    """log λ ← log λ + clip(η·C_ma/κ², −4/steps, 4/steps), within log λ₀ ± 4. `start` is log λ₀."""
     moved = log_lam + xp.clip(rate * c_ma / target, -TRAVEL / steps, TRAVEL / steps)
     return xp.clip(moved, start - TRAVEL, start + TRAVEL)
 

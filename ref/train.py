@@ -1,9 +1,8 @@
 """The training loop. A step is one function of the arrays in `state`; everything else is a constant of the run.
 
 `state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums since the last
-report · for a method with a constraint, log_lambda (), log_lambda_start () and constraint_ma (). Each of
-`backend.ranks` processes holds the same state, draws the same noise, and goes through its own part of every batch.
-Of m and v it holds only its own part, until `parts.gather` makes them whole.
+report · for a method with a constraint, log_lambda (), log_lambda_start () and constraint_ma (). Several processes
+hold the same state and draw the same noise; each of them goes through its own part of a batch: see backend/parts.py.
 """
 
 import math
@@ -96,7 +95,8 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         now = Now(lam, plan.target, done)
 
         terms, cache = forward(xp, model, params, x, eps)  # z ~ q(z|x), and what the loss is made of
-        means[...] = batch_means(xp, method, terms, method.loss(xp, terms, now, **plan.options))  # the last is Ĉ + κ²
+        loss = method.loss(xp, terms, now, **plan.options)
+        means[...] = batch_means(xp, method, terms, loss)  # the last is Ĉ + κ²
         d_terms = method.backward(xp, terms, now, **plan.options)  # does not see C_ma
         backward(xp, model, params, cache, d_terms, d_params)  # -> grad
         shared.mean(means)  # now those of the whole batch, as grad is
@@ -107,7 +107,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         state["totals"][...] += means[:-1]
         finite = xp.isfinite(state["totals"][0] + sum_theta)
         if method.constraint:
-            follow(xp, log_lam, state["constraint_ma"], state["log_lambda_start"], t, means[-1], finite)  # C_ma, and λ
+            follow(xp, log_lam, state["constraint_ma"], state["log_lambda_start"], t, means[-1], finite)
         t[...] += finite  # t ← t + 1, and never again once a step was not finite
 
     return backend.compile(step)
@@ -128,7 +128,7 @@ def batch_means(xp, method: Method, terms: vae.Terms, loss):
 
 
 def follow_constraint(xp, log_lam, c_ma, start, t, bounded, finite, plan: Plan) -> None:
-    """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by the plan's rule; neither moves unless the step was finite."""
+    """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by the plan's rule, both only if the step was finite."""
     advance, _ = MULTIPLIERS[plan.multiplier]
     average = moving_average(xp, c_ma, bounded - plan.target, t == 0, memory(plan.steps))
     moved = advance(xp, log_lam, start, average, plan.target, plan.multiplier_rate, plan.steps)

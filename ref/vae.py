@@ -33,15 +33,15 @@ class Terms(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """The gradient of a loss with respect to the terms, None where there is none. The last two are DReG's."""
+    """The gradient of a loss by the terms, None where there is none. The last two are DReG's."""
 
     kl: Any = None
     err: Any = None
     log_px: Any = None
     log_pz: Any = None
     log_qz: Any = None
-    log_qz_of_z: Any = None  # with respect to log q(z_k|x) as a function of z_k alone, the mean and std of q held fixed
-    to_encoder: Any = None  # (K, B) what reaches z_k is multiplied by this on its way on into the encoder
+    log_qz_of_z: Any = None  # of log q(z_k|x) as a function of z_k alone, q held fixed
+    to_encoder: Any = None  # (K, B) multiplies what goes from z_k on into the encoder
 
 
 def params_of(model: Model, theta) -> dict[str, dict]:
@@ -81,34 +81,29 @@ def decode_backward(xp, model: Model, params, cache, d_logits, d_params):
 
 
 def likelihood(xp, model: Model, x, x_hat, logits):
-    """err and log p(x|z), and what they are functions of.   (B, D), (K, B, D), (K, B, D) -> (K, B), (K, B), Decoded"""
+    """err and log p(x|z), and what they are functions of.   (B, D), … -> (K, B), (K, B), Decoded"""
     row = de.LIKELIHOODS[model.likelihood]
-    assert model.sigmoid_output or not row.of_logits, f"the {model.likelihood} likelihood needs x̂ = sigmoid(l)"
+    assert model.sigmoid_output or not row.of_logits, f"{model.likelihood} needs x̂ = sigmoid(l)"
     decoded = de.Decoded(logits, x_hat, de.squared_error(xp, x, x_hat))
     return decoded.err, row.log_density(xp, x, decoded, model.variance), decoded
 
 
 def likelihood_backward(xp, model: Model, d: Gradient, x, decoded):
-    """The ways from err and from log p(x|z) back to the logits, added up.   (K, B), (K, B) -> d_l (K, B, D)"""
-    row = de.LIKELIHOODS[model.likelihood]
-    d_x_hat = None if d.err is None else de.squared_error_backward(xp, d.err[..., None], x, decoded.x_hat)
-    d_logits = None if d.log_px is None else row.backward(xp, d.log_px, x, decoded, model.variance)
-    if not row.of_logits:
-        d_x_hat, d_logits = add(d_x_hat, d_logits), None
-    if d_x_hat is not None and model.sigmoid_output:
-        d_x_hat = nn.sigmoid_backward(xp, d_x_hat, decoded.x_hat)
-    return add(d_logits, d_x_hat)
-
-
-def add(a, b):
-    """The sum of two gradients, each None where there is none."""
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b
+    """The ways from err and from log p(x|z) back to the logits, added up.   -> d_l (K, B, D)"""
+    row, to_x_hat, to_logits = de.LIKELIHOODS[model.likelihood], [], []
+    if d.err is not None:
+        to_x_hat.append(de.squared_error_backward(xp, d.err[..., None], x, decoded.x_hat))
+    if d.log_px is not None:
+        ways = to_logits if row.of_logits else to_x_hat
+        ways.append(row.backward(xp, d.log_px, x, decoded, model.variance))
+    if model.sigmoid_output:
+        to_x_hat = [nn.sigmoid_backward(xp, d_x_hat, decoded.x_hat) for d_x_hat in to_x_hat]
+    first, *others = to_x_hat + to_logits
+    return sum(others, first)
 
 
 def sample_terms(xp, model: Model, params, x, mean, log_std, eps):
-    """The terms of K samples z = mean + std·eps.   (B, D), (B, Z), (B, Z), (K, B, Z) -> Terms, cache"""
+    """The terms of K samples z = mean + std·eps of each image.   (K, B, Z) -> Terms, cache"""
     z = reparameterize(xp, mean, log_std, eps)
     x_hat, logits, cache = decode(xp, model, params, z)
     err, log_px, decoded = likelihood(xp, model, x, x_hat, logits)
@@ -125,7 +120,7 @@ def forward(xp, model: Model, params, x, eps):
 
 
 def backward(xp, model: Model, params, cache, d: Gradient, d_params) -> None:
-    """The mirror image of `forward`: the gradient d of a loss with respect to the terms -> `d_params`."""
+    """The mirror image of `forward`: the gradient d of a loss by the terms -> `d_params`."""
     encoder_cache, x, mean, log_std, eps, z, decoded, decoder_cache = cache
     d_logits = likelihood_backward(xp, model, d, x, decoded)
     d_z = decode_backward(xp, model, params, decoder_cache, d_logits, d_params)

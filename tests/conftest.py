@@ -6,6 +6,7 @@ library, such as the data files, runs as it always does.
 
 import os
 
+import pytest
 from hypothesis import settings
 
 from backend import BACKENDS
@@ -24,3 +25,19 @@ def pytest_configure(config) -> None:
     os.environ["TESTED_BACKEND"] = config.getoption("--backend")  # before tests/tested.py is imported
     if config.getoption("--backend") == "strict":
         strict.register()
+
+
+def is_of_a_pair(item) -> bool:
+    """Whether it is the test of one pair of functions, forward and backward."""
+    return getattr(item, "originalname", "") == "test_the_backward_of_a_pair_is_the_derivative_of_its_forward"
+
+
+@pytest.hookimpl(trylast=True)  # after what is deselected has gone
+def pytest_collection_modifyitems(items) -> None:
+    """These tests come first, because the cause of many failures is among them."""
+    items.sort(key=is_of_a_pair, reverse=True)
+    found = {item.callspec.params["pair"] for item in items if is_of_a_pair(item)}
+    if found:
+        from tests.gradients import tested_pairs  # only now, because it opens the backend under test
+
+        tested_pairs.update(found)

@@ -104,3 +104,10 @@ def batch_of(model: vae.Model, images=4, samples=3, seed=3) -> tuple[np.ndarray,
 def reader(images: np.ndarray):
     """read(rows, noise) over images that are floats already."""
     return lambda rows, noise: images[rows]
+
+
+def assert_close(state: dict, expected: dict) -> None:
+    """Each array to ten digits, as it is when sums are only added up in another order."""
+    for name, array in expected.items():
+        a, b = (np.asarray(values, np.float64) for values in (state[name], array))
+        assert np.linalg.norm(a - b) <= 1e-10 * np.linalg.norm(b), name

@@ -9,7 +9,7 @@ import math
 from ref.densities import LOG_2PI, log_mean_exp, posterior_log_density
 from ref.vae import reparameterize
 
-BLOCK = 500  # draws of z at once, each against all N encodings
+BLOCK, PAIRS = 500, 5_000_000  # draws of z at once, each against all N encodings; pairs of both at most
 DRAWS = 10_000  # of z for the mutual information, spread evenly over the encodings, however many there are
 
 
@@ -21,9 +21,9 @@ def log_aggregate_posterior(xp, z, mean, log_std):
     precision = xp.exp(-2 * log_std)
     weights = xp.concatenate([-0.5 * precision, mean * precision], axis=1)  # (N, 2Z)
     offset = -xp.sum(0.5 * mean * mean * precision + log_std, axis=1) - 0.5 * mean.shape[1] * LOG_2PI
-    blocks = []
-    for start in range(0, z.shape[0], BLOCK):
-        part = z[start : start + BLOCK]
+    blocks, at_once = [], max(1, min(BLOCK, PAIRS // mean.shape[0]))
+    for start in range(0, z.shape[0], at_once):
+        part = z[start : start + at_once]
         log_q = xp.matmul(weights, xp.concatenate([part * part, part], axis=1).T) + offset[:, None]  # (N, S)
         blocks.append(log_mean_exp(xp, log_q))
     return xp.concatenate(blocks)

@@ -105,7 +105,7 @@ def level_for(variances, total: float, distortion: float | None, level: float) -
     rest = total - math.fsum(e)
     if distortion is None:
         return level
-    return max(water_level(e, rest, distortion), e[-1]) if distortion > rest else e[-1]
+    return water_level(e, rest, distortion) if distortion > rest else e[-1]
 
 
 def in_principal_coordinates(xp, model, directions, variances):

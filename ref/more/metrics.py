@@ -10,7 +10,7 @@ from ref.more.information import mutual_information
 from ref.objectives import log_weight
 
 IMAGES = 250  # per batch
-DECODED = 2_500  # images decoded at once at most, whatever K is
+DECODED, PIXELS = 2_500, 1 << 23  # images decoded at once at most, whatever K is, and their pixels
 REPEATS = 10  # independent draws of the K samples, so that a small test set does not leave the figures to chance
 ACTIVE = 0.01  # variance of the posterior mean; Burda et al. 2015, section 5
 
@@ -27,6 +27,11 @@ class Images(NamedTuple):
             yield xp.arange(start, min(start + at_once, self.count))
 
 
+def at_once(pixels: int, samples: int = 1) -> int:
+    """How many images of so many pixels are decoded at once, with so many samples each."""
+    return max(1, min(DECODED, PIXELS // pixels) // samples)
+
+
 class Draws(NamedTuple):
     """How many samples of q(z|x) an image is judged by, and what for."""
 
@@ -34,12 +39,13 @@ class Draws(NamedTuple):
     samples: int = 1  # K of the training objective
     bounded: Callable | None = None  # what the method's constraint bounds: (xp, terms) -> (B,)
     progress: Callable = iter  # wraps the iteration over batches
+    normal: Callable | None = None  # (start, count, k) -> noise (k, count, Z) of these images; None: one stream for all
 
 
 def encodings(backend, model: vae.Model, theta, images: Images, noise):
     """mean and log std of q(z|x) for all images.   -> (N, Z), (N, Z)"""
     xp, params = backend.xp, vae.params_of(model, theta)
-    batches = (images.read(rows, noise) for rows in images.batches(xp, DECODED))
+    batches = (images.read(rows, noise) for rows in images.batches(xp, at_once(model.center.shape[0])))
     found = [vae.encode(xp, model, params, x)[:2] for x in batches]
     return tuple(xp.concatenate(a, axis=0) for a in zip(*found, strict=True))
 
@@ -49,8 +55,9 @@ def drawn_terms(backend, model: vae.Model, params, encoded, draw: Callable, samp
 
     `encoded` is x (B, D), mean (B, Z), log std (B, Z), and draw(k) gives noise (k, B, Z).
     """
-    xp, at_once = backend.xp, max(1, DECODED // encoded[0].shape[0])
-    draws = (draw(min(at_once, samples - begin)) for begin in range(0, samples, at_once))
+    xp, (images, pixels) = backend.xp, encoded[0].shape
+    most = at_once(pixels, images)
+    draws = (draw(min(most, samples - begin)) for begin in range(0, samples, most))
     chunks = [vae.sample_terms(xp, model, params, *encoded, eps)[0] for eps in draws]
     kl, *sampled = ([term.astype(xp.float64) for term in terms] for terms in zip(*chunks, strict=True))
     return vae.Terms(kl[0], *(xp.concatenate(terms, axis=0) for terms in sampled))
@@ -84,14 +91,15 @@ def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws
     mean, log_std   of q(z|x): (N, Z)
     """
     xp, params, found = backend.xp, vae.params_of(model, theta), {}
-    at_once, start = max(1, min(IMAGES, DECODED // draws.samples)), 0
-    for rows in draws.progress([*images.batches(xp, at_once)]):
+    most, start = min(IMAGES, at_once(model.center.shape[0], draws.samples)), 0
+    own = draws.normal or (lambda start, count, k: backend.normal(noise, (k, count, model.latents)))
+    for rows in draws.progress([*images.batches(xp, most)]):
         batch, (part, weight) = rows.shape[0], backend.ranks.share(rows.shape[0])
         x = images.read(rows, noise)[part]
         mean, log_std, _ = vae.encode(xp, model, params, x)
 
-        def draw(k: int, batch=batch, part=part):
-            return backend.normal(noise, (k, batch, model.latents))[:, part]
+        def draw(k: int, start=start, batch=batch, part=part):
+            return own(start, batch, k)[:, part]
 
         for name, values in image_scores(backend, model, params, (x, mean, log_std), draw, draws).items():
             if name not in found:
@@ -107,7 +115,7 @@ def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws
 def batch_means(backend, model: vae.Model, theta, images: Images, noise, samples: int, bounded=None) -> dict:
     """rate, error, elbo and what is `bounded`, averaged over all images by one draw of `samples` each: a quick look."""
     xp, params, sums = backend.xp, vae.params_of(model, theta), 0.0
-    for rows in images.batches(xp, max(1, DECODED // samples)):
+    for rows in images.batches(xp, at_once(model.center.shape[0], samples)):
         x = images.read(rows, noise)
         eps = backend.normal(noise, (samples, len(x), model.latents))
         terms, _ = vae.forward(xp, model, params, x, eps)
@@ -118,6 +126,8 @@ def batch_means(backend, model: vae.Model, theta, images: Images, noise, samples
 
 def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
     """The figures of a model: means of its `scores`, and what the latents know of the images.
+
+    An image with a score that is not finite is left out of all means and counted as `not_finite`.
 
     rate, error, error_at_mean, bounded   the means of these scores
     elbo                 E[log p(x|z)] − rate, nats: β = 1 whatever the objective was
@@ -131,6 +141,9 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
     """
     xp = backend.xp
     found = scores(backend, model, theta, images, noise, draws)
+    finite = xp.isfinite(found["log_px"] + found["log_likelihood"] + found["rate"] + found["error"])
+    count = int(xp.sum(finite))
+    found = {name: values[finite] for name, values in found.items()} if 0 < count < images.count else found
     mean, log_std = found.pop("mean"), found.pop("log_std")
     means = {name: float(xp.mean(values)) for name, values in found.items()}
     information, error = mutual_information(backend, mean, log_std, noise)
@@ -144,4 +157,5 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
         "mutual_information": information,
         "mutual_information_ceiling": math.log(images.count),
         "information_standard_error": error,
+        "not_finite": images.count - count,
     }

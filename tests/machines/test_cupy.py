@@ -25,35 +25,33 @@ FUSABLE = ("where", "clip")  # no ufuncs, yet CuPy's fusion has them
 SKIP = "CuPy is not installed; pip install cupy-cuda13x does it, without a GPU too"
 
 
-def recording(calls: list, fused: bool):
-    """NumPy's namespace, with `fused` as CuPy's has it; each call is noted as (name, args, kwargs, inside of fused)."""
+class Recording:
+    """NumPy's namespace with CuPy's `fused`; a call is noted as (name, args, kwargs, inside of a fused function)."""
 
-    def noted(name, f, inside):
-        def call(*args, **kwargs):
-            calls.append((name, args, kwargs, inside))
+    def __init__(self, calls: list, module=np, prefix: str = "", inside: bool = False):
+        self.calls, self.module, self.prefix, self.inside = calls, module, prefix, inside
+
+    def __getattr__(self, name: str):
+        f = getattr(self.module, name)
+        if name == "linalg":
+            return Recording(self.calls, f, "linalg.")
+        if isinstance(f, type) or not callable(f):
+            return f
+
+        def noted(*args, **kwargs):
+            self.calls.append((self.prefix + name, args, kwargs, self.inside))
             return f(*args, **kwargs)
 
-        return call
+        return noted
 
-    def names(inside):
-        return {
-            name: noted(name, f, inside)
-            for name, f in vars(np).items()
-            if callable(f) and not isinstance(f, type) and not name.startswith("_")
-        } | {name: f for name, f in vars(np).items() if isinstance(f, type)}
-
-    linalg = SimpleNamespace(
-        **{name: noted(f"linalg.{name}", getattr(np.linalg, name), False) for name in ("qr", "eigh")}
-    )
-    inner = SimpleNamespace(**names(True))
-    own = {"fused": lambda f: lambda *args: f(inner, *args)} if fused else {}
-    return SimpleNamespace(**(names(False) | {"linalg": linalg} | own))
+    def fused(self, f):
+        return lambda *args: f(Recording(self.calls, inside=True), *args)
 
 
 def calls_of_everything() -> list:
     """What all methods and networks call in a step, in the evaluation and in the linear start."""
     calls = []
-    backend = NUMPY._replace(xp=recording(calls, fused=True))
+    backend = NUMPY._replace(xp=Recording(calls))
     for name, method in METHODS.items():
         for network in (NETWORKS[n] for n in ("tanh", "relu", *SOME)):
             training(backend, name, network)[0]()
@@ -303,22 +301,6 @@ def test_a_call_on_another_thread_is_on_the_recordable_stream(device):
     stream, device.entered, device.current = device.current, [], 0  # as a thread begins
     assert backend.anywhere(lambda: device.current)() is stream != 0
     assert device.current == 0
-
-
-@pytest.mark.parametrize("backend", [pytest.param("cupy", marks=NEEDS_CUPY), "numpy"])
-def test_what_a_signal_may_interrupt_runs_where_the_backend_wants_it(backend):
-    from experiment.signals import interruptible
-
-    asked = []
-    backend = open_backend(backend)
-    watched = backend._replace(anywhere=lambda call: asked.append(1) or backend.anywhere(call))
-
-    def total(backend, a, factor):
-        return factor * backend.xp.sum(a * backend.asarray(np.arange(100_000.0)))
-
-    a = backend.asarray(np.ones(100_000))
-    a += 1
-    assert float(interruptible(total, watched, a, factor=3)) == pytest.approx(6 * 4_999_950_000) and asked == [1]
 
 
 def test_a_step_on_another_stream_is_refused(device):

@@ -16,7 +16,6 @@ from backend.numba_backend import fuse, fused
 from ref import densities as de
 from ref import mlp
 from ref.adam import adam
-from ref.vae import reparameterize
 
 pytest.importorskip("numba", reason="Numba is not installed; pip install numba does it")
 ROOT = Path(__file__).parents[2]
@@ -89,7 +88,7 @@ def test_a_sum_over_any_axis_is_numpys(shape):
 
 
 def test_numbers_bytes_arrays_of_one_number_and_empty_ones_are_treated_as_by_numpy():
-    f, a = fused(de.squared_error_backward.__wrapped__), rng.normal(size=(2, 3)).astype(np.float32)
+    f, a = fused(lambda xp, d, x, y: 2 * d * (y - x)), rng.normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_allclose(f(1.0, 1, a), 2 * (a - 1), rtol=1e-6)
     np.testing.assert_allclose(f(np.array(1, np.float32), a[:1], a), 2 * (a - a[:1]), rtol=1e-6)
     assert f(1, 1, np.arange(3)).tolist() == [-2, 0, 2] and f(1, 1, np.arange(3)).dtype.kind == "i"
@@ -211,9 +210,3 @@ def test_loops_are_compiled_once_and_kept_beside_the_source_or_where_that_is_rea
         )
         assert result.stdout == "[2.0, 2.0, 2.0]\n", result.stderr
     assert len(before) > 0 and kept() == before
-
-
-def test_reparameterization_in_one_loop_is_that_of_numpy():
-    mean, log_std, eps = rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), rng.normal(size=(5, 4, 3))
-    z = fused(reparameterize.__wrapped__)(mean, log_std, eps)
-    np.testing.assert_allclose(z, mean + np.exp(log_std) * eps, rtol=1e-14)

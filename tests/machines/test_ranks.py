@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from backend import ranks
 from backend.ranks import ALONE, Ranks, RanksError, open_ranks
 from ref.objectives import METHODS
 from tests.ranks import QUICK, trained
+from tests.small import assert_close
 
 ROOT = Path(__file__).parents[2]
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -52,9 +54,10 @@ def run_here(*argv) -> int:
 
 def checkpoint_of(out: Path) -> tuple[dict, dict]:
     """The arrays of a checkpoint, and what it says of the run."""
-    from experiment import checkpoint
+    from experiment.run_folder import read_checkpoint
 
-    return checkpoint.read(out / "checkpoint.npz")
+    saved = read_checkpoint(out)
+    return saved.arrays, saved.config
 
 
 @pytest.mark.usefixtures("mpi")
@@ -77,8 +80,7 @@ def test_fifty_steps_and_the_figures_are_those_of_one_process(count, backend, me
         alone = trained(ALONE, method, backend)
         assert {*alone} == {*first} and int(first["step"]) == 50
         assert np.array_equal(alone["noise"], first["noise"]) and np.array_equal(alone["order"], first["order"])
-        for name in alone:
-            assert np.linalg.norm(alone[name] - first[name]) <= 1e-10 * np.linalg.norm(alone[name]), (method, name)
+        assert_close(first, alone)
 
 
 @pytest.mark.slow
@@ -99,9 +101,8 @@ def test_a_run_goes_on_with_another_number_of_ranks_to_the_result_of_one(tmp_pat
 
 def assert_same_weights(a: Path, b: Path) -> None:
     one, two = (checkpoint_of(out)[0] for out in (a, b))
-    for name in ("theta", "m", "v", "log_lambda", "constraint_ma", "noise", "order", "step", "center"):
-        x, y = one[name].astype(np.float64), two[name].astype(np.float64)
-        assert np.linalg.norm(x - y) <= 1e-10 * np.linalg.norm(x), name
+    names = ("theta", "m", "v", "log_lambda", "constraint_ma", "noise", "order", "step", "center")
+    assert_close(two, {name: one[name] for name in names})
 
 
 @pytest.mark.slow
@@ -163,22 +164,24 @@ def test_shares_are_the_whole_each_image_once_and_weigh_one():
             assert all(len(range(count)[share]) for share, _ in shares)
 
 
-def test_one_process_does_not_ask_for_mpi4py(monkeypatch):
-    for names in ranks.STARTED:
-        for name in names:
-            monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(sys.modules, "mpi4py", None)  # whose import fails
+@pytest.fixture
+def no_mpi4py(monkeypatch) -> None:
+    """Nobody has started this process as one of several, and mpi4py cannot be imported."""
+    for name in chain(*ranks.STARTED):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+
+
+def test_one_process_does_not_ask_for_mpi4py(no_mpi4py, monkeypatch):
     assert open_ranks() is ALONE
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
     assert open_ranks() is ALONE
 
 
 @pytest.mark.parametrize(("size", "rank"), ranks.STARTED)
-def test_several_processes_without_mpi4py_are_one_sentence_and_not_several_runs(size, rank, monkeypatch, capsys):
-    for names in ranks.STARTED:
-        for name in names:
-            monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(sys.modules, "mpi4py", None)
+def test_several_processes_without_mpi4py_are_one_sentence_and_not_several_runs(
+    size, rank, no_mpi4py, monkeypatch, capsys
+):
     monkeypatch.setenv(size, "4")
     monkeypatch.setenv(rank, "0")
     with pytest.raises(RanksError, match="4 processes were started, which need mpi4py"):

@@ -201,10 +201,11 @@ def test_a_distortion_below_the_unexplained_variance_is_refused():
         water_level(list(SPECTRUM[:LATENTS]), 0.05, 0.04)
 
 
-def test_the_level_of_a_start_is_that_of_its_distortion_but_never_below_the_smallest_variance():
+def test_the_level_of_a_start_is_that_of_its_distortion_also_below_a_gap_of_the_spectrum():
     used, total = SPECTRUM[:LATENTS], SPECTRUM.sum()
     assert level_for(used, total, np.minimum(SPECTRUM, 0.3).sum(), 9.0) == pytest.approx(0.3)
-    assert level_for(used, total, np.minimum(used, 0.07).sum() + SPECTRUM[LATENTS], 9.0) == used[-1]
+    below = used.size * 0.5 * used[-1] + total - used.sum()  # half of the smallest variance in each direction
+    assert level_for(used, total, below, 9.0) == pytest.approx(0.5 * used[-1])
     assert level_for(used, total, 0.04, 9.0) == used[-1]  # less than the variance outside the latents
     assert level_for(used, total, None, 0.25) == 0.25
 

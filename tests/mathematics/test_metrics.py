@@ -13,6 +13,18 @@ from tests.tested import TESTED, device, host, needs_backend, open_tested, xp
 
 pytestmark = needs_backend
 MODEL = model_of()
+THETA = theta_of(MODEL)
+PARAMS = vae.params_of(MODEL, THETA)
+
+
+def pictures(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images, and mean and log std of their posteriors."""
+    x = np.random.default_rng(0).uniform(size=(count, 7))
+    return x, *vae.encode(np, MODEL, PARAMS, x)[:2]
+
+
+def terms_of(x, mean, log_std, eps) -> vae.Terms:
+    return vae.sample_terms(np, MODEL, PARAMS, x, mean, log_std, eps)[0]
 
 
 def normal(noise, shape) -> np.ndarray:
@@ -24,9 +36,9 @@ def images_of(x) -> metrics.Images:
     return metrics.Images(reader(device(x)), len(x))
 
 
-def judged(theta, x, nll_samples, backend=TESTED, **draws) -> dict:
+def judged(x, nll_samples, backend=TESTED, **draws) -> dict:
     drawn = metrics.Draws(nll_samples, **draws)
-    return metrics.evaluate(backend, *device((MODEL, theta)), images_of(x), backend.noise(4), drawn)
+    return metrics.evaluate(backend, *device((MODEL, THETA)), images_of(x), backend.noise(4), drawn)
 
 
 def information_by_hand(mean, log_std, noise) -> dict:
@@ -52,58 +64,50 @@ def weighted(t) -> np.ndarray:
 BOUNDED = {"geco": lambda t: t.err.mean(axis=0), "geco-iwae": weighted}
 
 
-def by_hand(method, theta, x, noise, samples, nll_samples) -> dict:
-    params = vae.params_of(MODEL, theta)
-    mean, log_std, _ = vae.encode(np, MODEL, params, x)
-
-    def terms(eps):
-        return vae.sample_terms(np, MODEL, params, x, mean, log_std, eps)[0]
-
-    drawn = [terms(normal(noise, (samples, *mean.shape))) for _ in range(metrics.REPEATS)]
-    n = terms(normal(noise, (nll_samples, *mean.shape)))
+def by_hand(method, count, noise, samples, nll_samples) -> dict:
+    x, mean, log_std = encoded = pictures(count)
+    drawn = [terms_of(*encoded, normal(noise, (samples, *mean.shape))) for _ in range(metrics.REPEATS)]
+    n = terms_of(*encoded, normal(noise, (nll_samples, *mean.shape)))
     err, log_px = (np.mean([getattr(t, name) for t in drawn]) for name in ("err", "log_px"))
     rate = drawn[0].kl.mean()
     nll = -np.log(np.mean(np.exp(n.log_px + n.log_pz - n.log_qz), axis=0))
     return {
         "rate": rate,
         "error": err,
-        "error_at_mean": terms(np.zeros((1, *mean.shape))).err.mean(),
+        "error_at_mean": terms_of(*encoded, np.zeros((1, *mean.shape))).err.mean(),
         "elbo": log_px - rate,
         "nll": nll.mean(),
         "nll_standard_error": nll.std() / math.sqrt(len(x)),
         "active_units": (mean.var(axis=0) > 0.01).sum(),
         "bounded": np.mean([BOUNDED[method](t) for t in drawn]),
         **information_by_hand(mean, log_std, noise),
+        "not_finite": 0,
     }
 
 
 @pytest.mark.parametrize("method", BOUNDED)
 def test_the_figures_are_their_definitions(method):
-    x, theta = np.random.default_rng(0).uniform(size=(100, 7)), theta_of(MODEL)
-    ours = judged(theta, x, 6, samples=3, bounded=METHODS[method].constraint.bounded)
-    theirs = by_hand(method, theta, x, TESTED.noise(4), 3, 6)
+    ours = judged(pictures(100)[0], 6, samples=3, bounded=METHODS[method].constraint.bounded)
+    theirs = by_hand(method, 100, TESTED.noise(4), 3, 6)
     assert set(ours) == set(theirs) and ours["active_units"] == 1  # the means' variances are 0.002, 0.023 and 0.008
     assert all(ours[name] == pytest.approx(theirs[name], rel=1e-9) for name in ours)
 
 
 @pytest.mark.parametrize("nll_samples", [24, 25, 26, 61])  # a hundred images are decoded 25 times at once
 def test_every_sample_of_the_nll_counts_once_whatever_the_chunks(nll_samples):
-    x, theta = np.random.default_rng(0).uniform(size=(100, 7)), theta_of(MODEL)
-    noise, params = TESTED.noise(4), vae.params_of(MODEL, theta)
-    mean, log_std, _ = vae.encode(np, MODEL, params, x)
+    noise, (x, mean, log_std) = TESTED.noise(4), pictures(100)
     for _ in range(metrics.REPEATS):
         normal(noise, (1, *mean.shape))
     chunks = [min(25, nll_samples - begin) for begin in range(0, nll_samples, 25)]
-    eps = np.concatenate([normal(noise, (k, *mean.shape)) for k in chunks])
-    terms, _ = vae.sample_terms(np, MODEL, params, x, mean, log_std, eps)
+    terms = terms_of(x, mean, log_std, np.concatenate([normal(noise, (k, *mean.shape)) for k in chunks]))
     w = np.exp(terms.log_px + terms.log_pz - terms.log_qz)
-    assert judged(theta, x, nll_samples)["nll"] == pytest.approx(-np.log(w.mean(axis=0)).mean(), rel=1e-12)
+    assert judged(x, nll_samples)["nll"] == pytest.approx(-np.log(w.mean(axis=0)).mean(), rel=1e-12)
 
 
 def test_log_weights_are_averaged_in_float64_whatever_the_precision_of_the_network():
     backend = open_tested("float32")
     model = MODEL._replace(center=backend.asarray(MODEL.center))
-    theta, x = map(backend.asarray, (theta_of(MODEL), np.random.default_rng(0).uniform(size=(4, 7))))
+    theta, x = map(backend.asarray, (THETA, pictures(4)[0]))
     mean, log_std, _ = vae.encode(xp, model, vae.params_of(model, theta), x)
     assert mean.dtype == "float32"
     draw = lambda k: backend.asarray(np.random.default_rng(1).normal(size=(k, *mean.shape)))  # noqa: E731
@@ -112,33 +116,27 @@ def test_log_weights_are_averaged_in_float64_whatever_the_precision_of_the_netwo
 
 
 def test_scores_are_one_number_an_image_and_their_means_are_the_figures():
-    x, theta = np.random.default_rng(0).uniform(size=(60, 7)), theta_of(MODEL)
-    found = host(metrics.scores(TESTED, *device((MODEL, theta)), images_of(x), TESTED.noise(4), metrics.Draws(6)))
-    figures = judged(theta, x, 6)
+    x, mean, log_std = pictures(60)
+    found = host(metrics.scores(TESTED, *device((MODEL, THETA)), images_of(x), TESTED.noise(4), metrics.Draws(6)))
+    figures = judged(x, 6)
     assert {array.shape for name, array in found.items() if name not in ("mean", "log_std")} == {(60,)}
     assert figures["nll"] == pytest.approx(-found["log_likelihood"].mean(), rel=1e-12)
     assert figures["rate"] == pytest.approx(found["rate"].mean(), rel=1e-12)
-    mean, log_std, _ = vae.encode(np, MODEL, vae.params_of(MODEL, theta), x)
-    np.testing.assert_allclose(found["mean"], mean, rtol=1e-9)
-    np.testing.assert_allclose(found["log_std"], log_std, rtol=1e-9)
-    np.testing.assert_allclose(found["rate"], (0.5 * (mean**2 + np.exp(2 * log_std) - 1) - log_std).sum(axis=1))
+    rate = (0.5 * (mean**2 + np.exp(2 * log_std) - 1) - log_std).sum(axis=1)
+    for name, expected in {"mean": mean, "log_std": log_std, "rate": rate}.items():
+        np.testing.assert_allclose(found[name], expected, rtol=1e-9)
 
 
 def test_the_encodings_of_many_images_are_those_of_each(monkeypatch):
-    x, theta = np.random.default_rng(0).uniform(size=(23, 7)), theta_of(MODEL)
     monkeypatch.setattr(metrics, "DECODED", 10)
-    mean, log_std, _ = vae.encode(np, MODEL, vae.params_of(MODEL, theta), x)
-    ours = host(metrics.encodings(TESTED, *device((MODEL, theta)), images_of(x), TESTED.noise(4)))
-    np.testing.assert_allclose(ours[0], mean, rtol=1e-9)
-    np.testing.assert_allclose(ours[1], log_std, rtol=1e-9)
+    x, *expected = pictures(23)
+    ours = host(metrics.encodings(TESTED, *device((MODEL, THETA)), images_of(x), TESTED.noise(4)))
+    np.testing.assert_allclose(ours, expected, rtol=1e-9)
 
 
 def test_a_last_batch_that_is_smaller_counts_as_much_as_its_images():
-    x, theta = np.random.default_rng(0).uniform(size=(251, 7)), theta_of(MODEL)
-    ours = judged(theta, x, 1)
-    params = vae.params_of(MODEL, theta)
-    mean, log_std, _ = vae.encode(np, MODEL, params, x)
-    t, _ = vae.sample_terms(np, MODEL, params, x, mean, log_std, np.zeros((1, *mean.shape)))
+    x, mean, log_std = pictures(251)
+    ours, t = judged(x, 1), terms_of(x, mean, log_std, np.zeros((1, *mean.shape)))
     assert ours["error_at_mean"] == pytest.approx(t.err.mean()) and ours["rate"] == pytest.approx(t.kl.mean())
 
 
@@ -150,8 +148,7 @@ def test_no_more_images_are_decoded_at_once_whatever_k_is(samples, nll_samples, 
         drawn.append(math.prod(shape[:2]))
         return TESTED.normal(noise, shape)
 
-    x, backend = np.random.default_rng(0).uniform(size=(30, 7)), TESTED._replace(normal=counted)
     monkeypatch.setattr(metrics, "DECODED", 100)
     monkeypatch.setattr(metrics, "mutual_information", lambda *args: (0.0, 0.0))  # draws, but decodes nothing
-    judged(theta_of(MODEL), x, nll_samples, samples=samples, backend=backend)
+    judged(pictures(30)[0], nll_samples, samples=samples, backend=TESTED._replace(normal=counted))
     assert max(drawn) <= 100 and sum(drawn) == 30 * (metrics.REPEATS * samples + nll_samples)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ref import objectives as ob
 from ref import vae
+from ref.train import REPORTED, batch_means
 from tests.gradients import hand_loss_and_gradient
 from tests.small import NOW, batch_of, model_of, options_of, theta_of
 from tests.tested import compute, device, host, needs_backend, xp
@@ -56,13 +57,10 @@ def test_the_bound_of_k_samples_rises_with_k():
     assert means[0] < means[1] < means[2] == pytest.approx(-compute(ob.iwae, t, ANY))
 
 
-def test_beta_one_is_the_elbo():
+def test_the_loss_is_the_negative_elbo_and_beta_weighs_its_kl():
     t = terms_of()
-    assert (
-        compute(ob.beta_vae, t, ANY, beta=1)
-        == compute(ob.vae, t, ANY)
-        == pytest.approx(np.mean(t.kl) - np.mean(t.log_px))
-    )
+    assert compute(ob.vae, t, ANY) == pytest.approx(np.mean(t.kl) - np.mean(t.log_px), rel=1e-14)
+    assert compute(ob.vae, t, ANY, beta=0.3) == pytest.approx(0.3 * np.mean(t.kl) - np.mean(t.log_px), rel=1e-14)
 
 
 def test_a_frozen_multiplier_makes_geco_the_beta_vae_up_to_scale():
@@ -73,7 +71,7 @@ def test_a_frozen_multiplier_makes_geco_the_beta_vae_up_to_scale():
     model, theta, x, eps = device((model, theta, x, eps))
     terms, cache = forward(xp, model, theta, x, eps)
     beta_vae = xp.zeros_like(theta)
-    d_terms = ob.beta_vae_backward(xp, terms, ANY, beta=1 / lam)
+    d_terms = ob.vae_backward(xp, terms, ANY, beta=1 / lam)
     vae.backward(xp, model, vae.params_of(model, theta), cache, d_terms, vae.params_of(model, beta_vae))
     np.testing.assert_allclose(geco, lam * host(beta_vae), rtol=1e-9, atol=1e-12)
 
@@ -185,6 +183,15 @@ def test_the_constraint_is_the_derivative_of_the_loss_by_lambda(method):
     row, t = ob.METHODS[method], terms_of()
     above, below = (compute(row.loss, t, ob.Now(lam, 1.7), **options_of(method)) for lam in (3.5, 2.5))
     assert above - below == pytest.approx(np.mean(compute(row.constraint.bounded, t)) - 1.7, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", [name for name, row in ob.METHODS.items() if row.constraint])
+def test_a_constraint_bounds_the_mean_that_it_names_and_its_target_is_the_square_of_kappa(method):
+    constraint = ob.METHODS[method].constraint
+    *reported, bounded = compute(batch_means, ob.METHODS[method], terms_of(), np.array(0.0))
+    named = [name for name, mean in zip(REPORTED, reported, strict=True) if mean == pytest.approx(bounded, rel=1e-12)]
+    assert named == ([constraint.bounds] if constraint.bounds else [])
+    assert (constraint.name, constraint.target(3.0)) == ("kappa", 9.0)
 
 
 def test_the_moving_average_starts_at_the_first_constraint_and_then_moves_by_one_minus_alpha():

@@ -1,36 +1,38 @@
-"""Comparisons of finished runs: which runs they read, make and refuse; their tables, pictures and page."""
+"""Comparisons of finished runs: which runs they read, make and refuse; their rows, pictures and page."""
 
 import base64
+import dataclasses
 import io
-import json
 import re
+import shlex
 import shutil
-import subprocess
-import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import run
 from data import load as load_data
-from experiment import checkpoint, compare, defaults, options, pictures, report, results
-from experiment.model import load
+from experiment import commands, comparison, evaluation, load, pictures
+from experiment.comparison import Finished, rows_of
+from experiment.record import Start, UsageError
+from experiment.run_folder import read_checkpoint, write_checkpoint
 from ref import vae
+from ref.more import linear
 from ref.objectives import METHODS
+from tests.shell.runs import completed, contents, json_of, made, refused
 from tests.shell.undrawn import undrawn
 from tests.tested import TESTED, on_command_line
 
+DRAW_PICTURES = pictures.draw_pictures
 TINY = ["--data", "digits", "--epochs", "1", "--hidden", "8", "--latent", "3", "--nll-samples", "2"]
-QUICK = ["--method", "all", "--jobs", "1", *TINY]
-
-
-@pytest.fixture(autouse=True)
-def pictures_of_runs(monkeypatch):
-    undrawn(monkeypatch)
+ALL = ["--method", "all", *TINY]
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="module")
@@ -40,43 +42,46 @@ def compared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(out)
         undrawn(patch)
-        assert run.main([*QUICK, *on_command_line(), "--seeds", "2", "--out", "out"]) == 0
+        assert run.main([*ALL, *on_command_line(), "--seeds", "2", "--out", "out"]) == 0
     return out / "out"
 
 
-def contents(folder: Path) -> dict:
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+def times(folder: Path) -> dict:
+    """Every file in a folder and below, and when it was written."""
+    return {path: (content, path.stat().st_mtime_ns) for path, content in contents(folder).items()}
 
 
-def summaries(out: Path, method: str) -> list[dict]:
-    return [json.loads((out / f"{method}-{seed}" / "summary.json").read_text()) for seed in (0, 1)]
-
-
-def comparison(out: Path) -> dict:
+def comparison_in(out) -> dict:
     """comparison.json, its rows by name."""
-    result = json.loads((out / "comparison.json").read_text())
+    result = json_of(out, "comparison.json")
     return result | {"rows": {row["name"]: row for row in result["rows"]}}
 
 
-def compared_with(folders, out: Path, *more: str) -> int:
-    return run.main(["--compare", *map(str, folders), *on_command_line(), "--out", str(out), *more])
+def compared_with(folders, out, *more: str) -> dict:
+    assert run.main(["--compare", *map(str, folders), *on_command_line(), "--out", str(out), *more]) == 0
+    return comparison_in(out)
+
+
+def altered(source: Path, out: Path, change) -> Path:
+    """A copy of a run whose record is change(record)."""
+    shutil.copytree(source, out)
+    path, before, config, history, arrays = read_checkpoint(out)
+    write_checkpoint(path, change(before), config, history, arrays)
+    return out
 
 
 def mirrored(source: Path, out: Path, coordinate: int) -> None:
     """The same trained function of another network: one principal direction and all that θ does to it have flipped."""
-    shutil.copytree(source, out)
-    arrays, config = checkpoint.read(out / "checkpoint.npz")
-    arrays, history = {name: array.copy() for name, array in arrays.items()}, load(source).history
-    config["options"]["lr"] *= 2  # so that it is another row
-    params = vae.params_of(load(source).network, arrays["theta"])
-    last = f"{len(config['options']['hidden'])}"
+    altered(source, out, lambda run: run.but(lr=2 * run.lr))  # so that it is another row
+    path, record, config, history, arrays = read_checkpoint(out)
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    params, last = vae.params_of(load(source).network, arrays["theta"]), f"{len(record.hidden)}"
     for array in (params["encoder"]["W0"], params["encoder"]["linear"], params["decoder"]["linear"].T, arrays["color"]):
         array[coordinate] *= -1
     for array in (arrays["whiten"], params["decoder"]["W" + last]):
         array[:, coordinate] *= -1
     params["decoder"]["b" + last][coordinate] *= -1
-    del arrays["history"]
-    checkpoint.write(out / "checkpoint.npz", arrays, history, config)
+    write_checkpoint(path, record, config, history, arrays)
 
 
 def rows_of_sheet(path: Path, rows: int) -> np.ndarray:
@@ -85,131 +90,215 @@ def rows_of_sheet(path: Path, rows: int) -> np.ndarray:
     return pixels[-99 * rows :, -990:].reshape(rows, 99, 990)
 
 
-def test_each_network_decodes_with_the_constants_of_its_own_checkpoint(tmp_path):
-    source, other = tmp_path / "source", tmp_path / "other"
-    assert run.main([*TINY, "--epochs", "20", *on_command_line(), "--out", str(source)]) == 0
-    mirrored(source, other, 1)
-    assert compared_with([source, other], tmp_path / "out") == 0
+def test_each_network_decodes_with_the_constants_of_its_own_checkpoint():
+    made("source", "--epochs", "20", quick=TINY)
+    mirrored(Path("source"), Path("other"), 1)
+    compared_with(["source", "other"], "out")
     for name in ("reconstructions.png", "generations.png"):
-        images, one, same = rows_of_sheet(tmp_path / "out" / name, 3).astype(int)
+        images, one, same = rows_of_sheet(Path("out") / name, 3).astype(int)
         assert np.abs(one - same).max() <= 1 and np.abs(images - one).max() > 100
 
 
 def test_all_leaves_the_comparison_and_a_run_for_each_method_and_seed(compared):
     folders = {path.parent.name for path in compared.rglob("summary.json")}
     assert folders == {f"{method}-{seed}" for method in METHODS for seed in (0, 1)}
-    assert {path.name for path in compared.iterdir() if path.is_file()} == {*compare.COMPARISON_FILES}
+    assert {path.name for path in compared.iterdir() if path.is_file()} == {*comparison.FILES}
+    lines = comparison.lines_of(json_of(compared, "comparison.json"))
+    assert len({len(line) for line in lines}) == 1 and len(lines) == 2 + len(METHODS)  # a header and the mean image
 
 
 def test_a_row_has_mean_and_standard_deviation_over_the_seeds(compared):
-    result = comparison(compared)
-    assert len(result["rows"]) == len(METHODS)
-    for row in result["rows"].values():
-        assert row["seeds"] == [0, 1]
-        for key in results.COLUMNS:
-            values, figure = [s.get(key) for s in summaries(compared, row["method"])], row["figures"][key]
-            if None in values:
-                assert figure is None
-            else:
-                assert figure["mean"] == pytest.approx(np.mean(values))
-                assert figure["std"] == pytest.approx(np.std(values, ddof=1))
-    images = load_data("digits")
-    error = np.sum((images.test / 255 - images.train.mean(axis=0) / 255) ** 2, axis=1).mean()
-    assert result["mean_image"] == {"rate": 0, "distortion": pytest.approx(error)}
+    rows = comparison_in(compared)["rows"]
+    assert len(rows) == len(METHODS)
+    for row in rows.values():
+        summaries = [json_of(compared / f"{row['method']}-{seed}", "summary.json") for seed in (0, 1)]
+        assert row["seeds"] == [0, 1] and {*row["figures"]} == {*evaluation.COLUMNS}
+        for key, figure in row["figures"].items():
+            values = [summary.get(key) for summary in summaries]
+            std = None if None in values else np.std(values, ddof=1)
+            assert figure == (None if None in values else pytest.approx({"mean": np.mean(values), "std": std}))
 
 
-def test_runs_with_other_options_are_rows_of_their_own_named_by_what_differs(compared, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("binarize", ["none", "static", "dynamic"])
+def test_the_mean_image_and_the_linear_bound_are_of_the_pixels_that_the_models_are_judged_on(binarize):
+    """By hand: a pixel that is white with probability x is missed by x(1 − m)² + (1 − x)m², and varies by m(1 − m)."""
+    made("out", "--method", "vae", "--binarize", binarize, "--likelihood", "gaussian", quick=TINY)
+    found, digits = compared_with(["out"], "compared"), load_data("digits")
+    x, m = digits.test / 255, digits.train.mean(axis=0) / 255
+    grey = {"error": np.sum((x - m) ** 2, axis=1).mean(), "variance": np.sum((digits.train / 255).var(axis=0))}
+    drawn = {"error": np.sum(x * (1 - m) ** 2 + (1 - x) * m**2, axis=1).mean(), "variance": np.sum(m * (1 - m))}
+    assert drawn["error"] > 1.3 * grey["error"]
+    expected, rounding = (grey, 1e-5) if binarize == "none" else (drawn, 0.02)
+    assert found["mean_image"] == {"rate": 0, "error": pytest.approx(expected["error"], rel=rounding)}
+    assert found["linear_bound"][0] == pytest.approx([0, expected["variance"]], rel=rounding, abs=1e-5)
+
+
+def test_runs_with_other_options_are_rows_of_their_own_named_by_what_differs(compared, capsys):
     for name, *changes in (("k", "--kappa", "2.5"), ("w", "--latent", "5", "--seed", "7"), ("s", "--samples", "4")):
-        assert run.main([*TINY, *on_command_line(), *changes, "--out", name]) == 0
-    before = contents(compared) | contents(tmp_path)
-    assert compared_with([compared, "k", "w", "s", "k", compared / "geco-0"], "out") == 0
-    after = {path: content for path, content in (contents(compared) | contents(tmp_path)).items() if path in before}
-    rows = {title: row for title, row in comparison(Path("out"))["rows"].items() if row["method"] == "geco"}
-    assert after == before and {title: row["seeds"] for title, row in rows.items()} == {
+        made(name, *changes, quick=TINY)
+    before = times(compared) | times(Path())
+    found = compared_with([compared, "k", "w", "s", "k", compared / "geco-0"], "out")["rows"]
+    after = times(compared) | times(Path())
+    assert {path: after[path] for path in before} == before
+    assert {title: row["seeds"] for title, row in found.items() if row["method"] == "geco"} == {
         "GECO, --kappa 1.2 --latent 3": [0, 1],
         "GECO, --kappa 2.5 --latent 3": [0],
         "GECO, --kappa 1.2 --latent 5": [7],
         "GECO, --kappa 1.2 --samples 4 --latent 3": [0],
     }
-    assert compared_with(["k"], "out") == 2 and compared_with(["k"], "out", "--force") == 0
-    assert [*comparison(Path("out"))["rows"]] == ["GECO, --kappa 2.5"]
+    refused(capsys, ["--compare", "k", "--out", "out"], "--out out holds another comparison")
+    assert [*compared_with(["k"], "out", "--force")["rows"]] == ["GECO, --kappa 2.5"]
+
+
+GECO = completed(*TINY, "--kappa", "2").run
+OTHERS = {
+    "tf32": GECO.but(precision="tf32"),
+    "init_from": GECO.but(start=Start("a", "0")),
+    "multiplier_rate": GECO.but(multiplier_rate=0.5),
+    "another start from there": GECO.but(start=Start("a", "1")),
+    "no hidden layer": GECO.but(hidden=(), activation=None),
+    "black and white pixels": GECO.but(likelihood="bernoulli", variance=None, output="sigmoid"),
+    "another seed": GECO.but(seed=1),
+    "vae": completed(*TINY, "--method", "vae").run,
+}
+
+
+def finished(*runs) -> list[Finished]:
+    return [Finished(Path(f"runs/{i}"), run, {}, {"rate": 8.3, "nll": 1.0}) for i, run in enumerate(runs)]
+
+
+@given(st.lists(st.sampled_from([GECO, *OTHERS.values()]), min_size=1, max_size=12))
+def test_two_rows_never_share_a_name_no_run_is_lost_and_a_copy_is_no_second_seed(runs):
+    rows, _ = rows_of(finished(*runs))
+    assert len({row["name"] for row in rows}) == len(rows)
+    distinct = [run for i, run in enumerate(runs) if run not in runs[:i]]
+    assert sorted(f"runs/{runs.index(run)}" for run in distinct) == sorted(out for row in rows for out in row["runs"])
+    for row in rows:
+        assert len({*row["seeds"]}) == len(row["seeds"])
+        assert (row["figures"]["rate"]["std"] is None) == (len(row["seeds"]) == 1)
+    assert len(rows) == len({repr(run.but(seed=0)) for run in distinct})
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("other", "names"),
     [
-        (["--binarize", "static"], "runs on different images"),
-        (["--binarize", "dynamic"], "runs on different images"),
-        (["--data", "sprites", "--epochs", "1", "--batch-size", "5000"], "runs on different images"),
+        ("tf32", ["GECO, --kappa 2.0 no --tf32", "GECO, --kappa 2.0 --tf32"]),
+        ("init_from", ["GECO, --kappa 2.0 no --init-from", "GECO, --kappa 2.0 --init-from a"]),
+        ("multiplier_rate", ["GECO, --kappa 2.0, runs/0", "GECO, --kappa 2.0, runs/1"]),
+        ("vae", ["VAE", "GECO, --kappa 2.0"]),
     ],
 )
-def test_runs_on_different_images_are_refused_with_one_sentence(changes, sentence, compared, tmp_path, capsys):
-    other = tmp_path / "other"
-    config = json.loads((shutil.copytree(compared / "geco-0", other) / "config.json").read_text())
-    arrays, _ = checkpoint.read(other / "checkpoint.npz")
-    args = options.parsed([*options.command_line(config["options"]), *changes])[0]
-    config["options"] = options.stored(args)
-    config["images"] = config["images"] if "dynamic" in changes else "0" * 64
-    history = load(compared / "geco-0").history
-    checkpoint.write(other / "checkpoint.npz", {n: a for n, a in arrays.items() if n != "history"}, history, config)
-    capsys.readouterr()
-    assert compared_with([compared / "vae-0", other], tmp_path / "out") == 2
-    error = capsys.readouterr().err
-    assert re.search(sentence, error) and error.count("\n") == 1 and not (tmp_path / "out").exists()
+def test_an_option_that_is_set_in_one_of_two_runs_tells_them_apart(other, names):
+    rows, _ = rows_of(finished(GECO, OTHERS[other]))
+    assert [row["name"] for row in rows] == names
 
 
-def test_images_that_have_changed_since_and_options_that_train_are_refused(compared, tmp_path, capsys):
-    np.savez(tmp_path / "mine.npz", train=np.eye(64, dtype=np.float32), test=np.eye(64, dtype=np.float32))
-    for more, sentence in (
-        (["--data", str(tmp_path / "mine.npz")], "are not those that"),
-        (["--lr", "0.1"], "--lr is not used by --compare"),
-    ):
-        assert compared_with([compared / "vae-0"], tmp_path / "out", *more) == 2
-        assert sentence in capsys.readouterr().err
-    assert compared_with([tmp_path], tmp_path / "out") == 2 and "holds no run" in capsys.readouterr().err
-    assert compared_with([compared / "vae-0"], compared / "vae-1") == 2 and "holds a run" in capsys.readouterr().err
-
-
-def test_the_same_command_reuses_every_run_goes_on_with_half_a_one_and_more_seeds_add_theirs(
-    compared, tmp_path, monkeypatch
-):
-    out = shutil.copytree(compared, tmp_path / "out")
-    runs = {path: content for path, content in contents(out).items() if path.parent != out}
-    assert run.main([*QUICK, *on_command_line(), "--seeds", "2", "--out", str(out)]) == 0
-    assert {path: content for path, content in contents(out).items() if path.parent != out} == runs
-    before = json.loads((out / "geco-0" / "summary.json").read_text())
-    (out / "geco-0" / "summary.json").unlink()
-    made = {run.out.name: compare.command_of(run) for run in planned("--seeds", "3", out=out)}
-    assert made["vae-1"] is None and made["geco-0"] == ["--resume", str(out / "geco-0")]
-    assert {name for name, command in made.items() if command and "--resume" not in command} == {
-        f"{method}-2" for method in METHODS
+def test_a_run_and_the_run_that_starts_from_it_are_two_rows_and_a_copy_of_a_run_none():
+    made("a", quick=TINY)
+    made("b", "--init-from", "a", "--epochs", "1", "--nll-samples", "2", quick=TINY[:2])
+    shutil.copytree("a", "copy")
+    rows = compared_with(["a", "b", "copy"], "out")["rows"]
+    assert {title: row["runs"] for title, row in rows.items()} == {
+        "GECO, --kappa 1.2 no --init-from": ["a"],
+        "GECO, --kappa 1.2 --init-from a": ["b"],
     }
-    assert run.main([*QUICK, *on_command_line(), "--out", str(out)]) == 0
-    assert json.loads((out / "geco-0" / "summary.json").read_text()) == before
 
 
-def planned(*chosen: str, out) -> list:
-    args = options.parsed([*QUICK, *on_command_line(), "--out", str(out), *chosen])[0]
-    seeds = range(args.seed, args.seed + (args.seeds or 1))
-    return [compare.options_of(args, load_data("digits"), method, seed) for seed in seeds for method in METHODS]
+SLIDES = {"vae": "", "beta-vae": "--beta=0.5", "geco": "--kappa={}", "geco-iwae": "--kappa={} --samples=5"}
+BESIDE = {  # what a run may have beside the settings of the slides: whether their figures still stand beside its own
+    "": True,
+    "--epochs=3 --seed=4 --hidden=7": True,
+    "--variance=0.1": False,
+    "--binarize=dynamic": False,
+    "--binarize=dynamic --likelihood=bernoulli --output=sigmoid": False,
+    "--samples=3": False,
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("method", SLIDES)
+def test_the_slides_figures_stand_beside_runs_by_the_slides_settings_alone(method, beside):
+    published = {"mnist": {"vae": 1.5813, "beta-vae": 10.5938, "geco": 10.4975, "geco-iwae": 1.364}}
+    published["cifar10"] = {"vae": 31.9662, "beta-vae": 59.4998, "geco": 383.0849}
+    for source, kappa in (("mnist", 4), ("cifar10", 3.394), ("digits", 4), ("mine/mnist", 4)):
+        chosen = SLIDES[method].format(kappa).split() + beside.split()
+        own = completed("--data=digits", f"--method={method}", *chosen).run
+        own = own.but(images=dataclasses.replace(own.images, source=source, name=source.split("/")[-1]))
+        (row,), _ = rows_of(finished(own))
+        found, expected = row["figures"]["slides_rate"], published.get(source, {}).get(method)
+        assert (found and found["mean"]) == (expected if BESIDE[beside] else None)
+
+
+@pytest.mark.parametrize("changes", ["--method=beta-vae --beta=4", "--kappa=6.5", "--method=geco-iwae --kappa=4"])
+def test_no_figures_of_the_slides_stand_beside_another_weight_tolerance_or_number_of_samples(changes):
+    own = completed("--data=digits", *changes.split(), *(["--samples=6"] if "iwae" in changes else [])).run
+    own = own.but(images=dataclasses.replace(own.images, source="mnist", name="mnist"))
+    (row,), _ = rows_of(finished(own))
+    assert row["figures"]["slides_rate"] is row["figures"]["slides_error"] is None
+
+
+def test_settings_are_shared_by_runs_that_all_have_them():
+    _, of_both = rows_of(finished(GECO, OTHERS["vae"]))
+    _, of_one = rows_of(finished(GECO, GECO.but(seed=1)))
+    assert "--multiplier=relative" in of_one and not [option for option in of_both if "multiplier" in option]
+    assert {"--latent=3", "--hidden=8", "--variance=0.5", "--likelihood=gaussian"} <= {*of_both} <= {*of_one}
+    assert not [option for option in of_one if re.match("--(kappa|seed|data|method)", option)]
+
+
+def test_the_command_on_the_page_can_be_pasted_back():
+    made("it's mine", quick=TINY)
+    compared_with(["it's mine"], "my page")
+    code, settings = map(unescape, re.findall("<code>(.*?)</code>", Path("my page/report.html").read_text())[:2])
+    python, program, *argv = shlex.split(code)
+    assert (python, program) == ("python", "run.py") and argv[1] == "it's mine" and argv[-1] == "my page"
+    assert run.main([*argv, "--force"]) == 0
+    again = completed("--data=digits", "--method=vae", *(o for o in shlex.split(settings) if "multiplier" not in o)).run
+    assert again.hidden == (8,) and again.latent == 3
+
+
+@pytest.mark.parametrize("changes", [{"binarize": "dynamic"}, {"sha256": "0"}, {"shape": (4, 16, 1)}], ids=str)
+def test_runs_on_different_images_are_refused_with_one_sentence(changes, compared, capsys):
+    other = lambda run: run.but(images=dataclasses.replace(run.images, **changes))  # noqa: E731
+    altered(compared / "geco-0", Path("other"), other)
+    refused(capsys, ["--compare", compared / "vae-0", "other"], "other and .*vae-0 are runs on different images")
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("argv", "sentence"),
     [
-        (["--lr", "0.01"], "--lr 0.01 contradicts the run in out/vae-0, which has --lr 0.001; .* choose another --out"),
-        (["--kappa", "1.3"], "--kappa 1.3 contradicts the run in out/geco-0, which has --kappa 1.2"),
-        (["--data", "sprites"], "contradicts the run in out/vae-0, which has --[a-z-]+"),
+        ("--compare ALL/vae-0 --data mine.npz", "are not those that"),
+        ("--compare ALL/vae-0 --lr 0.1", "--lr is not used by --compare"),
+        ("--compare empty", "empty holds no run"),
+        ("--compare ALL/vae-0 --out ALL/vae-1", "holds a run"),
+        ("--compare half", "half holds a run that has not ended; go on by python run.py --resume half"),
+        ("--method all --data digits --out ALL/vae-0", "a single run"),
+        ("LIKE --lr 0.01", "ALL/vae-0 holds another run; choose another --out, or add --force to make .*vae-0 anew"),
+        ("LIKE --kappa 1.3", "ALL/geco-0 holds another run"),
+        ("LIKE --binarize static", "ALL/vae-0 holds another run"),
     ],
 )
-def test_runs_of_other_options_are_left_alone_with_one_sentence(compared, changes, sentence, monkeypatch, capsys):
-    monkeypatch.chdir(compared.parent)
-    before = contents(compared)
-    assert run.main([*QUICK, *on_command_line(), *changes, "--out", "out"]) == 2
-    error = capsys.readouterr().err
-    assert re.search(sentence, error) and error.count("\n") == 1 and "--force" in error
-    assert contents(compared) == before
+def test_what_cannot_be_compared_or_made_is_left_alone_with_one_sentence(argv, sentence, compared, capsys):
+    Path("empty").mkdir()
+    np.savez("mine.npz", train=np.eye(64, dtype=np.float32), test=np.eye(64, dtype=np.float32))
+    shutil.copytree(compared / "geco-0", "half")
+    Path("half/summary.json").unlink()
+    before = times(compared)
+    like = shlex.join([*ALL, *on_command_line(), "--out", str(compared)])
+    argv = argv.replace("LIKE", like).replace("ALL", str(compared))
+    refused(capsys, argv.split(), sentence.replace("ALL", str(compared)))
+    assert times(compared) == before
+
+
+def test_the_same_command_reuses_every_run_goes_on_with_half_a_run_and_makes_those_of_more_seeds(compared):
+    out = Path(shutil.copytree(compared, "out"))
+    (out / "geco-0/summary.json").unlink()
+    before = {path: found for path, found in times(out).items() if path.parent not in (out, out / "geco-0")}
+    assert run.main([*ALL, *on_command_line(), "--seeds", "3", "--out", "out"]) == 0
+    after = times(out)
+    assert {path: after[path] for path in before} == before
+    assert json_of(out / "geco-0", "summary.json") == json_of(compared / "geco-0", "summary.json")
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {f"{m}-{s}" for m in METHODS for s in range(3)}
+    assert all(row["seeds"] == [0, 1, 2] for row in comparison_in(out)["rows"].values())
 
 
 @pytest.mark.parametrize(
@@ -218,86 +307,46 @@ def test_runs_of_other_options_are_left_alone_with_one_sentence(compared, change
         ("checkpoint.npz", None, "holds no checkpoint.npz"),
         ("checkpoint.npz", "not a checkpoint", "expected a checkpoint"),
         ("summary.json", "{", "cannot be read"),
-        ("summary.json", '{"rate": 1}', "a run of another version, without distortion"),
+        ("summary.json", '{"rate": 1}', "a run of another version, without error"),
     ],
 )
-def test_a_broken_run_is_refused_and_made_anew_with_force(name, content, sentence, compared, tmp_path):
-    copy = shutil.copytree(compared, tmp_path / "out")
-    (copy / "geco-0" / name).unlink()
+def test_a_broken_run_is_refused_before_any_training_and_made_anew_with_force(name, content, sentence, compared):
+    copy = Path(shutil.copytree(compared / "geco-0", "geco-0"))
+    of_geco = read_checkpoint(copy).run
+    assert commands.standing_of(of_geco, copy, {}) == commands.standing_of(of_geco, copy, {"force": True}) == "whole"
+    (copy / name).unlink()
     if content is not None:
-        (copy / "geco-0" / name).write_text(content)
-    member = next(run for run in planned(out=copy) if run.method == "geco")
-    with pytest.raises(defaults.UsageError, match=f"geco-0.*{sentence}.*--force"):
-        compare.command_of(member)
-    forced = {run.method: compare.command_of(run) for run in planned("--force", out=copy)}
-    assert forced["geco"][-1] == "--force" and [*map(bool, forced.values())].count(True) == 1  # whole ones are reused
-
-
-def test_half_a_run_is_not_compared(compared, tmp_path, capsys):
-    copy = shutil.copytree(compared / "geco-0", tmp_path / "half")
-    (copy / "summary.json").unlink()
-    assert compared_with([copy], tmp_path / "out") == 2
-    assert f"go on with it by --resume {copy}" in capsys.readouterr().err
-
-
-def test_all_leaves_a_folder_with_a_single_run_alone(compared, capsys):
-    before = contents(compared / "vae-0")
-    assert run.main([*QUICK, "--out", str(compared / "vae-0")]) == 2 and "a single run" in capsys.readouterr().err
-    assert contents(compared / "vae-0") == before
+        (copy / name).write_text(content)
+    with pytest.raises(UsageError, match=f"geco-0.*{sentence}.*--force"):
+        commands.standing_of(of_geco, copy, {})
+    assert commands.standing_of(of_geco, copy, {"force": True}) == "missing"
 
 
 def test_each_method_gets_the_options_that_it_takes():
-    members = planned("--kappa=2", "--beta=3", "--samples=7", "--multiplier=plain", "--seed=4", out="x")
-    by = {args.method: args for args in members}
-    for name, args in by.items():
-        method = METHODS[name]
-        assert (args.kappa, args.beta) == (
-            2 if "kappa" in method.options else None,
-            3 if "beta" in method.options else None,
-        )
-        assert args.samples == (7 if method.samples > 1 else 1) and args.seed == 4
-        assert args.multiplier == ("plain" if method.constrained else None)
+    asked = {"method": "all", "data": "digits", "kappa": 2, "beta": 3, "samples": 7, "multiplier": "plain", "lr": 1}
+    constrained = {"kappa": 2, "multiplier": "plain"}
+    own = {"vae": {}, "beta-vae": {"beta": 3}, "geco": constrained, "iwae": {"samples": 7}, "dreg": {"samples": 7}}
+    own["geco-iwae"] = constrained | {"samples": 7}
+    for name in METHODS:
+        common = {"method": name, "data": "digits", "lr": 1, "seed": 4}
+        assert commands.of_method(asked, name, 4) == common | own[name]
 
 
 def test_the_linear_bound_falls_from_the_total_variance_and_ends_where_the_known_variances_end(compared, monkeypatch):
-    bound = np.array(comparison(compared)["linear_bound"])
+    bound = np.array(comparison_in(compared)["linear_bound"])
     total = (load_data("digits").train / 255).var(axis=0).sum()
-    assert bound[0] == pytest.approx([0, total], rel=1e-6, abs=1e-6) and bound[-1, 1] == pytest.approx(total / 100)
-    assert (np.diff(bound, axis=0) * [1, -1] > 0).all()
-    monkeypatch.setattr(compare.linear, "principal_variances", lambda *_: ([4.0, 2.0], 1.5))
-    known = np.array(compare.linear_bound(TESTED, load_data("digits"), False))
+    assert bound[-1, 1] == pytest.approx(total / 100) and (np.diff(bound, axis=0) * [1, -1] > 0).all()
+    monkeypatch.setattr(linear, "principal_variances", lambda *_: ([4.0, 2.0], 1.5))
+    known = np.array(comparison.linear_bound(TESTED, load_data("digits"), False))
     assert known[-1] == pytest.approx([0.5 * np.log(2), 2 + 2 + 1.5]) and known[0] == pytest.approx([0, 7.5])
 
 
 def test_a_cell_is_mean_and_spread_counts_are_whole_and_figures_that_nobody_has_no_column():
     runs = [{"rate": 1.0, "active_units": 3}, {"rate": 2.0, "active_units": 4}]
-    one, both = results.figures_of(runs[:1]), results.figures_of(runs)
-    header, *lines = results.table({"one": one, "both": both, "none": results.figures_of([{}])})
+    one, both = evaluation.figures_of(runs[:1]), evaluation.figures_of(runs)
+    header, *lines = evaluation.table({"one": one, "both": both, "none": evaluation.figures_of([{}])})
     assert header == ["", "rate", "active"]
     assert lines == [["one", "1.00", "3"], ["both", "1.50 ± 0.71", "3.5 ± 0.7"], ["none", "–", "–"]]
-
-
-def test_the_slides_numbers_stand_beside_ours_on_mnist_and_cifar10_alone():
-    args = {"method": "geco", "samples": 1, "kappa": 4.0, "seed": 0}
-
-    def line(data: str) -> dict[str, list[str]]:
-        run = compare.Finished(
-            Path("x"), SimpleNamespace(**args, data=data), {}, {"rate": 9.0, "distortion_at_mean": 8.0}
-        )
-        header, cells = results.table({"geco": compare.row_of([run], set())["figures"]})
-        return [*zip(header, cells, strict=True)][1:]
-
-    published = {"mnist": (10.4975, 14.6269), "cifar10": (383.0849, 11.4413)}
-    for data, (rate, error) in published.items():
-        assert line(data) == [
-            *(("rate", "9.00"), ("slides", f"{rate:.2f}"), ("error at the mean", "8.000"), ("slides", f"{error:.2f}"))
-        ]
-    assert line("digits") == [("rate", "9.00"), ("error at the mean", "8.000")]
-
-
-def test_what_is_printed_is_a_table_whose_rows_have_their_columns(compared):
-    lines = report.lines_of(json.loads((compared / "comparison.json").read_text()))
-    assert len({len(line) for line in lines}) == 1 and len(lines) == 2 + len(METHODS)  # a header and the mean image
 
 
 class Page(HTMLParser):
@@ -318,23 +367,20 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_holds_every_picture_and_needs_nothing_else(compared):
+def test_the_page_holds_every_picture_and_needs_nothing_else(compared, monkeypatch):
+    monkeypatch.chdir(compared.parent)  # where its command was given
     text = (compared / "report.html").read_text()
-    found = Page(text)
+    found, prefix = Page(text), "data:image/png;base64,"
     assert found.open == [] and not {"script", "link", "iframe"} & {*found.tags} and "http" not in text
-    prefix = "data:image/png;base64,"
     pngs = {base64.b64decode(source.removeprefix(prefix), validate=True) for source in found.sources}
     assert all(Image.open(io.BytesIO(png)).size[0] > 100 for png in pngs)
-    ours = [compared / name for name in report.COMPARED]
-    ours += [compared / f"{method}-0" / name for method in METHODS for name in report.SINGLE]
+    ours = [compared / f"{name}.png" for name in comparison.COMPARED]
+    ours += [compared / f"{method}-0" / f"{name}.png" for method in METHODS for name in comparison.SINGLE]
     assert pngs == {path.read_bytes() for path in ours}
     assert "--latent=3" in text and "numpy" in text and text.count("<tr>") == 2 + len(METHODS)
-
-
-def test_the_page_escapes_what_it_is_given(compared):
-    result = json.loads((compared / "comparison.json").read_text())
+    result = json_of(compared, "comparison.json")
     rows = [result["rows"][0] | {"name": "<i>"}, *result["rows"][1:]]
-    text = report.page(result | {"data": "<b>", "rows": rows}, compared)
+    text = comparison.page(result | {"data": "<b>", "rows": rows}, compared)
     assert "&lt;b&gt;" in text and "<td>&lt;i&gt;</td>" in text and not {"b", "i"} & {*Page(text).tags}
 
 
@@ -377,12 +423,12 @@ def test_the_rows_of_a_runs_pictures_are_what_their_names_say(tmp_path, monkeypa
     data = load_data("digits")._replace(
         test=images, shape=(2, 2, 1), labels=(None, np.arange(400) // 134), classes="abc"
     )
-    pictures.draw_pictures(tmp_path, Identity(), data)
+    DRAW_PICTURES(tmp_path, Identity(), data)
     (reconstructions, names), (samples, _), (traversals, reach) = sheets
     spread, x = images[np.linspace(0, 399, 10).astype(int)] / 255, images / 255
     rows = {name: row.reshape(-1, 4) for name, row in reconstructions}
     assert [*rows] == ["original", "at the mean", "a sample"] and "".join(names) == "aaaabbbccc"
-    assert (rows["original"] == spread).all() and (rows["at the mean"] == spread).all()
+    np.testing.assert_allclose([rows["original"], rows["at the mean"]], [spread, spread], rtol=1e-6)
     apart = (rows["a sample"] - spread) / Identity.std
     assert 0.6 < apart.std() < 1.4 and abs(apart.mean()) < 0.5
     drawn = {
@@ -423,8 +469,3 @@ def test_the_plane_of_the_means_is_that_of_their_covariances_leading_eigenvector
     np.testing.assert_allclose(share, values[[3, 2]] / values.sum())
     plane, share = pictures.principal_plane(means[:, :1])
     assert share == pytest.approx([1, 0]) and plane[:, 1] == pytest.approx(np.zeros(50))
-
-
-def test_matplotlib_is_imported_only_where_something_is_drawn():
-    code = "import sys, run; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(run.__file__).parent).returncode == 0

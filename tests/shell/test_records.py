@@ -1,0 +1,261 @@
+"""The record of a run: what options and images make of it, how it is stored, and when two are the same run."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from data import DataError
+from experiment import choices, command_line, training
+from experiment.choices import a_pixel
+from experiment.command_line import OF_A_RUN, parsed
+from experiment.defaults import BY_DATA, row_of
+from experiment.record import CHOICES, Images, Run, Start, UsageError, as_json, of_json, own_options
+from ref.adam import adam, step_sizes
+from ref.densities import LIKELIHOODS
+from ref.objectives import METHODS
+from tests.shell.runs import completed
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+PRETRAINED = Start("runs/a", "0" * 64)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+COUNTS, WORDS = st.integers(1, 2**62), st.text(max_size=9)
+NAMES = {name: st.sampled_from(values) for name, values in CHOICES.items()}
+RUNS = st.builds(
+    Run,
+    images=st.builds(
+        Images,
+        source=WORDS,
+        name=WORDS,
+        size=st.none() | COUNTS,
+        split=NAMES["split"],
+        skip_broken=st.booleans(),
+        shape=st.tuples(COUNTS, COUNTS, COUNTS),
+        sha256=WORDS,
+        binarize=NAMES["binarize"],
+    ),
+    options=NUMBERS,  # for each that the method has
+    hidden=st.lists(COUNTS, max_size=3).map(tuple),
+    adam=st.tuples(NUMBERS, NUMBERS, NUMBERS),
+    start=st.none() | st.builds(Start, WORDS, WORDS),
+    multiplier=NAMES["multiplier"],
+    activation=NAMES["activation"],
+    **{name: NAMES[name] for name in ("method", "likelihood", "output", "schedule", "precision")},
+    **dict.fromkeys(("samples", "latent", "epochs", "batch_size", "seed", "nll_samples"), COUNTS),
+    **dict.fromkeys(("lr", "weight_decay", "multiplier_rate", "variance"), NUMBERS),
+)
+
+
+def whole(run: Run) -> Run:
+    """The run without what its method, its likelihood and its network do not have."""
+    likelihood, constraint = LIKELIHOODS[run.likelihood], run.objective.constraint
+    lacks = [] if constraint else ["multiplier", "multiplier_rate"]
+    lacks += [] if likelihood.has_variance else ["variance"]
+    lacks += [] if run.hidden else ["activation"]
+    output = "sigmoid" if likelihood.of_logits else run.output
+    options = dict.fromkeys(own_options(run.objective), run.options)
+    return run.but(options=options, output=output, **dict.fromkeys(lacks))
+
+
+@given(RUNS.map(whole))
+def test_a_record_is_read_back_from_json_as_it_was_to_the_last_field(run):
+    again = of_json(json.loads(json.dumps(as_json(run))))
+    assert again == run and repr(again) == repr(run)  # which has the fields that == leaves out
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Run)])
+def test_a_record_with_another_value_in_any_field_is_another_run(field):
+    run = completed("--data", "digits").run.but(start=PRETRAINED)
+    other = {"images": dataclasses.replace(run.images, sha256="1"), "start": None, "options": {"kappa": 9.0}}
+    if field not in other:
+        value = getattr(run, field)
+        other[field] = value + type(value)([9] if isinstance(value, tuple) else 1)
+    assert run == run.but(**{field: getattr(run, field)}) != run.but(**{field: other[field]})
+
+
+def test_the_same_images_elsewhere_are_the_same_and_other_or_otherwise_binarized_ones_are_not():
+    images = completed("--data", "digits").run.images
+    for name, value in {"source": "a", "name": "a", "size": 9, "skip_broken": True}.items():
+        assert dataclasses.replace(images, **{name: value}) == images
+    for name, value in {"shape": (4, 16, 1), "sha256": "0", "binarize": "static"}.items():
+        assert dataclasses.replace(images, **{name: value}) != images
+    assert dataclasses.replace(PRETRAINED, folder="moved") == PRETRAINED != dataclasses.replace(PRETRAINED, sha256="1")
+
+
+CHANGES = {  # of each option that describes a run: a value, and what it needs beside it
+    "method": ("vae",),
+    "beta": ("0.3", "--method=beta-vae"),
+    "kappa": ("2",),
+    "warm_up": ("0.2", "--method=iwae"),
+    "multiplier": ("plain",),
+    "multiplier_rate": ("0.1",),
+    "samples": ("2",),
+    "likelihood": ("bernoulli", "--binarize=dynamic", "--output=sigmoid"),
+    "variance": ("0.1",),
+    "data": ("sprites", "--likelihood=gaussian"),
+    "size": ("3", "--data=pictures"),
+    "skip_broken": (None, "--data=pictures"),
+    "binarize": ("static",),
+    "hidden": ("7",),
+    "latent": ("3",),
+    "activation": ("tanh",),
+    "output": ("sigmoid",),
+    "epochs": ("3",),
+    "batch_size": ("20",),
+    "lr": ("0.1",),
+    "schedule": ("constant",),
+    "adam": ("0.5,0.5,0.1",),
+    "weight_decay": ("0.1",),
+    "preset": ("burda", "--method=iwae"),
+    "precision": ("float64",),
+    "tf32": (None,),
+    "seed": ("1",),
+    "nll_samples": ("7",),
+}
+
+
+@pytest.mark.parametrize("name", [name for rows in OF_A_RUN.values() for name in rows])
+def test_every_option_that_describes_a_run_changes_its_record_and_is_typed_as_it_was(name, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for i in range(20):
+        pixels = np.random.default_rng(i).integers(0, 256, (5, 5), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"pictures/{i}.png")
+    value, *beside = CHANGES[name]
+    option = command_line.flag(name) + ("" if value is None else f"={value}")
+    before, after = (completed("--data=digits", *beside, *more).run for more in ([], [option]))
+    assert repr(after) != repr(before) and (after != before or name == "skip_broken")  # none of them is broken
+    assert name == "preset" or after.typed[name] == parsed([option])[name]
+
+
+ALTERED = [
+    *({"method": "gecko"}, {"multiplier": "quick"}, {"precision": "float16"}, {"seed": 1.5}, {"epochs": True}),
+    *({"latent": None}, {"latent": "3"}, {"lr": "fast"}, {"lr": math.nan}, {"variance": math.inf}, {"hidden": 3}),
+    *({"hidden": [1.5]}, {"adam": [0.5, 0.5]}, {"options": {"kappa": None}}, {"start": {}}, {"images": None}),
+    *({"younger": 1}, {"seed": ...}, {"seed": -1}, {"latent": 0}, {"epochs": 2**63}, {"batch_size": 0}),
+    *({"options": {}}, {"options": {"kappa": 1.0, "beta": 1.0}}, {"method": "vae"}, {"multiplier": None}),
+    *({"multiplier_rate": None}, {"variance": None}, {"activation": None}, {"hidden": []}, {"likelihood": "bernoulli"}),
+]
+
+
+@pytest.mark.parametrize("changes", ALTERED, ids=str)
+def test_what_is_no_record_of_a_run_is_refused_with_a_sentence(changes):
+    content = as_json(completed("--data", "digits").run) | changes
+    content = {name: value for name, value in content.items() if value is not ...}
+    with pytest.raises(DataError, match=r"\A[^\n]+ of a run cannot be [^\n]+\Z"):
+        of_json(content)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        ("--hidden=none --activation=tanh", "--activation is not used by --hidden none"),
+        ("--method=iwae --warm-up=10", r"'10' is not a finite number in \[0, 1\]"),
+        ("--method=iwae --warm-up=-0.1", r"'-0.1' is not a finite number in \[0, 1\]"),
+        ("--method=geco --warm-up=0.1", "--warm-up is not used by --method geco"),
+        ("--tf32 --precision=float64", "--tf32 is for --precision float32, not float64"),
+        ("--latents=3", "unrecognized arguments: --latents=3; did you mean --latent?"),
+    ],
+)
+def test_an_option_that_this_run_does_not_have_is_refused_by_name(chosen, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        completed("--data=digits", *chosen.split())
+
+
+@pytest.mark.parametrize(("images_a_unit", "kind"), [(28, 0.5), (7, 1.0)], ids=["photographs", "drawings"])
+@pytest.mark.parametrize(("units", "expected"), [(1, (8,)), (40, (40,)), (511, (511,)), (512, (512, 256))])
+def test_a_hidden_layer_grows_with_the_images_and_sooner_for_drawings(images_a_unit, kind, units, expected):
+    images = np.full((units * images_a_unit, 4), kind, np.float32)
+    assert choices.choose(images, 1.0, 1, None) == {"kappa": 1.0, "latent": 1, "hidden": expected}
+    assert choices.choose(images, 1.0, 1, (64, 32))["hidden"] == (64, 32)
+
+
+@pytest.mark.parametrize(("count", "batch", "epochs"), [(270, 16, 188), (3600, 128, 108), (50_000, 128, 20)])
+def test_a_few_images_train_for_3000_steps_and_many_for_twenty_epochs(count, batch, epochs):
+    assert (choices.batch_size(count), choices.epochs(count, batch)) == (batch, epochs)
+    assert epochs == 20 or (epochs - 1) * (count // batch) < 3000 <= epochs * (count // batch)
+
+
+def test_latents_are_as_many_as_the_best_linear_vae_uses_at_kappa():
+    """Eight directions of variance 1, 1/2, …, 1/128: at a level of 1/20 the first five are in use."""
+    scores, variances = np.random.default_rng(0).normal(size=(2000, 8)), 0.5 ** np.arange(8)
+    scores = np.linalg.qr(scores - scores.mean(axis=0))[0] * math.sqrt(2000)  # uncorrelated, of mean 0 and variance 1
+    images = np.pad(scores * np.sqrt(variances), ((0, 0), (0, 4))) + 0.5
+    kappa = math.sqrt(np.minimum(variances, 1 / 20).sum())
+    assert choices.choose(images, kappa, None, (1,))["latent"] == 5
+
+
+@pytest.mark.parametrize("data", [name for name in BY_DATA if row_of(name)["output"] == "linear"])
+def test_a_batch_with_an_outlier_moves_no_weight_of_a_linear_output_by_more_than_the_learning_rate(data):
+    beta1, beta2, epsilon = row_of(data)["adam"]
+    theta, m, v = np.zeros(1), np.zeros(1), np.zeros(1)
+    gradients = [*np.random.default_rng(0).choice([-1.0, 1.0], size=5000), 1e6]  # the outlier comes last
+    for t, g in enumerate(gradients):
+        before = theta.copy()
+        adam(np, theta, m, v, np.array([g]), *step_sizes(np, t, 0.5, beta1, beta2, epsilon), beta1, beta2)
+    assert 0.25 < before - theta < 0.5001  # with β₂ = 0.999: 1.58
+
+
+def fields(run: Run, *names: str) -> tuple:
+    return tuple(run.typed.get(name) for name in names)
+
+
+def test_the_preset_of_burda_is_the_protocol_of_the_paper_and_each_of_its_options_gives_way():
+    chosen = ["--method", "iwae", "--preset", "burda", "--data", "sprites"]
+    run = completed(*chosen).run
+    assert fields(run, "hidden", "latent", "activation", "output") == ((200, 200), 50, "tanh", "sigmoid")
+    assert fields(run, "likelihood", "binarize", "batch_size", "weight_decay") == ("bernoulli", "dynamic", 20, 0)
+    assert fields(run, "adam", "schedule", "lr") == ((0.99, 0.999, 1e-4), "stages", 1e-3)
+    assert fields(run, "epochs", "nll_samples") == (3280, 5000)
+    other = ["--latent", "7", "--adam", "0.5,0.9,1e-3", "--schedule", "cosine", "--binarize", "none", "--epochs", "2"]
+    run = completed(*chosen, *other).run
+    assert fields(run, "latent", "adam", "schedule", "binarize") == (7, (0.5, 0.9, 1e-3), "cosine", "none")
+    assert fields(run, "epochs", "hidden") == (2, (200, 200))
+
+
+def test_sprites_are_bernoulli_and_grey_unless_told_otherwise():
+    run = completed("--data", "sprites").run
+    assert fields(run, "likelihood", "binarize", "output", "variance") == ("bernoulli", "none", "sigmoid", None)
+    assert completed("--data", "sprites", "--likelihood", "gaussian").run.variance == 0.5
+
+
+def test_a_record_reaches_the_plan():
+    chosen = ["--schedule=constant", "--lr=0.02", "--samples=3", "--weight-decay=0.03", "--batch-size=100"]
+    run = completed("--data=digits", *chosen, "--multiplier=plain", "--kappa=3", "--adam=0.5,0.6,0.1").run
+    plan = training.plan_of(run, 1498)
+    assert (plan.schedule, plan.lr, plan.samples, plan.weight_decay) == ("constant", 0.02, 3, 0.03)
+    assert (plan.batch_size, plan.steps_per_epoch, plan.epochs) == (100, 14, 100) and plan.adam == (0.5, 0.6, 0.1)
+    assert (plan.multiplier, plan.multiplier_rate, plan.target, plan.options) == ("plain", 1e-3, 9.0, {})
+    assert training.plan_of(completed("--method=beta-vae", "--beta=0.2").run, 10_000).options == {"beta": 0.2}
+    for chosen, rate in (([], 0.01), (["--epochs=1000"], 56 / 11_000), (["--multiplier-rate=0.5"], 0.5)):
+        assert completed("--data=digits", *chosen).run.multiplier_rate == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "name"),
+    [
+        ("", "digits-geco-0"),
+        ("--kappa=1.2 --hidden=128,64", "digits-geco-0"),
+        ("--kappa=1", "digits-geco-kappa1-0"),
+        ("--seed=3 --hidden=64,32 --lr=0.002", "digits-geco-hidden64x32-lr0.002-3"),
+        ("--method=iwae --preset=burda --epochs=3 --binarize=dynamic", "digits-iwae-presetburda-epochs3-0"),
+    ],
+)
+def test_the_name_of_a_run_says_which_options_are_not_at_their_default(chosen, name):
+    assert completed("--data=digits", *chosen.split()).name == name
+
+
+def test_help_shows_every_default_by_data_set_where_it_differs():
+    text = " ".join(command_line.parser().format_help().split()).replace("- ", "-")  # a line may end within a name
+    assert "mnist-10k: 5.0; digits: 1.2; mnist: 4.0; cifar10: 3.394; sprites: 2.0; own images: chosen from them" in text
+    assert "sprites: bernoulli" in text and "(silu)" in text
+    assert all(f"{name} {method.samples}" in text for name, method in METHODS.items())
+    assert "by data set" not in text
+
+
+def test_an_error_a_pixel_is_a_root_mean_square_and_decibels_below_white():
+    assert a_pixel(1.0, 100) == pytest.approx((0.1, 20.0))

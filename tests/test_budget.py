@@ -1,0 +1,62 @@
+"""Small is a promise: how many lines of Python a room may have, and how dense they may be.
+
+A budget may be raised by a commit that says what the lines bought. No line gets longer to save another.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+READ_FIRST = ("densities", "mlp", "vae", "objectives", "adam", "train")
+# Room: its files, those of them that belong to another room, and how many lines it may have.
+ROOMS = {
+    "the reading path": ([f"ref/{name}.py" for name in READ_FIRST], [], 800),
+    "ref/": (["ref/**/*.py"], [], 1380),
+    "backend/": (["backend/**/*.py"], [], 1200),
+    "data/": (["data/**/*.py"], [], 1250),
+    "experiment/": (["experiment/**/*.py"], ["experiment/studies/**/*.py"], 1850),
+    "experiment/studies/": (["experiment/studies/**/*.py"], [], 500),
+    "tests/": (["tests/**/*.py"], ["tests/benchmarks/**/*.py"], 9000),
+}
+# Characters of a line that is not empty, on average.
+WIDTHS = {"ref/": 62.5, "backend/": 52.0, "data/": 56.0, "experiment/": 62.0, "tests/": 57.5}
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def found(patterns: list[str]) -> set[Path]:
+    return {path for pattern in patterns for path in ROOT.glob(pattern)}
+
+
+def lines_of(room: str) -> list[str]:
+    files, others, _ = ROOMS[room]
+    return [line for path in found(files) - found(others) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_keeps_to_its_budget_of_lines(room):
+    count, budget = len(lines_of(room)), ROOMS[room][2]
+    assert count <= budget, f"{room} has {count} lines, {count - budget} above its budget of {budget}"
+
+
+@pytest.mark.parametrize("room", WIDTHS)
+def test_the_lines_of_a_room_do_not_get_denser(room):
+    widths = [len(line.rstrip()) for line in lines_of(room) if line.strip()]
+    mean, most = sum(widths) / len(widths), WIDTHS[room]
+    assert mean <= most, f"{room} has lines of {mean:.2f} characters on average, {mean - most:.2f} above {most}"
+
+
+def test_a_comprehension_outside_of_tests_has_one_for_and_at_most_one_if():
+    files = found(["*.py", *(f"{room}**/*.py" for room in WIDTHS if room != "tests/")])
+    nodes = [(path, node) for path in sorted(files) for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    dense = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path, node in nodes
+        if isinstance(node, COMPREHENSIONS) and (len(node.generators) > 1 or len(node.generators[0].ifs) > 1)
+    ]
+    assert not dense, f"write loops in place of these comprehensions: {', '.join(dense)}"
+
+
+def test_every_room_is_there():
+    assert all(lines_of(room) for room in ROOMS if room != "experiment/studies/")
