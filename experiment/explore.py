@@ -32,7 +32,7 @@ def write(out: Path, runs: Sequence[tuple[TrainedModel, dict]], data: Dataset) -
 
     Raises UsageError, and writes nothing, where the page would be larger than LARGEST.
     """
-    size = sum(array.size for model, _ in runs for array in decoder_of(model).values()) * 8 // 3  # of the weights alone
+    size = sum(weights_in(model) for model, _ in runs) * 8 // 3  # without the images
     if size <= LARGEST:
         found = json.dumps(content(runs, data), allow_nan=False).replace("<", "\\u003c")  # no text ends the script
         text = TEMPLATE.read_text(encoding="utf-8").replace(PLACE, found).encode()
@@ -74,25 +74,25 @@ def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarr
     alone = TrainedModel(model.backend._replace(ranks=ALONE), kept, model.network, model.theta, model.history)
     scores, constraint = alone.scores(tests[rows], DRAWS), run.objective.constraint
     found = {name: getattr(run, name) for name in TOLD} | {name: summary[name] for name in ("rate", "error")}
-    found |= {
-        name: [x if np.isfinite(x) else None for x in scores[name].tolist()]
-        for name in ("error_at_mean", "log_likelihood")
+    for name in ("error_at_mean", "log_likelihood"):
+        found[name] = [x if np.isfinite(x) else None for x in scores[name].tolist()]
+    return {
+        **found,
+        "title": run.objective.title,
+        "bound": constraint and constraint.name,  # the option that says the target
+        "decoder": {name: numbers(array) for name, array in decoder_of(model).items()},
+        "order": order.tolist(),
+        "active": int(active.sum()),
+        "rates": rate[order].tolist(),
+        "rest": mean[:, used:].mean(axis=0).tolist(),
+        "means": numbers(mean[rows, :used]),
+        "stds": numbers(std),
+        "planes": planes_of(mean[rows, :used], labels),
     }
-    return (
-        found
-        | {
-            "title": run.objective.title,
-            "bound": constraint and constraint.name,  # the option that says the target
-            "decoder": {name: numbers(array) for name, array in decoder_of(model).items()},
-            "order": order.tolist(),
-            "active": int(active.sum()),
-            "rates": rate[order].tolist(),
-            "rest": mean[:, used:].mean(axis=0).tolist(),
-            "means": numbers(mean[rows, :used]),
-            "stds": numbers(std),
-            "planes": planes_of(mean[rows, :used], labels),
-        }
-    )
+
+
+def weights_in(model: TrainedModel) -> int:
+    return sum(array.size for array in decoder_of(model).values())
 
 
 def decoder_of(model: TrainedModel) -> dict[str, np.ndarray]:

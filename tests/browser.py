@@ -1,16 +1,17 @@
 """A headless Chromium that is driven through two pipes, with the standard library alone."""
 
-import base64
 import json
 import os
+import select
 import shutil
-import subprocess
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FOUND = next(filter(None, map(shutil.which, NAMES)), None) if os.name == "posix" else None
+PATIENCE = 60  # seconds
 QUIET = "--headless=new --no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
 QUIET += "--disable-sync --no-first-run --hide-scrollbars --remote-debugging-pipe"
 
@@ -19,8 +20,8 @@ class Page:
     """The one page of a browser. `errors` are what its console was told of and what it threw."""
 
     def __init__(self, written: int, read: int):
-        self.written, self.count, self.errors, self.session = written, 0, [], None
-        self.answers = os.fdopen(read, "rb")
+        self.written, self.read, self.rest = written, read, b""
+        self.count, self.errors, self.session = 0, [], None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Runtime", "Log", "Page"):
@@ -37,11 +38,17 @@ class Page:
     def until(self, holds) -> dict:
         """The next message that `holds`; errors on the way are kept."""
         while True:
-            answer = json.loads(b"".join(iter(lambda: self.answers.read(1), b"\0")))
+            while b"\0" not in self.rest:
+                assert select.select([self.read], [], [], PATIENCE)[0], f"the browser said nothing for {PATIENCE} s"
+                more = os.read(self.read, 1 << 20)
+                assert more, "the browser has ended"
+                self.rest += more
+            message, self.rest = self.rest.split(b"\0", 1)
+            answer = json.loads(message)
             kind, params = answer.get("method"), answer.get("params", {})
             if kind == "Runtime.exceptionThrown" or (kind, params.get("type")) == ("Runtime.consoleAPICalled", "error"):
                 self.errors.append(params)
-            if kind == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            if kind == "Log.entryAdded" and params["entry"]["level"] == "error":
                 self.errors.append(params["entry"])
             if holds(answer):
                 return answer
@@ -53,7 +60,7 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=path.resolve().as_uri())
-        self.until(lambda answer: answer.get("method") == "Page.loadEventFired")
+        self.value("new Promise(done => document.readyState === 'complete' ? done() : window.onload = () => done())")
 
     def value(self, expression: str):
         """What a JavaScript expression, or its promise, comes to."""
@@ -62,25 +69,22 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def picture(self, path: Path, whole: bool = True) -> None:
-        """A screenshot of the page."""
-        found = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(found["data"]))
-
 
 @contextmanager
 def opened(profile: Path) -> Iterator[Page]:
     """A page of a new browser, whose profile is that folder."""
     (from_here, to_browser), (from_browser, to_here) = os.pipe(), os.pipe()
     # Chromium reads from descriptor 3 and writes to 4.
-    shell = f'exec "$0" "$@" 3<&{from_here} 4>&{to_here}'
-    command = ["sh", "-c", shell, FOUND, *QUIET.split(), f"--user-data-dir={profile}"]
-    browser = subprocess.Popen(command, pass_fds=(from_here, to_here), stderr=subprocess.DEVNULL)
+    descriptors = [(os.POSIX_SPAWN_DUP2, from_here, 3), (os.POSIX_SPAWN_DUP2, to_here, 4)]
+    descriptors += [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+    command = [FOUND, *QUIET.split(), f"--user-data-dir={profile}"]
+    browser = os.posix_spawn(FOUND, command, os.environ, file_actions=descriptors)
     os.close(from_here)
     os.close(to_here)
     try:
         yield Page(to_browser, from_browser)
     finally:
-        browser.kill()
-        browser.wait()
+        os.kill(browser, signal.SIGTERM)
+        os.waitpid(browser, 0)
         os.close(to_browser)
+        os.close(from_browser)
