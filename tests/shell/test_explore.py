@@ -80,12 +80,12 @@ def test_float16_is_read_as_numpy_reads_it():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with two short runs of unlike networks, of κ = 2 and κ = 1.5."""
+    """A folder with two short runs of unlike networks, of κ = 1.5 and κ = 2."""
     out = tmp_path_factory.mktemp("explore")
     with pytest.MonkeyPatch.context() as patch:
         undrawn(patch)
-        made(out / "a", "--kappa", "2", "--output", "sigmoid")
-        made(out / "b", "--kappa", "1.5")
+        made(out / "a", "--kappa", "1.5", "--output", "sigmoid", "--latent", "7")
+        made(out / "b", "--kappa", "2")
     return out
 
 
@@ -98,9 +98,10 @@ def test_what_the_page_says_of_a_run_is_what_the_model_says(trained):
     assert np.array_equal(stored, np.rint(images * (255 / scale)))
     assert sorted(rows) == [*range(len(data.test))] != rows
     assert found["labels"] == data.labels[1][rows].tolist()
-    assert (one["rate"], one["error"], one["target"]) == (summary["rate"], summary["error"], 4.0)
+    assert (one["rate"], one["error"], one["target"]) == (summary["rate"], summary["error"], 2.25)
     assert sum(one["rates"]) == pytest.approx(summary["rate"], rel=1e-4)
     assert one["active"] == summary["active_units"]
+    assert sorted(one["rates"][: one["active"]], reverse=True) == one["rates"][: one["active"]]
     mean, std = model.encode(images)
     for name, array in (("means", mean), ("stds", std)):
         stored = np.frombuffer(b64decode(one[name]["base64"]), "<f2").reshape(len(rows), -1)
@@ -121,7 +122,11 @@ def test_the_plane_of_the_classes_is_where_they_differ():
         assert np.linalg.norm(np.array(plane["directions"])[:, places]) == pytest.approx(2**0.5, abs=0.01)
     assert leading["share"] == pytest.approx(162 / (162 + 18), abs=0.02)
     (two, _), (one,) = explore.planes_of(means, (labels == 1).tolist()), explore.planes_of(means[:, :1], [0] * 600)
-    assert abs(two["directions"][0][1]) > 0.99 and abs(np.dot(*two["directions"])) < 1e-9
+    assert (
+        abs(two["directions"][0][1]) > 0.99
+        and np.hypot(*two["directions"][1][::3]) > 0.99
+        and abs(np.dot(*two["directions"])) < 1e-9
+    )
     assert one["directions"] == [[1.0]] and one["share"] == pytest.approx(1)
 
 
@@ -182,13 +187,14 @@ def test_in_a_browser_each_way_through_the_latents_moves_the_pixels_and_names_ar
     data, path = load_data("digits"), trained / "hostile.html"
     files = [f"{HOSTILE[0]}{i}" for i in range(len(data.test))]
     data = data._replace(classes=(*HOSTILE, *data.classes[3:]), files=([], files))
-    runs = [(load(trained / name), json_of(trained / name, "summary.json")) for name in ("a", "b")]
+    runs = [(load(trained / name), json_of(trained / name, "summary.json")) for name in ("b", "a")]
     explore.write(path, runs, data)
     steps = [slide('document.querySelector(".latent input")', 2.5), slide('$("way")', 0.4), "drag"]
     steps += [f'$("{button}").click()' for button in ("prior", "aggregate", "back", "origin")]
     with browser.opened(tmp_path) as page:
         page.open(path)
-        page.value("new Promise(done => setInterval(() => now.z && done(), 20))")
+        drawn = "new Promise(done => setTimeout(() => done(now.z !== null), 50))"
+        assert any(page.value(drawn) for _ in range(400))
         assert page.value(NAMES) == [*HOSTILE] and page.value('$("whose").textContent').startswith(HOSTILE[0])
         assert page.value('document.querySelectorAll("#legend b, script").length') == 3
         seen = [page.value(PIXELS)]
@@ -200,9 +206,14 @@ def test_in_a_browser_each_way_through_the_latents_moves_the_pixels_and_names_ar
                 page.value(step)
             seen.append(page.value(PIXELS))
         assert len(seen) == 10 and all(old != new for old, new in pairwise(seen))
-        z = np.array(page.value("[...now.z]"))[None, np.argsort(page.value("model().order"))]
-        model = load(trained / "b")  # κ = 1.5 comes first
+        order = page.value("model().order")
+        z = np.array(page.value("[...now.z]"))[None, np.argsort(order)]
+        assert np.argsort(order).tolist() != order
+        model = load(trained / "a")  # κ = 1.5 comes first
         assert np.abs(np.array(seen[-1]) / 255 - model.decode(z).ravel()).max() < 0.01
+        noise, drawn = np.array(page.value('["prior", "aggregate"].map(from => [...drawn(5, from)])'))
+        mean, std = (array[:, order] for array in model.encode(data.test))  # drawn from one image's q(z|x)
+        assert np.abs(mean + std * noise - drawn).max(axis=1).min() < 5e-3 < np.abs(noise - drawn).max()
         before = page.value(SHOWN)
         page.value(slide('$("run")', 1))
         after = page.value(SHOWN)
