@@ -94,13 +94,16 @@ def test_what_own_images_bring_is_chosen_from_them_and_said(capsys):
     images = rng.uniform(0.2, 0.8, size=(400, 5, 4)).astype(np.float32)
     np.savez("grey.npz", train=images[:300], test=images[300:])
     np.savez("drawn.npz", train=np.round(images[:300]), test=np.round(images[300:]))
-    quick = ["--epochs", "1", "--nll-samples", "2"]
+    quick = ["--epochs", "1", "--nll-samples", "2"]  # a sixteenth of 300 images makes batches of 18
     for name, share, units in (("grey.npz", 0.06, 10), ("drawn.npz", 0.3, 42)):
         summary, said = made(name[:-4], "--data", name, quick=quick), capsys.readouterr().out
         train = np.load(name)["train"].reshape(300, -1)
         assert summary["kappa"] ** 2 == pytest.approx(share * train.var(axis=0).sum(), rel=0.01)
         rmse = math.sqrt(summary["kappa"] ** 2 / 20)
-        assert f"--kappa {summary['kappa']:g}, --latent {summary['latent']}, --hidden {units}, --batch-size" in said
+        assert summary["variance"] == pytest.approx(summary["kappa"] ** 2 / 20, rel=1e-3)  # the same error a pixel
+        chosen = {"kappa": summary["kappa"], "latent": summary["latent"], "hidden": units}
+        chosen |= {"variance": summary["variance"], "batch-size": 18}
+        assert f"chosen from the images: {', '.join(f'--{n} {value:g}' for n, value in chosen.items())};" in said
         assert f"RMSE of {rmse:.3f} a pixel, PSNR {-20 * math.log10(rmse):.1f} dB" in said
     assert run.main([*quick, *on_command_line(), "--data", "pictures", "--size", "6"]) == 0
     assert "27 images to train on and 3 to test" in capsys.readouterr().out
