@@ -28,8 +28,6 @@ def opened(
     if data_dir is not None and source not in data.KEPT:
         raise UsageError(f"--data-dir is where {', '.join(data.KEPT)} are kept; --data {source} does not use it")
     found = given or data.load(source, data_dir, size, split=split, skip_broken=skip_broken)
-    if found.name in data.DATASETS and source not in data.DATASETS:
-        found = found._replace(name=f"own-{found.name}")  # whose runs have folders of their own
     span = float(np.max(found.train.max(axis=0) - found.train.min(axis=0).astype(float)))
     if span == 0:
         raise UsageError(f"the training images of --data {source} are all the same; there is nothing to learn")

@@ -284,7 +284,8 @@ def test_more_epochs_go_on_with_the_schedule_of_the_longer_run(monkeypatch):
     assert [row["epoch"] for row in result["rows"]] == list("12345") and result["summary"]["epochs"] == 5
     config = json_of("whole", "config.json")
     assert config["run"]["epochs"] == 5 and config["run"]["multiplier_rate"] == 0.01
-    assert config["resumed"][0]["step"] == 12 and config["resumed"][0]["command"][1:3] == ["--resume", "whole"]
+    assert config["command"][1:3] == ["--data", "digits"] and config["resumed"][0]["step"] == 12
+    assert config["resumed"][0]["command"][1:3] == ["--resume", "whole"]
 
 
 @pytest.mark.parametrize(
