@@ -15,7 +15,7 @@ from experiment import choices, command_line, training
 from experiment.choices import a_pixel
 from experiment.command_line import OF_A_RUN, parsed
 from experiment.defaults import BY_DATA, row_of
-from experiment.record import CHOICES, Images, Run, Start, UsageError, as_json, of_json, own_options
+from experiment.record import CHOICES, Images, Run, Start, as_json, of_json, own_options
 from ref.adam import adam, step_sizes
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS
@@ -127,22 +127,6 @@ def test_what_is_no_record_of_a_run_is_refused_with_a_sentence(changes):
     content = {name: value for name, value in content.items() if value is not ...}
     with pytest.raises(DataError, match=r"\A[^\n]+ of a run cannot be [^\n]+\Z"):
         of_json(content)
-
-
-@pytest.mark.parametrize(
-    ("chosen", "sentence"),
-    [
-        ("--hidden=none --activation=tanh", "--activation is not used by --hidden none"),
-        ("--method=iwae --warm-up=10", r"'10' is not a finite number in \[0, 1\]"),
-        ("--method=iwae --warm-up=-0.1", r"'-0.1' is not a finite number in \[0, 1\]"),
-        ("--method=geco --warm-up=0.1", "--warm-up is not used by --method geco"),
-        ("--tf32 --precision=float64", "--tf32 is for --precision float32, not float64"),
-        ("--latents=3", "unrecognized arguments: --latents=3; did you mean --latent?"),
-    ],
-)
-def test_an_option_that_this_run_does_not_have_is_refused_by_name(chosen, sentence):
-    with pytest.raises(UsageError, match=sentence):
-        completed("--data=digits", *chosen.split())
 
 
 GREY, BLACK_AND_WHITE = [0.2, 0.4, 0.6, 0.8], [0, 0.001, 0.999, 1]
