@@ -38,7 +38,6 @@ from data import (
     images_at,
     load,
     mnist,
-    mnist10k,
     npz,
 )
 from data.files import write_whole
@@ -118,7 +117,7 @@ def test_mnist_10k_is_small_and_refused_when_altered(monkeypatch, tmp_path):
     assert len(paths) == 2 and sum(path.stat().st_size for path in paths) < 1_400_000
     for path in paths:
         shutil.copy(path, tmp_path)
-    monkeypatch.setattr(mnist10k, "__file__", str(tmp_path / "mnist10k.py"))
+    monkeypatch.setattr(mnist, "__file__", str(tmp_path / "mnist.py"))
     altered = tmp_path / "t10k-labels-idx1-ubyte.xz"
     whole = altered.read_bytes()
     labels = lzma.decompress(whole)
@@ -129,7 +128,7 @@ def test_mnist_10k_is_small_and_refused_when_altered(monkeypatch, tmp_path):
 
 
 def test_without_xz_in_python_mnist_10k_is_refused_and_nothing_else_is(monkeypatch):
-    monkeypatch.setattr(mnist10k, "lzma", None)
+    monkeypatch.setattr(mnist, "lzma", None)
     with refused("mnist-10k", "xz", "digits"):
         load("mnist-10k")
     check(load("digits"))
@@ -799,7 +798,7 @@ def test_a_hostile_npz_is_refused_and_costs_no_memory(tmp_path, kind):
     path = tmp_path / "mine.npz"
     path.write_bytes(HOSTILE_NPZ[kind])
     with memory(4e6), refused("mine.npz"):
-        npz.load(path)
+        load(str(path))
 
 
 @pytest.mark.parametrize(("images", "body"), [(2**20, 99), (50_000, 2000 * 50_000)], ids=["too few", "a bomb"])
@@ -810,7 +809,7 @@ def test_a_zip_directory_that_lies_about_sizes_costs_no_memory(tmp_path, images,
     content[entry + 20 : entry + 28] = struct.pack("<II", claimed // 900, claimed)
     path.write_bytes(content)
     with memory(4e6), refused("mine.npz"):
-        npz.load(path)
+        load(str(path))
 
 
 def test_a_long_header_is_refused_by_its_length_alone(tmp_path):
