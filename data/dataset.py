@@ -107,7 +107,7 @@ def unit(what: str, array: np.ndarray) -> np.ndarray:
     if np.isnan(low):
         places = np.argwhere(np.isnan(array)).tolist()
         first = tuple(places[0])
-        raise DataError(f"{what} holds {len(places):,} NaN, the first at index {first}; leave these images out")
+        raise DataError(f"{what}: found {len(places):,} NaN, the first at index {first}; leave these images out")
     if not (low >= -rounding * high and high <= 1 + rounding):
         raise DataError(f"{what} must lie in [0, 1], found {low:.10g} to {high:.10g}; scale it, for example x / 255")
     if low < 0 or high > 1:

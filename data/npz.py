@@ -117,8 +117,8 @@ def read(path: Path) -> tuple[dict, list | None, str]:
 def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict, list | None]:
     """The arrays of the layout that is there."""
     names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    known = {name for layout in LABELS for name in layout}
-    alone = [name for name in names if name not in known]
+    of_labels = sum(LABELS, ())
+    alone = [name for name in names if name not in of_labels]
     pair = _first(PAIRS, names)
     if not pair and len(alone) != 1:
         pairs = ", ".join(" and ".join(pair) for pair in PAIRS)
