@@ -142,8 +142,8 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
     xp = backend.xp
     found = scores(backend, model, theta, images, noise, draws)
     finite = xp.isfinite(found["log_px"] + found["log_likelihood"] + found["rate"] + found["error"])
-    count = int(xp.sum(finite))
-    found = {name: values[finite] for name, values in found.items()} if 0 < count < images.count else found
+    count = int(xp.sum(finite)) or images.count
+    found = {name: values[finite] for name, values in found.items()} if count < images.count else found
     mean, log_std = found.pop("mean"), found.pop("log_std")
     means = {name: float(xp.mean(values)) for name, values in found.items()}
     information, error = mutual_information(backend, mean, log_std, noise)
@@ -151,11 +151,11 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
         **{name: means.get(name) for name in ("rate", "error", "error_at_mean", "bounded")},
         "elbo": means["log_px"] - means["rate"],
         "nll": -means["log_likelihood"],
-        "nll_standard_error": float(xp.std(found["log_likelihood"])) / math.sqrt(images.count),
+        "nll_standard_error": float(xp.std(found["log_likelihood"])) / math.sqrt(count),
         "active_units": int(xp.sum(xp.var(mean, axis=0) > ACTIVE)),
         "marginal_kl": means["rate"] - information,
         "mutual_information": information,
-        "mutual_information_ceiling": math.log(images.count),
+        "mutual_information_ceiling": math.log(count),
         "information_standard_error": error,
-        "not_finite": images.count - count,
+        "not_finite": images.count - int(xp.sum(finite)),
     }
