@@ -33,7 +33,7 @@ def kind(images: np.ndarray) -> tuple[float, int]:
     """DRAWN, where most pixels are black or white, or else PHOTOGRAPHED."""
     x = looked_at(images)
     near = EXTREME * (x.max() - x.min())
-    return DRAWN if np.mean((x <= x.min() + near) | (x >= x.max() - near)) > 0.5 else PHOTOGRAPHED
+    return DRAWN if np.mean((x < x.min() + near) | (x > x.max() - near)) > 0.5 else PHOTOGRAPHED
 
 
 def hidden_for(count: int, images_a_unit: int) -> tuple[int, ...]:

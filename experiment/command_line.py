@@ -124,7 +124,7 @@ OF_A_COMMAND = {
         "compare": (Path, "trains nothing: a report on the finished runs in these folders, whoever made them"),
     },
     "a trained model": {
-        "load": (Path, "use the model of the run in a folder, for one of these:"),
+        "load": (str, "use the model of the run in a folder, or mnist-10k, which comes along, for one of these:"),
         "evaluate": (bool, "its figures again, with other --nll-samples or --data, in LOAD/evaluation….json"),
         "encode": (str, "mean, std, rate, error and log-likelihood of images, in LOAD/encoded-<ENCODE>.npz"),
         "sample": (COUNT, "decoded draws from the prior, by --seed, and a sheet, in LOAD/samples-<SAMPLE>-<seed>/"),

@@ -106,7 +106,7 @@ def off_target(model, data: Dataset, summary: dict) -> str | None:
     found = f"at the end the squared error is {target + train:.4g} on training images and {target + test:.4g} on "
     found += f"test images, κ² = {target:.4g}, and λ = {summary['lambda']:.3g}"
     enough = f"{math.sqrt(target + train) * 1.01:.3g}"
-    if train > 0.05 * target and at_guard(model.history):
+    if train > 0.05 * target and model.run.multiplier == "relative" and at_guard(model.history):
         return f"the constraint is not met, and λ is at its guard: {found}; allow --kappa {enough}, or more --latent"
     if train > 0.05 * target:
         return f"the constraint is not met: {found}; allow --kappa {enough}, or add --epochs or --latent"

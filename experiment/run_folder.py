@@ -27,6 +27,7 @@ from experiment import record
 from experiment.record import Run, UsageError
 
 CHECKPOINT = "checkpoint.npz"
+MODELS = Path(__file__).parent / "models"  # checkpoints that come with the program, their θ in float16
 PICTURES = ("reconstructions.png", "samples.png", "traversals.png", "latents.png", "curves.png")
 FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES)
 OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz")  # what --load writes beside them: no longer true of another θ
@@ -71,18 +72,19 @@ def checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.frombuffer(sha.digest(), np.uint8)
 
 
-def read_checkpoint(folder: Path) -> Saved:
+def read_checkpoint(folder: str | Path) -> Saved:
     """The checkpoint in a run's folder, also of version 0.2. `check` says whether its arrays are those of its run.
 
     What is read takes no more memory than the file is long. Raises UsageError without a file, and DataError.
     """
-    path = Path(folder) / CHECKPOINT
+    path = checkpoint_at(folder)
     if not path.is_file():
         raise UsageError(f"{folder} holds no {CHECKPOINT}; name the folder of a run")
     try:
         content = _content(path)
         run, config, history = _run_and_history(content)
         arrays = {name: array for name, array in content.items() if name not in BESIDE}
+        arrays |= {name: array.astype(np.float32) for name, array in arrays.items() if array.dtype == np.float16}
         if run.images.pixels != arrays["center"].size or sum(r["steps"] for r in history) != int(arrays["step"]):
             raise DataError("its arrays are not those of its run")
         return Saved(path, run, config, history, arrays)
@@ -94,6 +96,21 @@ def read_checkpoint(folder: Path) -> Saved:
         raise
     except Exception as error:  # zipfile, the header's parser and json have many
         raise DataError(f"{path}: expected a checkpoint, found something else ({reason(error)})") from error
+
+
+def checkpoint_at(folder: str | Path) -> Path:
+    """The checkpoint in a run's folder; or of a model that comes with the program, where a string is its name.
+
+    Raises UsageError where the name is that of a folder, too.
+    """
+    model = MODELS / f"{folder}.npz"
+    if not isinstance(folder, str) or Path(folder).name != folder or not model.is_file():
+        return Path(folder) / CHECKPOINT
+    if Path(folder).exists():
+        raise UsageError(
+            f"{folder} is a model that comes with this program and a folder here: write ./{folder} for that"
+        )
+    return model
 
 
 def _content(path: Path) -> dict[str, np.ndarray]:

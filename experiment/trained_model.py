@@ -215,8 +215,19 @@ class TrainedModel:
 def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> TrainedModel:
     """The trained model in a run's folder, in its own precision; its checkpoint.npz is all that is read.
 
+    "mnist-10k" is the name of a model that comes with the program.
+
     Raises UsageError for a folder without a checkpoint, DataError for a file that is none, BackendError.
     """
     saved = run_folder.read_checkpoint(folder)
     opened = open_backend(backend, saved.run.dtype, tf32)
     return TrainedModel(opened, saved.run, *trained_network(saved, opened), saved.history)
+
+
+def ship(folder: str | Path, name: str) -> None:
+    """Keeps the model of a finished run under experiment/models/: what `load` needs, θ in half precision."""
+    saved = run_folder.read_checkpoint(folder)
+    arrays = {"center": saved.arrays["center"], "theta": saved.arrays["theta"].astype(np.float16)}
+    last = saved.history[-1] | {"steps": int(saved.arrays["step"])}
+    path = run_folder.MODELS / f"{name}.npz"
+    run_folder.write_checkpoint(path, saved.run, saved.config, [last], arrays | {"step": saved.arrays["step"]})

@@ -196,8 +196,9 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
         if saved:
             network, state = restored_state(saved, run, backend, len(data.train))
             model = TrainedModel(backend, run, network, state["theta"], saved.history)
-            here = {name: config[name] for name in ("command", "versions", "processes")} | {"step": int(state["step"])}
-            config |= {"command": saved.config["command"], "resumed": [*saved.config["resumed"], here]}
+            here = {name: config[name] for name in ("command", "versions", "processes")}
+            config |= {name: saved.config[name] for name in here}  # of its beginning
+            config["resumed"] = [*saved.config["resumed"], here | {"step": int(state["step"])}]
         else:
             if not force:
                 run_folder.refuse_existing(out, run)

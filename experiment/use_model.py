@@ -94,7 +94,8 @@ def named(source: str) -> str:
 
 def free(given: dict[str, Any], name: str, is_file: bool = False) -> Path:
     """--out, else `name` in the run's folder. Raises UsageError if that is there already, or cannot be written."""
-    out = given.get("out", given["load"] / name)
+    folder = Path(given["load"])
+    out = given.get("out", folder / name if folder.is_dir() else Path("runs") / f"{folder}-{name}")
     refuse_unwritable(out, is_file)
     if out.exists() and (not given.get("force") or out.name in FILES):
         raise UsageError(f"{out} exists; choose another --out" + " or add --force" * (out.name not in FILES))

@@ -55,10 +55,22 @@ def run_in(folder: Path) -> int:
     return run.main([*QUICK, "--out", str(folder)])
 
 
-def in_second_epoch(action) -> None:
-    """The second rank does something after five reports of a run of which four are an epoch."""
+def at_first_state(change) -> None:
+    """The network and the first state of a run are what change(network, state) makes of them."""
     from experiment import training
 
+    first_state = training.first_state
+    training.first_state = lambda *args: change(*first_state(*args))
+
+
+def in_second_epoch(action) -> None:
+    """The second rank does something after five reports of a run of which four are an epoch.
+
+    There is a checkpoint after every epoch, however short it was.
+    """
+    from experiment import training
+
+    training.PAUSE = 0
     loop, rank = training.train, open_ranks().rank
 
     def troubled(*args):
@@ -83,14 +95,11 @@ def one_fails(folder: Path) -> int:
 def one_overflows(folder: Path) -> int:
     """A run whose first step makes a weight infinite that the last rank updates, and no other."""
 
-    from experiment import one
-
-    def build(*args, build=one.build):
-        model, state = build(*args)
+    def infinite(model, state):
         state["m"][-1] = np.inf
         return model, state
 
-    one.build = build
+    at_first_state(infinite)
     return run_in(folder)
 
 
@@ -102,26 +111,23 @@ def one_is_stopped(folder: Path) -> int:
 
 def one_dies(folder: Path) -> int:
     """A run of which a rank is killed, after it has computed another start than the first, which it must not use."""
-    from experiment import one
-
     rank = open_ranks().rank
 
-    def build(*args, build=one.build):
-        model, state = build(*args)
+    def apart(model, state):
         state["theta"] += rank
         return model._replace(center=model.center + rank), state
 
-    one.build = build
+    at_first_state(apart)
     in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGKILL))
     return run_in(folder)
 
 
 def one_breaks(folder: Path) -> int:
     """A run of which a rank meets an error that nobody has foreseen, before the others are there."""
-    from experiment import one
+    from experiment import training
 
     if open_ranks().rank == 1:
-        one.build = None
+        training.first_state = None
     return run_in(folder)
 
 

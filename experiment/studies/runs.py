@@ -21,7 +21,7 @@ from experiment.trained_model import TrainedModel, load
 from experiment.training import started
 from ref.more import linear
 
-PIXELS = ("images", "binarize", "likelihood")
+PIXELS = ("images", "binarize", "likelihood", "variance")
 SETTINGS = (*PIXELS, "data", "multiplier", "latent", "hidden", "output", "epochs", "batch_size", "lr", "nll_samples")
 OPTIONS = ("method", "beta", "kappa", "samples", "seed", *SETTINGS)
 FOLDERS = ("folders", {"nargs": "+", "type": Path, "metavar": "DIR", "help": "folders that run.py has written"})

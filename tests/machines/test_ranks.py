@@ -54,9 +54,10 @@ def run_here(*argv) -> int:
 
 def checkpoint_of(out: Path) -> tuple[dict, dict]:
     """The arrays of a checkpoint, and what it says of the run."""
-    from experiment import checkpoint
+    from experiment.run_folder import read_checkpoint
 
-    return checkpoint.read(out / "checkpoint.npz")
+    saved = read_checkpoint(out)
+    return saved.arrays, saved.config
 
 
 @pytest.mark.usefixtures("mpi")

@@ -166,10 +166,14 @@ def test_an_option_that_this_run_does_not_have_is_refused_by_name(chosen, senten
         completed("--data=digits", *chosen.split())
 
 
-@pytest.mark.parametrize(("images_a_unit", "grey"), [(28, 0.06), (7, 0.04)], ids=["photographs", "drawings"])
+GREY, BLACK_AND_WHITE = [0.2, 0.4, 0.6, 0.8], [0, 0.001, 0.999, 1]
+
+
+@pytest.mark.parametrize("scale", [1, 1e-3], ids=["", "dark"])  # what is black and white is so for any range
+@pytest.mark.parametrize(("images_a_unit", "kind"), [(28, GREY), (7, BLACK_AND_WHITE)], ids=["photographs", "drawings"])
 @pytest.mark.parametrize(("units", "expected"), [(1, (8,)), (40, (40,)), (511, (511,)), (512, (512, 256))])
-def test_a_hidden_layer_grows_with_the_images_and_sooner_for_drawings(images_a_unit, grey, units, expected):
-    images = np.tile(np.array([0, grey, 1 - grey, 1], np.float32) / 1000, (units * images_a_unit, 1))
+def test_a_hidden_layer_grows_with_the_images_and_sooner_for_drawings(images_a_unit, kind, units, expected, scale):
+    images = np.full((units * images_a_unit, 4), kind, np.float32) * np.float32(scale)
     assert choices.choose(images, 1.0, 1, None) == {"kappa": 1.0, "latent": 1, "hidden": expected}
     assert choices.choose(images, 1.0, 1, (64, 32))["hidden"] == (64, 32)
 

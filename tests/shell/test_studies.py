@@ -82,7 +82,7 @@ def test_mean_and_standard_error_or_standard_deviation():
 
 
 OPTIONS = dict.fromkeys(runs.OPTIONS) | {"samples": 1, "seed": 0, "binarize": "none", "data": "mnist", "epochs": 30}
-OPTIONS |= {"likelihood": "gaussian"}
+OPTIONS |= {"likelihood": "gaussian", "variance": 0.5}
 
 
 def finished(out: Path, figures: dict, **options) -> Finished:

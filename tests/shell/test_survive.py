@@ -567,6 +567,7 @@ def test_runs_of_version_0_2_are_compared_with_new_ones_of_the_same_options():
     own, tenth = np.load("own.npz")["images"], np.arange(40) % 10 == 9
     np.savez("split.npz", train=own[~tenth], test=own[tenth])
     options = ["--data", "split.npz", "--method", "vae", "--hidden", "8", "--epochs", "5", "--batch-size", "9"]
+    options += ["--variance", "0.5"]  # which version 0.2 took for all images
     made("new", *options, "--seed", "1", quick=["--latent", "2", "--nll-samples", "2"])
     assert run.main(["--compare", "own-vae", "new", "--out", "out"]) == 0
     (row,) = json_of("out", "comparison.json")["rows"]

@@ -16,4 +16,4 @@ def undrawn(patch) -> None:
 
     drawn = [name for name in PICTURES if name != "curves.png"]
     patch.setattr(pictures, "draw_pictures", lambda out, *_: [draw(out / name) for name in drawn])
-    patch.setattr(pictures, "draw_curves", lambda path, *_: draw(path))
+    patch.setattr(pictures, "draw_curves", lambda out, *_: draw(out / "curves.png"))
