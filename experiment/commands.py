@@ -95,14 +95,14 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
         refuse_existing(out, run)
 
     def work() -> str:
-        return train(run, out, backend, data, command, given, said=completed.sentence)
+        say("\n".join(filter(None, (start_of(run, data, out), completed.sentence))))
+        return train(run, out, backend, data, command, given)
 
     return Job(work, out, run)
 
 
-def train(run: Run, out: Path, backend, data: Dataset, command, given: dict[str, Any], stopped=False, said="") -> str:
-    """Makes the run in `out`, or goes on with the stopped run there. Returns what there is to say at its end."""
-    say("\n".join(filter(None, (start_of(run, data, f" in {out}/"), said))))
+def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: dict[str, Any], stopped=False) -> str:
+    """Makes the run in `out`, or goes on with the stopped run there. Returns what there is to say."""
     with held(out) if stopped and backend.ranks.rank == 0 else nullcontext():
         saved = read_checkpoint(out) if stopped else None  # read now that nobody else writes it
         every, force = given.get("checkpoint_every", 1), given.get("force", False)
@@ -111,14 +111,14 @@ def train(run: Run, out: Path, backend, data: Dataset, command, given: dict[str,
     return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(FILES)}"
 
 
-def start_of(run: Run, data: Dataset, where: str = "") -> str:
+def start_of(run: Run, data: Dataset, out: str | Path | None) -> str:
     """What is said before a run: its method, its epochs, its folder, and on which images it trains."""
-    source = run.images.source
+    source, where = run.images.source, "" if out is None else f" in {out}/"
     if source in DATASETS:
         source = f"the data set {source}"
     elif source != IN_MEMORY:
         source = shown(str(Path(source).resolve()))
-    return f"{run.objective.title} for {run.epochs:,} epochs{where}, on {source}: {data.split}"
+    return f"{run.objective.title} for {run.epochs:,} epoch{'s' * (run.epochs > 1)}{where}, on {source}: {data.split}"
 
 
 def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
@@ -131,7 +131,11 @@ def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     given = {"backend": before.config["backend"]} | given
     backend = opened(run, given, ranks)
 
-    return Job(lambda: train(run, out, backend, data, command, given, stopped=True), out)
+    def work() -> str:
+        say(start_of(run, data, out))
+        return train(run, out, backend, data, command, given, stopped=True)
+
+    return Job(work, out)
 
 
 def resumed(saved: Saved, given: dict[str, Any]) -> Run:
@@ -192,7 +196,8 @@ def every_method(
     def work() -> str:
         ranks.wait()  # until all have seen what is missing
         for number, (folder, run) in enumerate(runs.items(), 1):
-            say(f"run {number} of {len(runs)} is {standing[folder]}: {folder}/")
+            start = start_of(run, data, folder) if standing[folder] != "whole" else f"{folder}/ is whole"
+            say(f"run {number} of {len(runs)}: {start}")
             if standing[folder] != "whole":
                 say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
         whole = [finished(folder) for folder in runs] if ranks.rank == 0 else []
@@ -252,7 +257,7 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     data, found = sources.opened(IN_MEMORY, binarization(asked), given=given)
     run = complete(asked, data, found).run
     if not sys.stderr.isatty():  # where there is no bar
-        say(start_of(run, data), "stderr")
+        say(start_of(run, data, out), "stderr")
     opened = open_backend(backend, run.dtype, run.precision == "tf32")
     if out is not None:
         make(run, Path(out), opened, data, argv)

@@ -41,10 +41,10 @@ def opened(
     return found, Images(**where, **rule, shape=found.shape, sha256=fingerprint(found))
 
 
-def folder_of(source: str, data_dir: Path | str | None) -> Path | None:
+def folder_of(source: str, data_dir: Path | str | None, option: str = "--data") -> Path | None:
     """--data-dir. Raises UsageError for a source that does not lie there."""
     if data_dir is not None and source not in data.KEPT:
-        raise UsageError(f"--data-dir is where {', '.join(data.KEPT)} are kept; {source} does not use it")
+        raise UsageError(f"--data-dir is where {', '.join(data.KEPT)} are kept; {option} {source} does not use it")
     return data_dir and Path(data_dir)
 
 

@@ -13,7 +13,7 @@ from experiment import sources
 from experiment.choices import fixed
 from experiment.evaluation import listing, summarize
 from experiment.pictures import picture, save, seen, sheet
-from experiment.record import UsageError
+from experiment.record import UsageError, flag
 from experiment.run_folder import FILES, refuse_unwritable, write_json
 from experiment.trained_model import TrainedModel, load
 
@@ -84,7 +84,7 @@ def reconstruct(model: TrainedModel, given: dict[str, Any]) -> str:
 def images_of(model: TrainedModel, use: str, given: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
     """The images to use the model on, and their names: those of a data set from where the run's data lay."""
     source, lay = given[use], model.run.images.data_dir if given[use] in KEPT else None
-    return images_at(source, model.shape, sources.folder_of(source, given.get("data_dir", lay)))
+    return images_at(source, model.shape, sources.folder_of(source, given.get("data_dir", lay), flag(use)))
 
 
 def named(source: str) -> str:
