@@ -17,6 +17,7 @@ from ref.train import NonFiniteError
 EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs are compared on the same noise
 # Images that are watched while training: WATCHED at most, fewer where these would take more than 2 % of an epoch.
 WATCHED, FEW = 1000, 100
+UNUSED = 0.1  # nats of a rate below which no latent is in use
 # Options by which summary.json says which run it is.
 IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "samples", "latent", "hidden", "lr", "batch_size")
 FREE = ("error", "error_at_mean", "rmse", "constraint", "lambda")  # their scale is that of the images
@@ -85,7 +86,7 @@ def warnings(model, data: Dataset, summary: dict) -> list[str]:
     """The sentences that a run deserves: a constraint that is off by more than a twentieth, latents without use."""
     run = model.run
     found = [off_target(model, data, summary)] if run.target is not None else []
-    if not summary["active_units"]:
+    if not summary["active_units"] and summary["rate"] < UNUSED:  # of one test image no latent is active
         cure = "--kappa" if run.target else "--variance" if run.variance else "--beta of --method beta-vae"
         found.append(
             f"no latent is active: the model has learnt the mean image alone; a smaller {cure} would make it use them"

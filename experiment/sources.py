@@ -30,7 +30,8 @@ def opened(
         found = found._replace(name=f"own-{found.name}")  # whose runs have folders of their own
     span = float(np.max(found.train.max(axis=0) - found.train.min(axis=0).astype(float)))
     if span == 0:
-        raise UsageError(f"the training images of --data {source} are all the same; there is nothing to learn")
+        what = "are all the same" if len(found.train) > 1 else "are a single one; give three images or more"
+        raise UsageError(f"the training images of --data {source} {what}; there is nothing to learn")
     if span < LEAST:
         raise UsageError(f"the pixels of --data {source} vary by {span:.2g}, too little for 32-bit numbers; scale them")
     if binarize == "static":

@@ -8,7 +8,7 @@ from functools import partial
 from tqdm import tqdm
 
 EVERY = 10.0  # seconds between two lines where there is no terminal
-LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} gone, {remaining} to go{postfix}"
+LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} to go{postfix}"
 
 
 def make_safe() -> None:
@@ -53,4 +53,4 @@ class Bar(tqdm):
 
 def progress(what: str) -> Callable:
     """An iterable as it is, while a Bar that is gone at its end says how far it has come."""
-    return partial(Bar, desc=what, unit="batch", leave=False)
+    return partial(Bar, desc=what, unit="batches", leave=False)

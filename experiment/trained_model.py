@@ -122,7 +122,8 @@ class TrainedModel:
             raise UsageError(f"samples must be an integer above 0, found {samples!r}")
         pixels = self.pixels(images)
         draws = metrics.Draws(int(samples), self.run.samples, None, progress("scores"), self.own_noise(pixels))
-        found = metrics.scores(self.backend, self.network, self.theta, self.read(pixels), None, draws)
+        with np.errstate(all="ignore"):  # of images far from all others
+            found = metrics.scores(self.backend, self.network, self.theta, self.read(pixels), None, draws)
         found = {name: self.backend.to_host(a) for name, a in found.items()}
         found["log_likelihood"] = np.nan_to_num(found["log_likelihood"], nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
         return found

@@ -119,7 +119,7 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
     ranks, watched = backend.ranks, evaluation.watched(sources.test_images(model.run, data), len(data.train))
     step, saved_at = make_step(backend, model.network, model.run.objective, plan, read, state), time.monotonic()
     often = REPORTS * -(-plan.samples // 10)
-    bar = Bar(total=plan.steps, initial=int(state["step"]), desc=model.run.method, unit="step")
+    bar = Bar(total=plan.steps, initial=int(state["step"]), desc=model.run.method, unit="steps")
     with bar, noted() as signals:
         for report in train(backend, step, state, plan, often):
             whole, last = report["step"] % plan.steps_per_epoch == 0, report["step"] == plan.steps

@@ -312,7 +312,7 @@ def warned(*chosen: str, train=0.0, test=0.0, travelled=0.0, active=1, lost=0) -
     """The warnings of a run on the digits by GECO that ended with these constraints, log λ having gone so far."""
     model = SimpleNamespace(run=completed("--data", "digits", *chosen).run)
     model.history = [{"lambda": 3 / math.exp(travelled), "step": 1}, {"lambda": 3.0, "step": 100}]
-    summary = {"train_constraint": train, "constraint": test, "lambda": 3.0, "active_units": active}
+    summary = {"train_constraint": train, "constraint": test, "lambda": 3.0, "active_units": active, "rate": 0.0}
     return evaluation.warnings(model, load("digits"), summary | {"not_finite": lost})
 
 
