@@ -256,7 +256,7 @@ def test_the_fewest_images_run_to_the_end_with_every_picture(count, drawn, capsy
 
 def stub(means: np.ndarray, **others) -> SimpleNamespace:
     """A model whose codes are these, of as many images."""
-    return SimpleNamespace(encode=lambda images: (means[: len(images)], np.ones_like(means)), **others)
+    return SimpleNamespace(encode=lambda images: (means[: len(images)], np.ones((len(images), 1))), **others)
 
 
 def figure_of(monkeypatch, draw, *what):
@@ -333,7 +333,8 @@ def test_two_rows_of_the_slides_are_those_of_the_slides():
     coloured = {"vae": (31.97, 77.66), "beta-vae": (59.50, 57.97), "geco": (383.08, 11.44)}
     for name, rows in (("mnist", published), ("cifar10", coloured)):
         found = {method: (row["rate"], row["error"]) for method, row in comparison.SLIDES[name].items()}
-        assert {method: found[method] for method in rows} == rows
+        for method, row in rows.items():
+            assert found[method] == pytest.approx(row, abs=0.005), method
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -345,7 +346,7 @@ def test_a_fingerprint_is_of_the_images_to_train_on_and_of_those_to_test(part):
 
 
 def test_peak_memory_follows_pixels():
-    """Of 40 pictures of 192 kB: decoded at 8 bytes a number at most, drawn black or white at 3, looked at by 6 copies."""
+    """Of 40 pictures of 192 kB: decoded at 8 bytes a number at most, black or white at 3, looked at by 6 copies."""
     open_tested("float32")
     x = np.random.default_rng(0).integers(0, 256, (40, 49152), dtype=np.uint8)
     model = fit(x[:8], test=x[8:10], shape=(128, 128, 3), kappa=60, **TINY | {"hidden": ()})
@@ -378,7 +379,7 @@ def test_the_principal_variances_of_large_images_take_as_many_directions_as_fit(
     assert len(found) == 5 and others == pytest.approx(expected[5:].sum(), rel=1e-3)
 
 
-@pytest.mark.parametrize("setting", ["text.usetex", "backend", "compare"])
+@pytest.mark.parametrize("setting", ["run", "compare"])
 def test_the_settings_and_names_of_people_are_no_obstacle_to_drawing(setting, folder, drawn, monkeypatch, capsys):
     with matplotlib.rc_context({"text.usetex": True, "font.family": "Nonesuch", "figure.dpi": 1}):
         if setting == "compare":
@@ -436,8 +437,9 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_a_run_is(monkeypatc
     monkeypatch.setattr(streams, "EVERY", 0)
     made("again", "--method", "vae")
     lines = capsys.readouterr().err.splitlines()
+    last = [line for line in lines if line.startswith("vae")][-1]
     assert len(lines) > 20 and "\r" not in "".join(lines)
-    assert re.fullmatch(r"vae: 22 of 22 steps, 00:0\d gone, 00:00 to go, rate=.*, error=.* of 299 test.*", lines[-3])
+    assert re.fullmatch(r"vae: 22 of 22 steps, 00:0\d gone, 00:00 to go, rate=.*, error of 100 test images=.*", last)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     made("bar", "--method", "vae")
     assert "\r" in capsys.readouterr().err
@@ -539,5 +541,5 @@ def test_scikit_learn_may_clone_thread_and_frame_a_model(folder, monkeypatch):
 def test_numbers_of_numpy_are_numbers_and_labels_are_no_method(hidden):
     model = fit(DIGITS[:20], hidden=hidden, latent=np.int64(3), kappa=np.float32(1.5), epochs=1, backend=NAME)
     assert (model.run.hidden, model.run.latent, model.run.target) == ((6, 5), 3, 2.25)
-    with pytest.raises(UsageError, match="fit trains one of vae, .*, not a method that is a ndarray"):
+    with pytest.raises(UsageError, match=r"fit trains one of vae, .*, not a method that is a ndarray"):
         fit(DIGITS, np.arange(299))
