@@ -12,7 +12,8 @@ from .dataset import Dataset, classified, held_out, safe_name
 from .files import DataError, shown
 
 LITTER = ("@eadir", "__macosx", "thumbs.db", "desktop.ini")  # what systems leave, in small letters
-WRITTEN = ({"config.json", "checkpoint.npz"}, {"comparison.json"})  # files of a run, or of a comparison
+# A folder that holds these was written by a run, a comparison, or a model in use.
+WRITTEN = ({"config.json", "checkpoint.npz"}, {"comparison.json"}, {"pictures.json", "sheet.png"})
 SIDES = {  # the names of folders that are a split, in small letters
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing"), "test"),

@@ -1,5 +1,6 @@
 """What the command line asks for, checked and ready to be done; and `fit`, a run on images in memory."""
 
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -7,14 +8,24 @@ from typing import Any, NamedTuple
 
 from backend import Backend, open_backend
 from backend.ranks import Ranks
-from data import DataError, Dataset, npz
+from data import DATASETS, DataError, Dataset, npz
+from data.files import shown
 from experiment import sources
 from experiment.command_line import OF_A_RUN, USES, of_a_run, parsed
 from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete
 from experiment.evaluation import listing
-from experiment.record import CHOICES, IN_MEMORY, Images, Run, UsageError, flag, own_options, said, typed
-from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, resumable
+from experiment.record import IN_MEMORY, Images, Run, UsageError, flag, own_options, said, typed
+from experiment.run_folder import (
+    FILES,
+    Saved,
+    held,
+    read_checkpoint,
+    refuse_existing,
+    refuse_unwritable,
+    resumable,
+)
+from experiment.streams import say
 from experiment.trained_model import TrainedModel, load
 from experiment.training import begin_at, make, proceed, started
 from experiment.use_model import use
@@ -79,11 +90,12 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     completed = complete(asked, data, images)
     run = begin_at(given["init_from"], completed.run) if "init_from" in given else completed.run
     backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
+    refuse_unwritable(out)
     if not given.get("force"):
         refuse_existing(out, run)
 
     def work() -> str:
-        print("\n".join(filter(None, (data.split, completed.sentence))))
+        say("\n".join(filter(None, (start_of(run, data, out), completed.sentence))))
         return train(run, out, backend, data, command, given)
 
     return Job(work, out, run)
@@ -99,6 +111,16 @@ def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: 
     return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(FILES)}"
 
 
+def start_of(run: Run, data: Dataset, out: str | Path | None) -> str:
+    """What is said before a run: its method, its epochs, its folder, and on which images it trains."""
+    source, where = run.images.source, "" if out is None else f" in {out}/"
+    if source in DATASETS:
+        source = f"the data set {source}"
+    elif source != IN_MEMORY:
+        source = shown(str(Path(source).resolve()))
+    return f"{run.objective.title} for {run.epochs:,} epoch{'s' * (run.epochs > 1)}{where}, on {source}: {data.split}"
+
+
 def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     """A run that was stopped, or that is to have more epochs."""
     out = given["resume"]
@@ -109,7 +131,11 @@ def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     given = {"backend": before.config["backend"]} | given
     backend = opened(run, given, ranks)
 
-    return Job(lambda: train(run, out, backend, data, command, given, stopped=True), out)
+    def work() -> str:
+        say(start_of(run, data, out))
+        return train(run, out, backend, data, command, given, stopped=True)
+
+    return Job(work, out)
 
 
 def resumed(saved: Saved, given: dict[str, Any]) -> Run:
@@ -163,18 +189,19 @@ def every_method(
             if "init_from" in given:
                 run = begin_at(given["init_from"], run)
             runs[out / f"{method}-{seed}"] = run
+    refuse_unwritable(out)
     standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
     backend = opened(next(iter(runs.values())), given, ranks)
 
     def work() -> str:
         ranks.wait()  # until all have seen what is missing
-        print(data.split)
-        for folder, run in runs.items():
+        for number, (folder, run) in enumerate(runs.items(), 1):
+            start = start_of(run, data, folder) if standing[folder] != "whole" else f"{folder}/ is whole"
+            say(f"run {number} of {len(runs)}: {start}")
             if standing[folder] != "whole":
-                print(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
-        return (
-            compare([finished(folder) for folder in runs], out, backend.name, data, command) if not ranks.rank else ""
-        )
+                say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
+        whole = [finished(folder) for folder in runs] if ranks.rank == 0 else []
+        return compare(whole, out, backend.name, data, command) if whole else ""
 
     return Job(work, again="the same command")
 
@@ -219,15 +246,18 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     known = [name for rows in OF_A_RUN.values() for name in rows if name not in ("data", "size", "skip_broken")]
     if odd := sorted({*chosen} - {*known}):
         raise UsageError(f"fit has no option {odd[0]}; it takes {', '.join(known)}")
+    if not isinstance(method, str) or method not in METHODS:
+        found = method if isinstance(method, str) else f"a method that is a {type(method).__name__}"
+        raise UsageError(f"fit trains one of {', '.join(METHODS)}, not {found}")
     told = {"method": method, **chosen}
     argv = [typed(name, value) for name, value in told.items() if value is not None and value is not False]
     asked = of_a_run(parsed(argv)) | {"data": IN_MEMORY}
-    if asked["method"] not in CHOICES["method"]:
-        raise UsageError(f"fit trains one of {', '.join(CHOICES['method'])}, not {method}")
     arrays = {"images": images} | ({} if test is None else {"test": test})
     given = npz.dataset("fit", "fit", arrays, shape=shape)
     data, found = sources.opened(IN_MEMORY, binarization(asked), given=given)
     run = complete(asked, data, found).run
+    if not sys.stderr.isatty():  # where there is no bar
+        say(start_of(run, data, out), "stderr")
     opened = open_backend(backend, run.dtype, run.precision == "tf32")
     if out is not None:
         make(run, Path(out), opened, data, argv)

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import shlex
 import warnings
 import zipfile
@@ -35,7 +36,7 @@ FORMATS = (1, 2)  # of the checkpoints of version 0.2, and of this version
 COLUMNS = {
     **{"epoch": "last", "step": "last", "loss": "mean", "rate": "mean", "error": "mean", "elbo": "mean"},
     **{"constraint_ma": "last", "lambda": "last", "steps": "sum", "seconds": "sum"},
-    **{"test_rate": "last", "test_error": "last", "test_elbo": "last"},
+    **{"test_rate": "last", "test_error": "last", "test_elbo": "last", "test_images": "last"},
 }
 CONFIG = ("version", "command", "backend", "versions", "processes", "resumed")  # beside the run in config.json
 BESIDE = ("format", "history", "config", "sha256")  # what a checkpoint holds beside the arrays of the run
@@ -141,8 +142,10 @@ def _run_and_history(content: dict[str, np.ndarray]) -> tuple[Run, dict, list[di
         config["backend"] = config["options"]["backend"]
         rows = [[None if math.isnan(number) else number for number in row] for row in rows]
     else:
+        config["run"]["images"].setdefault("data_dir", None)  # which is younger than some files
         run, rows = record.of_json(config["run"]), json.loads(content["history"].tobytes())
-    history = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    # a column that is younger than the file is empty
+    history = [dict.fromkeys(COLUMNS) | dict(zip(COLUMNS, row, strict=False)) for row in rows]
     for report in history:
         report |= {name: int(report[name]) for name in ("epoch", "step", "steps")}
     return run, {name: config[name] for name in CONFIG}, history
@@ -187,6 +190,20 @@ def resumable(out: Path, run: Run | None = None) -> bool:
 def command_to_go_on(out: Path) -> str:
     """The command that goes on with the run in `out`."""
     return f"python run.py --resume {shlex.quote(str(out))}"
+
+
+def refuse_unwritable(out: Path, is_file: bool = False) -> None:
+    """Raises UsageError unless `out`, a folder or a file, can be written as far as can be told. Nothing is made."""
+    folders = [] if is_file else [out]
+    try:
+        there = next(path for path in (*folders, *out.absolute().parents) if path.exists())
+        writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+        found = "" if writable else f"{there} is no folder that can be written to"
+        found = f"{out} is a folder" if is_file and out.is_dir() else found
+    except OSError as error:  # a name that is too long
+        found = reason(error)
+    if found:
+        raise UsageError(f"--out {out} cannot be written ({found}); choose another")
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def test_what_own_images_bring_is_chosen_from_them_and_said(capsys):
         rmse = math.sqrt(summary["kappa"] ** 2 / 20)
         assert f"--kappa {summary['kappa']:g}, --latent {summary['latent']}, --hidden {units}, --variance" in said
         assert summary["variance"] == pytest.approx(summary["kappa"] ** 2 / 20, rel=1e-3)
-        assert f"RMSE of {rmse:.3f} a pixel, PSNR {-20 * math.log10(rmse):.1f} dB" in said
+        assert f"RMSE of {rmse:.3g} a pixel, PSNR {-20 * math.log10(rmse):.1f} dB" in said
     assert run.main([*quick, *on_command_line(), "--data", "pictures", "--size", "6"]) == 0
     assert "27 images to train on and 3 to test" in capsys.readouterr().out
     assert Path("runs/pictures-geco-epochs1-nll-samples2-0/samples.png").exists()
@@ -262,7 +262,7 @@ def test_the_figures_of_a_run_are_listed_with_rmse_and_psnr_and_without_those_th
 
 def curves(monkeypatch, *chosen: str, test_error=2.0) -> list:
     """The panels of the curves of a run that had an error of 2 and ends at that error on test images."""
-    drawn, report = [], {"rate": 5.0, "error": 2.0, "lambda": 1.0, "elbo": -9.0, "test_rate": 5.0}
+    drawn, report = [], {"rate": 5.0, "error": 2.0, "lambda": 1.0, "elbo": -9.0, "test_rate": 5.0, "test_images": 100}
     monkeypatch.setattr(pictures, "save_plot", lambda path, figure: drawn.append(figure))
     rows = [report | {"step": step, "test_error": test_error} for step in (10, 20)]
     model = SimpleNamespace(run=completed("--data", "digits", *chosen).run, history=rows)
@@ -289,7 +289,7 @@ def test_the_curve_of_test_images_is_in_view_where_it_ends_far_above_kappa(monke
 def test_pictures_that_cannot_be_drawn_are_a_warning_beside_a_whole_run(monkeypatch, capsys):
     monkeypatch.setattr(pictures, "draw_pictures", lambda *_: {}["a font"])
     made("out", "--method", "vae")
-    assert "run.py: <lambda> failed, and the run is whole without these pictures" in capsys.readouterr().err
+    assert "run.py: <lambda> failed, and all else is whole without these pictures" in capsys.readouterr().err
     assert not resumable(Path("out"))
 
 
@@ -305,7 +305,7 @@ def warned(*chosen: str, train=0.0, test=0.0, travelled=0.0, active=1, lost=0) -
     """The warnings of a run on the digits by GECO that ended with these constraints, log λ having gone so far."""
     model = SimpleNamespace(run=completed("--data", "digits", *chosen).run)
     model.history = [{"lambda": 3 / math.exp(travelled), "step": 1}, {"lambda": 3.0, "step": 100}]
-    summary = {"train_constraint": train, "constraint": test, "lambda": 3.0, "active_units": active}
+    summary = {"train_constraint": train, "constraint": test, "lambda": 3.0, "active_units": active, "rate": 0.0}
     return evaluation.warnings(model, load("digits"), summary | {"not_finite": lost})
 
 
