@@ -70,7 +70,7 @@ def find(folder: Path) -> tuple[list[str], str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = filter(_wanted, folders)
+        folders[:] = sorted(filter(_wanted, folders))
         for name in filter(_wanted, files):
             if name.lower().endswith(images.EXTENSIONS) and os.path.isfile(os.path.join(root, name)):
                 pictures.append((here / name).as_posix())
