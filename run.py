@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
                 silence.enter_context(redirect_stdout(nowhere))
                 silence.enter_context(redirect_stderr(nowhere))
             job = prepared(parsed(command, __doc__), command, ranks)
+            if job.start:
+                say(job.start)
             say(job.work())
             return 0
     except (UsageError, DataError, BackendError, RanksError) as error:

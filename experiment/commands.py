@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +17,7 @@ from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete
 from experiment.evaluation import listing
 from experiment.record import IN_MEMORY, Images, Run, UsageError, flag, own_options, said, typed
-from experiment.run_folder import (
-    FILES,
-    Saved,
-    held,
-    read_checkpoint,
-    refuse_existing,
-    refuse_unwritable,
-    resumable,
-)
+from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, refuse_unwritable, resumable
 from experiment.streams import say
 from experiment.trained_model import TrainedModel, load
 from experiment.training import begin_at, make, proceed, started
@@ -43,6 +36,7 @@ class Job(NamedTuple):
     out: Path | None = None  # the folder of the run
     run: Run | None = None  # the run, which may not have written anything there yet
     again: str = ""  # the command that goes on after an error, if a run in `out` does not say it
+    start: str = ""  # what there is to say before
 
 
 def prepared(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
@@ -90,15 +84,9 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     completed = complete(asked, data, images)
     run = begin_at(given["init_from"], completed.run) if "init_from" in given else completed.run
     backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
-    refuse_unwritable(out)
-    if not given.get("force"):
-        refuse_existing(out, run)
-
-    def work() -> str:
-        say("\n".join(filter(None, (start_of(run, data, out), completed.sentence))))
-        return train(run, out, backend, data, command, given)
-
-    return Job(work, out, run)
+    refuse_existing(out, run, given.get("force", False))
+    start = "\n".join(filter(None, (start_of(run, data, out), completed.sentence)))
+    return Job(partial(train, run, out, backend, data, command, given), out, run, start=start)
 
 
 def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: dict[str, Any], stopped=False) -> str:
@@ -131,11 +119,8 @@ def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     given = {"backend": before.config["backend"]} | given
     backend = opened(run, given, ranks)
 
-    def work() -> str:
-        say(start_of(run, data, out))
-        return train(run, out, backend, data, command, given, stopped=True)
-
-    return Job(work, out)
+    work = partial(train, run, out, backend, data, command, given, stopped=True)
+    return Job(work, out, start=start_of(run, data, out))
 
 
 def resumed(saved: Saved, given: dict[str, Any]) -> Run:
@@ -196,12 +181,12 @@ def every_method(
     def work() -> str:
         ranks.wait()  # until all have seen what is missing
         for number, (folder, run) in enumerate(runs.items(), 1):
-            start = start_of(run, data, folder) if standing[folder] != "whole" else f"{folder}/ is whole"
-            say(f"run {number} of {len(runs)}: {start}")
-            if standing[folder] != "whole":
+            whole = standing[folder] == "whole"
+            say(f"run {number} of {len(runs)}: {f'{folder}/ is whole' if whole else start_of(run, data, folder)}")
+            if not whole:
                 say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
-        whole = [finished(folder) for folder in runs] if ranks.rank == 0 else []
-        return compare(whole, out, backend.name, data, command) if whole else ""
+        found = [finished(folder) for folder in runs] if ranks.rank == 0 else []
+        return compare(found, out, backend.name, data, command) if found else ""
 
     return Job(work, again="the same command")
 

@@ -163,10 +163,14 @@ def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, np.ndar
             raise DataError(f"{path}: {name} holds numbers that are not finite")
 
 
-def refuse_existing(out: Path, run: Run) -> None:
-    """Raises UsageError if the folder, in which `run` is to be made, holds a run already: which, and how to go on."""
+def refuse_existing(out: Path, run: Run, force: bool = False) -> None:
+    """Raises UsageError if the folder, in which `run` is to be made, cannot be written, or holds a run already.
+
+    The sentence says which, and how to go on. With `force` another run is no obstacle.
+    """
+    refuse_unwritable(out)
     existing = [name for name in FILES if (out / name).exists()]
-    if not existing:
+    if force or not existing:
         return
     what, on = f"a run ({existing[0]})", ""
     with suppress(DataError, UsageError):  # whatever it is, it is not overwritten
@@ -194,16 +198,10 @@ def command_to_go_on(out: Path) -> str:
 
 def refuse_unwritable(out: Path, is_file: bool = False) -> None:
     """Raises UsageError unless `out`, a folder or a file, can be written as far as can be told. Nothing is made."""
-    folders = [] if is_file else [out]
-    try:
-        there = next(path for path in (*folders, *out.absolute().parents) if path.exists())
-        writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-        found = "" if writable else f"{there} is no folder that can be written to"
-        found = f"{out} is a folder" if is_file and out.is_dir() else found
-    except OSError as error:  # a name that is too long
-        found = reason(error)
-    if found:
-        raise UsageError(f"--out {out} cannot be written ({found}); choose another")
+    there = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
+    wanted = "file" if is_file and there == out else "folder"
+    if there.is_dir() != (wanted == "folder") or not os.access(there, os.W_OK):
+        raise UsageError(f"--out {out} cannot be written: {there} is no {wanted} that can be; choose another")
 
 
 @contextmanager

@@ -35,9 +35,8 @@ def opened(
     if binarize == "static":
         train, test = data.binarize(found.train, TRAIN_SEED), data.binarize(found.test, TEST_SEED)
         found = found._replace(train=train, test=test)
-    rule = {"size": size, "split": split, "skip_broken": skip_broken, "binarize": binarize}
-    where = {"source": source, "data_dir": data_dir and str(data_dir), "name": found.name}
-    return found, Images(**where, **rule, shape=found.shape, sha256=fingerprint(found))
+    where = (source, data_dir and str(data_dir), found.name, size, split, skip_broken)
+    return found, Images(*where, found.shape, fingerprint(found), binarize)
 
 
 def folder_of(source: str, data_dir: Path | str | None, option: str = "--data") -> Path | None:

@@ -200,14 +200,12 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
             config |= {name: saved.config[name] for name in here}  # of its beginning
             config["resumed"] = [*saved.config["resumed"], here | {"step": int(state["step"])}]
         else:
-            if not force:
-                run_folder.refuse_existing(out, run)
+            run_folder.refuse_existing(out, run, force)
             model, state = started(run, backend, data, read)
             ranks.wait()  # until the others have seen the folder free, too
             if first:
                 folder.enter_context(run_folder.held(out))  # only now, because a network may not fit into memory
-                if not force:
-                    run_folder.refuse_existing(out, run)
+                run_folder.refuse_existing(out, run, force)
 
         def save() -> None:
             if first:
