@@ -33,7 +33,7 @@ def kind(images: np.ndarray) -> tuple[float, int]:
     """DRAWN, where most pixels are black or white, or else PHOTOGRAPHED."""
     x = looked_at(images)
     near = EXTREME * (x.max() - x.min())
-    return DRAWN if np.mean((x <= x.min() + near) | (x >= x.max() - near)) > 0.5 else PHOTOGRAPHED
+    return DRAWN if np.mean((x < x.min() + near) | (x > x.max() - near)) > 0.5 else PHOTOGRAPHED
 
 
 def hidden_for(count: int, images_a_unit: int) -> tuple[int, ...]:
@@ -55,6 +55,11 @@ def epochs(count: int, batch: int) -> int:
 def rounded(number: float) -> float:
     """The number with four significant digits, of a number above 1 with three decimals."""
     return round(number, max(3, 3 - math.floor(math.log10(number))))
+
+
+def fixed(number: float, decimals: int) -> str:
+    """The number with so many decimals, and never a zero with a sign."""
+    return f"{round(number, decimals) + 0.0:.{decimals}f}"
 
 
 def spread(images: np.ndarray, count: int) -> np.ndarray:

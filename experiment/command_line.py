@@ -17,9 +17,9 @@ from ref.objectives import METHODS
 # Uses of a trained model, and the options that each takes.
 USES = {
     "evaluate": ("data", "data_dir", "size", "nll_samples", "backend", "tf32", "out", "force"),
-    "encode": ("nll_samples", "backend", "tf32", "out", "force"),
+    "encode": ("data_dir", "nll_samples", "backend", "tf32", "out", "force"),
     "sample": ("seed", "backend", "tf32", "out", "force"),
-    "reconstruct": ("backend", "tf32", "out", "force"),
+    "reconstruct": ("data_dir", "backend", "tf32", "out", "force"),
     "explore": ("data", "data_dir", "size", "backend", "tf32", "out", "force"),
 }
 

@@ -15,9 +15,10 @@ from data.files import reason, write_whole
 from experiment import explore, pictures, sources
 from experiment.choices import total_variance
 from experiment.defaults import METHOD_OPTIONS
-from experiment.evaluation import aligned, figures_of, progress, table
+from experiment.evaluation import aligned, figures_of, table
 from experiment.record import Run, UsageError, flag, said, typed
-from experiment.run_folder import CHECKPOINT, PAGE, command_to_go_on, read_checkpoint, write_json
+from experiment.run_folder import CHECKPOINT, PAGE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
+from experiment.streams import progress
 from experiment.trained_model import load
 from ref.more import linear
 from ref.objectives import METHODS
@@ -48,11 +49,12 @@ def compare_folders(given: dict[str, Any], command: list[str]) -> str:
         raise UsageError(f"{flag(min(unused))} is not used by --compare, which trains nothing")
     runs = runs_in(given["compare"])
     refuse_unlike(runs)
-    data, _ = sources.opened_again(runs[0].run, given, f"{runs[0].out}")
-    out = given.get("out", Path("runs") / f"{data.name}-compared")
+    out = given.get("out", Path("runs") / f"{runs[0].run.images.name}-compared")
+    refuse_unwritable(out)
     for name, what in ((CHECKPOINT, "a run"), ("comparison.json", "another comparison")):
         if (out / name).exists() and not given.get("force"):
             raise UsageError(f"--out {out} holds {what}; choose another folder or add --force")
+    data, _ = sources.opened_again(runs[0].run, given, f"{runs[0].out}")
     backend = given.get("backend", "numpy")
     table = compare(runs, out, backend, data, command)
     if "explore" not in given:
@@ -119,10 +121,10 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "comparison.json", result)
-    pictures.draw_comparison(out, models, data)
-    pictures.draw_rate_distortion(out / "rate_distortion.png", result)
-    write_whole(out / "report.html", lambda file: file.write(page(result, out).encode()))
-    return f"{aligned(lines_of(result))}\nall in {out}/: {', '.join(FILES)}"
+    said = pictures.drawn(pictures.draw_comparison, out, models, data)
+    said += pictures.drawn(pictures.draw_rate_distortion, out / "rate_distortion.png", result)
+    write_whole(out / "report.html", lambda file: file.write(page(result, out).encode(errors="replace")))
+    return "\n".join([aligned(lines_of(result)), *said, f"all in {out}/: {', '.join(FILES)}"])
 
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:

@@ -1,7 +1,7 @@
 """The pictures of a run and of a comparison: sheets of images with named rows and columns, and plots."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data.dataset import floats
-from data.files import write_whole
+from data.files import reason, write_whole
 from experiment.choices import spread
-from experiment.evaluation import watched
+from experiment.record import UsageError
 
 SEED = 20_181_002  # of the draws that are shown: the same for every run
 STEPS = 10  # along a traversal
@@ -133,6 +133,18 @@ def own_style() -> Iterator[None]:
         yield
 
 
+def drawn(draw: Callable, *what) -> list[str]:
+    """Draws in our own style. Returns the sentence of a picture or page that cannot be drawn, or nothing."""
+    try:
+        with own_style():
+            draw(*what)
+    except UsageError as error:
+        return [f"{error}"]
+    except Exception as error:  # whatever a font or a driver of the user's has against it
+        return [f"{draw.__name__} failed, and all else is whole without these pictures: {reason(error)}"]
+    return []
+
+
 def plot(width: float, height: float, panels: int = 1):
     """An empty figure in inches, and its axes side by side."""
     from matplotlib.figure import Figure
@@ -184,8 +196,8 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
     test images at the end of an epoch. The target of the constraint is a line, where it bounds what a panel shows.
     """
     history, constraint, target = model.history, model.run.objective.constraint, model.run.target
-    seen = len(watched(data.test, len(data.train)))
-    few = f" ({seen} of {len(data.test)} images)" if seen < len(data.test) else ""
+    seen, tests = epochs[-1].get("test_images"), len(data.test)
+    few = f" ({seen} of {tests} images)" if seen and seen < tests else ""
     panels = {"rate": "rate [nats]", "error": "error [squared error per image]"}
     panels |= {"lambda": "λ"} if constraint else {"elbo": "ELBO [nats]"}
     figure, axes = plot(3.2 * len(panels), 3.2, len(panels))

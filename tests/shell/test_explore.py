@@ -56,7 +56,7 @@ def evaluated(script: str) -> np.ndarray:
 def test_the_page_decodes_as_the_model_does(activation, coordinates, sigmoid, monkeypatch):
     kind = {"hidden": (6, 5) if activation else (), "activation": activation, "sigmoid_output": sigmoid}
     network = model_of(coordinates=coordinates, **kind)
-    run = SimpleNamespace(images=SimpleNamespace(shape=(1, 7, 1)))
+    run = SimpleNamespace(images=SimpleNamespace(shape=(1, 7, 1), pixels=7))
     model = TrainedModel(NUMPY, run, network, 0.5 * theta_of(network), [])
     z = np.random.default_rng(0).normal(size=(20, 3))
     expected = model.decode(z).reshape(20, 7)
