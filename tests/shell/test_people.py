@@ -33,7 +33,8 @@ from tests.shell.undrawn import undrawn
 from tests.tested import NAME, on_command_line, open_tested
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
-DRAWERS = {name: getattr(pictures, name) for name in ("draw_pictures", "draw_curves", "draw_latents")}
+NAMES = ("draw_pictures", "draw_curves", "draw_latents", "draw_rate_distortion")
+DRAWERS = {name: getattr(pictures, name) for name in NAMES}
 DIGITS, TINY = load_data("digits"), {"hidden": (4,), "latent": 2, "epochs": 1, "backend": NAME}
 TEST, ONE_EPOCH = DIGITS.test, ["--epochs", "1", "--nll-samples", "2"]
 
@@ -239,6 +240,17 @@ def test_epoch_means_stand_at_the_middle_of_an_epoch_and_figures_of_test_images_
     for axes, train, test in zip(panels, (5, 2, -9), (6, 3, -8), strict=True):
         lines = {line.get_label(): (line.get_xdata().tolist(), {*line.get_ydata()}) for line in axes.lines}
         assert lines["training"] == ([5, 15, 25], {train}) and lines["test"] == ([10, 20, 30], {test})
+
+
+def test_a_row_stands_at_its_rate_and_its_error_and_its_bars_are_their_deviations(monkeypatch):
+    figures = {"rate": (5.0, 1.0), "error": (9.0, 2.0), "error_at_mean": (7.0, 3.0)}
+    figures = {name: {"mean": mean, "std": std} for name, (mean, std) in figures.items()}
+    row = {"method": "vae", "name": "VAE", "figures": figures}
+    result = {"linear_bound": [(0, 20), (9, 3)], "rows": [row], "mean_image": {"error": 20}, "data": "digits"}
+    (axes,) = figure_of(monkeypatch, "draw_rate_distortion", Path(), result).axes
+    point, _, bars = axes.containers[0]
+    assert point.get_xydata().tolist() == [[5, 9]]
+    assert [bar.get_segments()[0].tolist() for bar in bars] == [[[4, 9], [6, 9]], [[5, 7], [5, 11]]]
 
 
 def test_the_figures_of_test_images_while_training_are_those_of_test_images_and_their_number_is_said():
