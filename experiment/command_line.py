@@ -20,6 +20,7 @@ USES = {
     "encode": ("data_dir", "nll_samples", "backend", "tf32", "out", "force"),
     "sample": ("seed", "backend", "tf32", "out", "force"),
     "reconstruct": ("data_dir", "backend", "tf32", "out", "force"),
+    "explore": ("data", "data_dir", "size", "backend", "tf32", "out", "force"),
 }
 
 
@@ -129,6 +130,7 @@ OF_A_COMMAND = {
         "encode": (str, "mean, std, rate, error and log-likelihood of images, in LOAD/encoded-<ENCODE>.npz"),
         "sample": (COUNT, "decoded draws from the prior, by --seed, and a sheet, in LOAD/samples-<SAMPLE>-<seed>/"),
         "reconstruct": (str, "images at the mean of q(z|x), and a sheet, in LOAD/reconstructed-<RECONSTRUCT>/"),
+        "explore": (bool, "the page on which its latents move, LOAD/explore.html; with --compare one of all runs"),
     },
 }
 # fmt: on

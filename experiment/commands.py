@@ -95,8 +95,9 @@ def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: 
         saved = read_checkpoint(out) if stopped else None  # read now that nobody else writes it
         every, force = given.get("checkpoint_every", 1), given.get("force", False)
         summary = make(run, out, backend, data, command, every, force, saved)
+    there = [name for name in FILES if (out / name).exists()]
     units = "rate, ELBO and NLL in nats, errors in squared error per image"
-    return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(FILES)}"
+    return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(there)}"
 
 
 def start_of(run: Run, data: Dataset, out: str | Path | None) -> str:

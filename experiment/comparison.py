@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 
 from data import Dataset
 from data.files import reason, write_whole
-from experiment import pictures, sources
+from experiment import explore, pictures, sources
 from experiment.choices import total_variance
 from experiment.defaults import METHOD_OPTIONS
 from experiment.evaluation import aligned, figures_of, table
 from experiment.record import Run, UsageError, flag, said, typed
-from experiment.run_folder import CHECKPOINT, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
+from experiment.run_folder import CHECKPOINT, PAGE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
 from experiment.streams import progress
 from experiment.trained_model import load
 from ref.more import linear
 from ref.objectives import METHODS
 
-USED = ("compare", "out", "force", "data", "data_dir", "size", "backend")
+USED = ("compare", "explore", "out", "force", "data", "data_dir", "size", "backend")
 SAID_BY_THE_ROW = (*METHOD_OPTIONS, "samples", "method", "seed", "multiplier_rate", "data", "size")
 COMPARED, SINGLE = ("reconstructions", "generations", "rate_distortion"), ("curves", "samples", "latents", "traversals")
 FILES = ("report.html", "comparison.json", *(f"{name}.png" for name in COMPARED))
@@ -41,7 +41,10 @@ class Finished(NamedTuple):
 
 
 def compare_folders(given: dict[str, Any], command: list[str]) -> str:
-    """--compare: the finished runs in these folders, on the images that they name. Returns the table."""
+    """--compare: the finished runs in these folders, on the images that they name. Returns the table.
+
+    With --explore it leaves a page with a slider through these runs, too.
+    """
     if unused := {*given} - {*USED}:
         raise UsageError(f"{flag(min(unused))} is not used by --compare, which trains nothing")
     runs = runs_in(given["compare"])
@@ -52,7 +55,12 @@ def compare_folders(given: dict[str, Any], command: list[str]) -> str:
         if (out / name).exists() and not given.get("force"):
             raise UsageError(f"--out {out} holds {what}; choose another folder or add --force")
     data, _ = sources.opened_again(runs[0].run, given, f"{runs[0].out}")
-    return compare(runs, out, given.get("backend", "numpy"), data, command)
+    backend = given.get("backend", "numpy")
+    table = compare(runs, out, backend, data, command)
+    if "explore" not in given:
+        return table
+    explore.write(out / PAGE, [(load(run.out, backend), run.summary) for run in runs], data)
+    return f"{table}, {PAGE}"
 
 
 def runs_in(folders: Sequence[Path]) -> list[Finished]:

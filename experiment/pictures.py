@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from data.dataset import floats
 from data.files import reason, write_whole
 from experiment.choices import spread
+from experiment.record import UsageError
 
 SEED = 20_181_002  # of the draws that are shown: the same for every run
 STEPS = 10  # along a traversal
@@ -125,13 +126,15 @@ def save(path: Path, image: Image.Image, durable: bool = True) -> None:
 def drawn(draw: Callable, *what) -> list[str]:
     """Calls draw(*what) in matplotlib's own style, whatever the user's is; $ in a text is no formula.
 
-    Returns the sentence of a picture that cannot be drawn, or nothing.
+    Returns the sentence of a picture or page that cannot be drawn, or nothing.
     """
     try:
         from matplotlib import style
 
         with style.context(["default", {"text.parse_math": False}]):
             draw(*what)
+    except UsageError as error:
+        return [f"{error}"]
     except Exception as error:  # whatever a font or a driver of the user's has against it
         return [f"{draw.__name__} failed, and all else is whole without these pictures: {reason(error)}"]
     return []

@@ -29,7 +29,8 @@ from experiment.record import Run, UsageError
 CHECKPOINT = "checkpoint.npz"
 MODELS = Path(__file__).parent / "models"  # checkpoints that come with the program, their θ in float16
 PICTURES = ("reconstructions.png", "samples.png", "traversals.png", "latents.png", "curves.png")
-FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES)
+PAGE = "explore.html"  # missing where it would be too large
+FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES, PAGE)
 OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz")  # what --load writes beside them: no longer true of another θ
 FORMATS = (1, 2)  # of the checkpoints of version 0.2, and of this version
 # The columns of the history and of metrics.csv, and how those of an epoch come from the reports in it.
@@ -227,7 +228,7 @@ def claim(out: Path, config: dict, rows: list[dict], save: Callable[[], object])
     save()
     write_json(out / "config.json", config)
     write_whole(out / "metrics.csv", lambda file: file.write(lines_of(rows, header=True)))
-    for pattern in (*PICTURES, *OF_THE_MODEL):
+    for pattern in (*PICTURES, PAGE, *OF_THE_MODEL):
         for path in out.glob(pattern):
             path.unlink()
 

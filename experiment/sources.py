@@ -26,8 +26,6 @@ def opened(
 ) -> tuple[Dataset, Images]:
     """The images of --data, or those `given`, and their record. Raises UsageError for images that are all the same."""
     found = given or data.load(source, folder_of(source, data_dir), size, split=split, skip_broken=skip_broken)
-    if found.name in data.DATASETS and source not in data.DATASETS:
-        found = found._replace(name=f"own-{found.name}")  # whose runs have folders of their own
     span = float(np.max(found.train.max(axis=0) - found.train.min(axis=0).astype(float)))
     if span == 0:
         what = "are all the same" if len(found.train) > 1 else "are a single one; give three images or more"

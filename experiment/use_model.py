@@ -1,4 +1,4 @@
-"""--load: the model of a finished run evaluated again, or images encoded, sampled and reconstructed with it."""
+"""--load: the model of a finished run evaluated again, on a page, or images encoded, sampled and reconstructed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,13 @@ import numpy as np
 from data import DATASETS, KEPT, images_at
 from data.dataset import file_names, safe_name
 from data.files import write_whole
-from experiment import sources
+from experiment import explore, sources
 from experiment.choices import fixed
+from experiment.comparison import finished
 from experiment.evaluation import listing, summarize
 from experiment.pictures import picture, save, seen, sheet
 from experiment.record import UsageError, flag
-from experiment.run_folder import FILES, refuse_unwritable, write_json
+from experiment.run_folder import FILES, PAGE, refuse_unwritable, write_json
 from experiment.trained_model import TrainedModel, load
 
 SHOWN = 100  # samples on a sheet at most
@@ -24,7 +25,8 @@ UNLIKELY = 5  # images that --encode names
 def use(kind: str, given: dict[str, Any]) -> str:
     """Does with the model in --load what `kind` says. Returns what there is to say about it."""
     model = load(given["load"], given.get("backend", "numpy"), given.get("tf32", False))
-    return {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}[kind](model, given)
+    uses = {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct, "explore": to_explore}
+    return uses[kind](model, given)
 
 
 def evaluate(model: TrainedModel, given: dict[str, Any]) -> str:
@@ -81,6 +83,18 @@ def reconstruct(model: TrainedModel, given: dict[str, Any]) -> str:
     return f"{len(names)} reconstructions in {out}/, the first of them in sheet.png"
 
 
+def to_explore(model: TrainedModel, given: dict[str, Any]) -> str:
+    """The page of a run, on its own images."""
+    folder, out = Path(given["load"]), free(given, PAGE, is_file=True)
+    data, _ = sources.opened_again(model.run, given, f"the run in {given['load']}")
+    if (folder / "summary.json").exists():
+        summary = finished(folder).summary
+    else:  # of a run that was stopped, or of a model that came along
+        summary = summarize(model, data, model.run.nll_samples)
+    explore.write(out, [(model, summary)], data)
+    return f"{out}: open it in a browser"
+
+
 def images_of(model: TrainedModel, use: str, given: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
     """The images to use the model on, and their names: those of a data set from where the run's data lay."""
     source, lay = given[use], model.run.images.data_dir if given[use] in KEPT else None
@@ -97,8 +111,9 @@ def free(given: dict[str, Any], name: str, is_file: bool = False) -> Path:
     folder = Path(given["load"])
     out = given.get("out", folder / name if folder.is_dir() else Path("runs") / f"{folder}-{name}")
     refuse_unwritable(out, is_file)
-    if out.exists() and (not given.get("force") or out.name in FILES):
-        raise UsageError(f"{out} exists; choose another --out" + " or add --force" * (out.name not in FILES))
+    kept = out.name in FILES and out.name != name
+    if out.exists() and (kept or not given.get("force")):
+        raise UsageError(f"{out} exists; choose another --out" + " or add --force" * (not kept))
     return out
 
 

@@ -66,13 +66,6 @@ def test_a_run_of_every_method_leaves_everything_behind(method, monkeypatch, cap
     assert method in out and f"{summary['rate']:.2f}" in out and "out/" in out
 
 
-def test_the_same_seed_gives_the_same_weights_and_figures():
-    runs = [made(out, "--seed", seed) for seed, out in (("5", "a"), ("5", "b"), ("6", "c"))]
-    theta = [np.load(f"{out}/checkpoint.npz")["theta"] for out in "abc"]
-    assert (theta[0] == theta[1]).all() and (theta[0] != theta[2]).any()
-    assert {**runs[0], "seconds": 0} == {**runs[1], "seconds": 0}
-
-
 @pytest.mark.parametrize("binarize", ["static", "dynamic"])
 def test_methods_train_on_black_and_white_images_and_are_tested_on_the_same_whatever_k_is(binarize):
     chosen = ["--method", "iwae", "--likelihood", "bernoulli", "--binarize", binarize]
@@ -94,7 +87,7 @@ def test_what_own_images_bring_is_chosen_from_them_and_said(capsys):
     images = rng.uniform(0.2, 0.8, size=(400, 5, 4)).astype(np.float32)
     np.savez("grey.npz", train=images[:300], test=images[300:])
     np.savez("drawn.npz", train=np.round(images[:300]), test=np.round(images[300:]))
-    quick = ["--epochs", "1", "--nll-samples", "2"]
+    quick = ["--epochs", "1", "--nll-samples", "2"]  # a sixteenth of 300 images makes batches of 18
     for name, share, units in (("grey.npz", 0.06, 10), ("drawn.npz", 0.3, 42)):
         summary, said = made(name[:-4], "--data", name, quick=quick), capsys.readouterr().out
         train = np.load(name)["train"].reshape(300, -1)
@@ -154,18 +147,14 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
         ("--method vae --kappa 4", "--kappa is not used by --method vae .it takes: none"),
         ("--method beta-vae --multiplier plain", "--multiplier is not used by --method beta-vae"),
         ("--kappa -1", r"'-1' is not a finite number in \[1e-12, 1e12\]"),
-        ("--kappa 1e200", "'1e200' is not a finite number in"),
         ("--kappa nan", "'nan' is not a finite number in"),
         ("--lr inf", r"'inf' is not a finite number in \(0, inf\)"),
-        ("--lr 0", "'0' is not a finite number in"),
         ("--seed 1" + "0" * 400, "is not an integer at least 0"),
         ("--seed -1", "'-1' is not an integer at least 0"),
         ("--out " + "x" * 300, "too long"),
         ("--epochs 0", "'0' is not an integer above 0"),
-        ("--epochs 1.5", "'1.5' is not an integer"),
         ("--latent many", "'many' is not an integer"),
         ("--hidden 0", "'0' is not a list of layer sizes"),
-        ("--hidden 512,", "'512,' is not a list of layer sizes"),
         ("--data digits --batch-size 5000", "5000 is more than the 1498 training images"),
         ("--data digits --latent 65 --hidden 8", "--latent 65 is more than the 64"),
         ("--likelihood bernoulli", "--binarize dynamic or static"),
@@ -179,7 +168,11 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
         ("--preset kingma", "kingma.*burda"),
         ("--preset burda --variance 1", "--variance is not used by --likelihood bernoulli"),
         ("--seeds 2", "--seeds is used only with --method all"),
-        ("--method all --seeds 0", "'0' is not an integer above 0"),
+        ("--data digits --hidden none --activation tanh", "--activation is not used by --hidden none"),
+        ("--method iwae --warm-up 10", r"'10' is not a finite number in \[0, 1\]"),
+        ("--warm-up 0.1", "--warm-up is not used by --method geco"),
+        ("--tf32 --precision float64", "--tf32 is for --precision float32, not float64"),
+        ("--latents 3", "unrecognized arguments: --latents 3; did you mean --latent?"),
         ("--data empty", "empty"),
         ("--data wrong.npz", "wrong.npz"),
         ("--data same.npz", "all the same"),
