@@ -2,8 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -251,19 +250,15 @@ def save(path: Path, image: Image.Image, durable: bool = True) -> None:
     write_whole(path, lambda file: image.save(file, "PNG", optimize=True, dpi=(DPI, DPI)), durable)
 
 
-@contextmanager
-def own_style() -> Iterator[None]:
-    """Within, plots have matplotlib's own style whatever the user's settings are, and $ in a text is no formula."""
-    from matplotlib import style
-
-    with style.context(["default", {"text.parse_math": False}]):
-        yield
-
-
 def drawn(draw: Callable, *what) -> list[str]:
-    """Draws in our own style. Returns the sentence of a picture or page that cannot be drawn, or nothing."""
+    """Calls draw(*what) in matplotlib's own style, whatever the user's is; $ in a text is no formula.
+
+    Returns the sentence of a picture or page that cannot be drawn, or nothing.
+    """
     try:
-        with own_style():
+        from matplotlib import style
+
+        with style.context(["default", {"text.parse_math": False}]):
             draw(*what)
     except UsageError as error:
         return [f"{error}"]

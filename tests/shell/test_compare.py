@@ -108,6 +108,13 @@ def test_all_leaves_the_comparison_and_a_run_for_each_method_and_seed(compared):
     assert len({len(line) for line in lines}) == 1 and len(lines) == 2 + len(METHODS)  # a header and the mean image
 
 
+def test_a_row_is_shown_by_its_first_run(compared, monkeypatch):
+    shown = []
+    monkeypatch.setattr(pictures, "draw_comparison", lambda out, models, images: shown.extend(models.values()))
+    compared_with([compared / "geco-0", compared / "geco-1"], "out")
+    assert [model.run.seed for model in shown] == [0]
+
+
 def test_a_row_has_mean_and_standard_deviation_over_the_seeds(compared):
     rows = comparison_in(compared)["rows"]
     assert len(rows) == len(METHODS)
@@ -204,12 +211,12 @@ def test_a_run_and_the_run_that_starts_from_it_are_two_rows_and_a_copy_of_a_run_
     }
 
 
-SLIDES = {  # their rates, on MNIST and on CIFAR-10
-    "--method=vae": {"mnist": 1.5813, "cifar10": 31.9662},
-    "--method=beta-vae --beta=0.5": {"mnist": 10.5938, "cifar10": 59.4998},
-    "--method=geco --kappa=4": {"mnist": 10.4975},
-    "--method=geco --kappa=3.394": {"cifar10": 383.0849},
-    "--method=geco-iwae --kappa=4 --samples=5": {"mnist": 1.364},
+SLIDES = {  # their rate and error, on MNIST and on CIFAR-10
+    "--method=vae": {"mnist": (1.58, 55.85), "cifar10": (31.97, 77.66)},
+    "--method=beta-vae --beta=0.5": {"mnist": (10.59, 15.14), "cifar10": (59.5, 57.97)},
+    "--method=geco --kappa=4": {"mnist": (10.5, 14.63)},
+    "--method=geco --kappa=3.394": {"cifar10": (383.08, 11.44)},
+    "--method=geco-iwae --kappa=4 --samples=5": {"mnist": (1.36, 12.92)},
 }
 OTHER_SETTINGS = ["--method=beta-vae --beta=4", "--method=geco --kappa=6.5", "--method=geco-iwae --kappa=4 --samples=6"]
 OTHER_PIXELS = ["--variance=0.1", "--samples=3", "--binarize=dynamic"]
@@ -224,9 +231,9 @@ def test_the_slides_figures_stand_beside_runs_by_the_slides_settings_alone(setti
         own = completed("--data=digits", *settings.split(), *beside.split()).run
         own = own.but(images=dataclasses.replace(own.images, source=source, name=source.split("/")[-1]))
         (row,), _ = rows_of(finished(own))
-        found = row["figures"]["slides_rate"]
-        expected = SLIDES.get(settings, {}).get(source) if beside in SAME else None
-        assert (found and found["mean"]) == expected and (row["figures"]["slides_error"] is None) == (expected is None)
+        figures = [row["figures"][name] for name in ("slides_rate", "slides_error")]
+        expected = SLIDES.get(settings, {}).get(source, ()) if beside in SAME else ()
+        assert [figure["mean"] for figure in figures if figure] == pytest.approx(list(expected), abs=0.005)
 
 
 def test_settings_are_shared_by_runs_that_all_have_them():
