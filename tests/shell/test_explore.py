@@ -16,7 +16,7 @@ import pytest
 import run
 from data import load as load_data
 from experiment import explore, load
-from experiment.run_folder import PAGE
+from experiment.run_folder import EXPLORE
 from experiment.trained_model import TrainedModel
 from tests import browser
 from tests.shell.runs import json_of, made, refused
@@ -25,7 +25,7 @@ from tests.small import NUMPY, model_of, theta_of
 
 HOSTILE = ("</script><script>throw 1</script>", '<b>bold</b> & "quoted" it\'s', "<!-- 🦊 ]]>")
 TEMPLATE = explore.TEMPLATE.read_text(encoding="utf-8")
-COMMITTED = Path(explore.__file__).parent / PAGE
+COMMITTED = Path(explore.__file__).parent / EXPLORE
 
 
 def part(name: str, page: str) -> str:
@@ -90,7 +90,7 @@ def trained(tmp_path_factory):
 
 
 def test_what_the_page_says_of_a_run_is_what_the_model_says(trained):
-    found, data = contents(trained / "a" / PAGE), load_data("digits")
+    found, data = contents(trained / "a" / EXPLORE), load_data("digits")
     summary, (one,), model = json_of(trained / "a", "summary.json"), found["runs"], load(trained / "a")
     rows = [int(name.removeprefix("test/")) for name in found["names"]]
     images, scale = data.test[rows], 255 if data.test.dtype == np.uint8 else 1
@@ -131,7 +131,7 @@ def test_the_plane_of_the_classes_is_where_they_differ():
 
 
 def test_a_page_that_would_be_too_large_is_not_written_and_the_run_is_whole(elsewhere, monkeypatch, capsys):
-    sentence, command = f"{PAGE} is not written: it would have 0.[0-9] MB or more", ["--load", "out", "--explore"]
+    sentence, command = f"{EXPLORE} is not written: it would have 0.[0-9] MB or more", ["--load", "out", "--explore"]
     monkeypatch.setattr(explore, "LARGEST", 30_000)
     made("out")
     assert re.search(sentence, capsys.readouterr().err)
@@ -143,7 +143,7 @@ def test_a_page_that_would_be_too_large_is_not_written_and_the_run_is_whole(else
 
 def test_an_old_run_gets_its_page_and_a_comparison_one_of_all_runs(trained, elsewhere, capsys):
     shutil.copytree(trained, "runs")
-    path, command = Path("runs/a") / PAGE, ["--load", "runs/a", "--explore"]
+    path, command = Path("runs/a") / EXPLORE, ["--load", "runs/a", "--explore"]
     before = path.read_bytes()
     refused(capsys, command, "exists; choose another --out or add --force", "runs")
     refused(capsys, [*command, "--force", "--out", "runs/a/config.json"], "choose another --out$", "runs")
@@ -153,8 +153,8 @@ def test_an_old_run_gets_its_page_and_a_comparison_one_of_all_runs(trained, else
     assert run.main([*command, "--force"]) == 0 and path.read_bytes() == before
     Path("summary.json").rename("runs/a/summary.json")
     assert run.main(["--compare", "runs", "--explore", "--out", "all"]) == 0
-    assert capsys.readouterr().out.endswith(f", {PAGE}\n")
-    assert {one["options"]["kappa"] for one in contents(Path("all") / PAGE)["runs"]} == {1.5, 2}
+    assert capsys.readouterr().out.endswith(f", {EXPLORE}\n")
+    assert {one["options"]["kappa"] for one in contents(Path("all") / EXPLORE)["runs"]} == {1.5, 2}
 
 
 def test_the_committed_page_is_that_of_four_kappas_in_the_present_template():
