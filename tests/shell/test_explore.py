@@ -113,7 +113,7 @@ def test_what_the_page_says_of_a_run_is_what_the_model_says(trained):
     assert np.corrcoef(one["log_likelihood"], likely)[0, 1] > 0.98
 
 
-def test_the_plane_of_the_classes_is_where_they_differ():
+def test_the_plane_of_the_classes_is_where_they_differ_and_comes_first():
     labels = np.arange(600) % 3
     means = np.random.default_rng(0).normal(size=(600, 4)) * [9, 1, 1, 9]
     means[:, 1:3] += 6 * np.stack([labels == 1, labels == 2], axis=1)
@@ -121,13 +121,7 @@ def test_the_plane_of_the_classes_is_where_they_differ():
     for plane, places in ((by_class, [1, 2]), (leading, [0, 3])):
         assert np.linalg.norm(np.array(plane["directions"])[:, places]) == pytest.approx(2**0.5, abs=0.01)
     assert leading["share"] == pytest.approx(162 / (162 + 18), abs=0.02)
-    (two, _), (one,) = explore.planes_of(means, (labels == 1).tolist()), explore.planes_of(means[:, :1], [0] * 600)
-    assert (
-        abs(two["directions"][0][1]) > 0.99
-        and np.hypot(*two["directions"][1][::3]) > 0.99
-        and abs(np.dot(*two["directions"])) < 1e-9
-    )
-    assert one["directions"] == [[1.0]] and one["share"] == pytest.approx(1)
+    assert [plane["name"] for plane in explore.planes_of(means, [])] == [leading["name"]]
 
 
 def test_a_page_that_would_be_too_large_is_not_written_and_the_run_is_whole(elsewhere, monkeypatch, capsys):
