@@ -90,18 +90,19 @@ def test_the_rows_of_a_runs_pictures_are_what_their_names_say(tmp_path, monkeypa
         z = np.concatenate([row.reshape(-1, 4) for name, row in sheets["samples"][0] if which in name])
         assert z.shape == (50, 4)
         np.testing.assert_allclose(z.std(axis=0), wide, rtol=0.4)
-    for name, row in sheets["interpolations"][0]:
-        first, last = (int(place.split("/")[1]) for place in name.split("\n"))
-        assert first // 134 != last // 134
+    pairs = [(0, 135), (1, 136), (2, 268), (3, 269), (134, 270)]
+    for (first, last), (name, row) in zip(pairs, sheets["interpolations"][0], strict=True):
+        assert name == f"test/{first}\nto test/{last}"
         np.testing.assert_allclose(row[[0, -1]].reshape(2, 4), x[[first, last]], rtol=1e-6)
         between = np.linspace(x[first], x[last], 8) * [1, 1, 1, 0]
         np.testing.assert_allclose(row[1:-1].reshape(8, 4), between, rtol=1e-6)
-    assert len(sheets["interpolations"][0]) == 5
+    sheets = drawn(monkeypatch, (None, np.arange(400) // 399), images, tmp_path)  # a single image of the second class
+    assert [name for name, _ in sheets["interpolations"][0]] == ["test/4\nto test/399"]
 
 
-@pytest.mark.parametrize(("spread", "order"), [([200, 90, 255], [2, 0, 1]), ([0, 0, 90], [2]), ([0, 0, 0], [0])])
+@pytest.mark.parametrize(("spread", "order"), [([100, 250, 120], [2, 0, 1]), ([0, 0, 90], [2]), ([0, 0, 0], [0])])
 def test_a_traversal_shows_active_latents_by_their_rate_about_0(spread, order, tmp_path, monkeypatch):
-    """The second latent has the widest posterior and the least rate. Where none is active the first is shown."""
+    """The second latent varies most, at the least rate. Where none is active the first is shown."""
     images = (RNG.uniform(size=(300, 4)) * [*spread, 9]).astype(np.uint8)
     rows, reach = drawn(monkeypatch, None, images, tmp_path)["traversals"]
     m, s = images / 255, Identity.std
@@ -115,8 +116,12 @@ def test_a_traversal_shows_active_latents_by_their_rate_about_0(spread, order, t
 def test_one_test_image_an_image_without_a_code_and_one_latent_are_drawn(tmp_path, monkeypatch):
     sheets = drawn(monkeypatch, None, np.full((1, 4), 90, np.uint8), tmp_path)
     assert [name for name, _ in sheets["interpolations"][0]] == ["test/0\nto test/0"]
-    monkeypatch.setattr(Identity, "encode", lambda self, x: (np.where(x == 90, np.nan, 0.0), np.ones(x.shape)))
-    assert drawn(monkeypatch, None, np.array([[9] * 4, [90] * 4], np.uint8), tmp_path)["worst"][1][0] == "test/1"
+    test = np.array([[0] * 4, [90] * 4, [180] * 4], np.uint8)
+    monkeypatch.setattr(Identity, "encode", lambda self, x: (np.where(x == 180, np.nan, x / 255), np.ones(x.shape)))
+    rows, names = drawn(monkeypatch, None, test, tmp_path)["worst"]
+    assert names[0] == "test/2" and (rows[1][1][0] == 0).all()  # decoded at z = 0
+    monkeypatch.setattr(Identity, "decode", lambda self, z: np.where(z == 90 / 255, np.nan, z).reshape(-1, 2, 2, 1))
+    assert drawn(monkeypatch, None, test, tmp_path)["worst"][1][0] == "test/1"
     pictures.draw_latents(tmp_path / "one.png", np.arange(5.0)[:, None], load_data("digits")._replace(labels=None))
     assert Image.open(tmp_path / "one.png").size == (1500, 1200)
 
@@ -128,6 +133,7 @@ def test_the_images_shown_are_of_as_many_classes_as_there_are(kinds):
     places = pictures.chosen(data, 10)
     assert len({*places}) == 10 and len({*labels[places]}) == min(kinds, 10) and (np.diff(labels[places]) >= 0).all()
     assert np.unique(labels[places], return_counts=True)[1].max() == -(-10 // min(kinds, 10))
+    assert kinds < 50 or labels[places].tolist() == [0, 5, 10, 16, 21, 27, 32, 38, 43, 49]
     data.labels = None
     assert pictures.chosen(data, 3).tolist() == [0, 249, 499]
 
