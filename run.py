@@ -9,7 +9,7 @@ python run.py --compare runs/mnist-geco-0 runs/mnist-vae-0   finished runs on th
 python run.py --resume runs/mnist-geco-0                     go on with a run that was stopped
 python run.py --init-from runs/mnist-geco-0 --data digits.npz --epochs 5
 python run.py --load runs/mnist-geco-0 --encode my-pictures  mean, std and log-likelihood of each of one's images
-python run.py --load runs/mnist-geco-0 --sample 1000         also --reconstruct PATH, --evaluate
+python run.py --load runs/mnist-geco-0 --sample 1000         also --reconstruct PATH, --evaluate, --explore
 mpiexec -n 4 python run.py --data mnist                      share the work among four processes
 """
 
@@ -27,13 +27,14 @@ from experiment.commands import Job, prepared
 from experiment.record import UsageError
 from experiment.run_folder import command_to_go_on, resumable
 from experiment.signals import Stopped, handled_by, stop
+from experiment.streams import make_safe, say
 from ref.train import NonFiniteError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0; 2 for bad input, 1 for numbers not finite, 128 + its number for a signal, each with a sentence."""
     ranks, job, command = ALONE, None, sys.argv[1:] if argv is None else argv
-    make_streams_safe()
+    make_safe()
     try:
         # Training itself watches for numbers that are not finite.
         with handled_by(stop), np.errstate(all="ignore"), ExitStack() as silence:
@@ -43,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
                 silence.enter_context(redirect_stdout(nowhere))
                 silence.enter_context(redirect_stderr(nowhere))
             job = prepared(parsed(command, __doc__), command, ranks)
-            print(job.work())
+            if job.start:
+                say(job.start)
+            say(job.work())
             return 0
     except (UsageError, DataError, BackendError, RanksError) as error:
         status, sentence = 2, f"{error}"
@@ -57,19 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     except Stopped as error:
         status, sentence = 128 + error.number, f"stopped{how_to_go_on(job)}"
     if ranks.rank == 0:
-        print(f"run.py: {sentence}", file=sys.stderr, flush=True)
+        say(f"run.py: {sentence}", "stderr")
     ranks.fail(status, sentence)
     return status
-
-
-def make_streams_safe() -> None:
-    """Streams replace what they cannot show, such as κ on an old console; a stream that is closed swallows it."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it lasts as long as we do
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
 
 
 def how_to_go_on(job: Job | None) -> str:

@@ -1,4 +1,4 @@
-"""What every loader returns, the rules by which images are split, checks of values, and the one error of this room."""
+"""What every loader returns, the rules by which images are split, checks of values, and names."""
 
 import re
 import unicodedata
@@ -8,14 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .files import shown
+from .files import DataError, shown
 
-SPLITS = ("shuffled", "every-tenth")  # rules for images without a split of their own; the second is version 0.2's
-DARK, FEW = 32, 10  # bytes all below DARK in FEW images or more, or 0 and 1 in any number, are no images in 0..255
-
-
-class DataError(ValueError):
-    """Bad input, as one sentence: which file or value, what was expected, what was found, what to do."""
+SPLITS = ("shuffled", "every-tenth")  # for images without a split of their own; the second is version 0.2's
+DARK, FEW = 32, 10  # FEW images or more, all below DARK, are no images in 0..255
 
 
 class Dataset(NamedTuple):
@@ -25,11 +21,11 @@ class Dataset(NamedTuple):
     train: np.ndarray  # (N, D)
     test: np.ndarray  # (M, D)
     shape: tuple[int, int, int]  # (H, W, C), H·W·C = D
-    rule: str = "as given"  # by which images are for testing, and what was left out
-    labels: tuple[np.ndarray, np.ndarray] | None = None  # (N,) and (M,), integers: the places in `classes`
-    classes: tuple[str, ...] | None = None  # names of the labels
-    files: tuple[list[str], list[str]] | None = None  # names of the pictures, relative to their folder
-    factors: dict[str, np.ndarray] | None = None  # name -> (N + M,) integers: what `population` was drawn from
+    rule: str = "as given"  # of the split, and what was left out
+    labels: tuple[np.ndarray, np.ndarray] | None = None  # (N,) and (M,), places in `classes`
+    classes: tuple[str, ...] | None = None
+    files: tuple[list[str], list[str]] | None = None  # names of pictures, relative to their folder
+    factors: dict[str, np.ndarray] | None = None  # (N + M,) integers, from which `population` was drawn
 
     @property
     def split(self) -> str:
@@ -43,37 +39,43 @@ class Dataset(NamedTuple):
 
 
 def every(count: int, step: int = 10) -> np.ndarray:
-    """The images at places step, 2·step, …; of fewer than `step` images the last.   -> (count,), booleans"""
+    """The images at places step, 2·step, …, else the last.   -> (count,), booleans"""
     chosen = np.arange(count) % step == step - 1
     chosen[-1:] |= count < step
     return chosen
 
 
 def held_out(count: int, split: str, classes: Sequence | None = None) -> tuple[np.ndarray, str]:
-    """Which of `count` images are for testing, a tenth but at least one, and the rule as words.   -> (count,), booleans
+    """Which images are for testing, (count,) booleans, a tenth but at least one; and the rule as words.
 
-    "shuffled" draws them by a fixed seed, and from each class in proportion where the images have `classes`: images
-    are shuffled within their class, the classes are laid end to end in a shuffled order, and every tenth is taken.
-    "every-tenth" takes every tenth in the order of the data. Raises DataError for another rule.
+    To draw from `classes` in proportion, images are shuffled within their class, the classes are laid end to end in
+    a shuffled order, and every tenth is taken. Raises DataError for an unknown rule.
     """
     if split not in SPLITS:
         raise DataError(f"split {split!r} is not known; choose one of {', '.join(SPLITS)}")
     if split == "every-tenth":
         return every(count), "every tenth is for testing, or the last of fewer than ten"
     rng = np.random.RandomState(0)  # whose streams NumPy keeps in all versions
-    order = rng.permutation(count)
+    order, where = rng.permutation(count), ""
     if classes is not None:
         values, places = np.unique(np.asarray(classes), return_inverse=True)
         rank = rng.permutation(len(values))[places]
         order = order[np.argsort(rank[order], kind="stable")]
+        where = " from the classes in proportion"
     test = np.zeros(count, bool)
     test[order[every(count)]] = True
-    share, where = "one" if count < 10 else "a tenth", "" if classes is None else " from the classes in proportion"
+    share = "one" if count < 10 else "a tenth"
     return test, f"{share}, drawn by a fixed seed{where}, is for testing"
 
 
+def divided(name: str, pixels: np.ndarray, test: np.ndarray, shape: tuple, rule: str, labels=None) -> Dataset:
+    """The Dataset of the images (N, D), of which those where `test` (N,) is true are for testing."""
+    known = {} if labels is None else classified(labels[~test], labels[test])
+    return Dataset(name, pixels[~test], pixels[test], shape, rule, **known)
+
+
 def classified(train: Sequence, test: Sequence) -> dict:
-    """The fields `labels` and `classes` of a Dataset from the class of each image, all integers or all names."""
+    """The fields `labels` and `classes` of a Dataset from the class of each image."""
     values, places = np.unique(np.concatenate([train, test]), return_inverse=True)
     return {"labels": (places[: len(train)], places[len(train) :]), "classes": tuple(map(str, values))}
 
@@ -84,38 +86,28 @@ def white(pixels: np.ndarray) -> int:
 
 
 def floats(pixels: np.ndarray, dtype=np.float32) -> np.ndarray:
-    """Pixels as floats in [0, 1]: bytes are divided by 255, and floats only change their type."""
+    """Pixels as floats in [0, 1]: bytes are divided by 255."""
     scaled = pixels.astype(dtype)
     return scaled / 255 if pixels.dtype == np.uint8 else scaled
 
 
 def plausible(what: str, pixels: np.ndarray) -> np.ndarray:
-    """The same images. Raises DataError where bytes are 0 and 1, or so small that they are counts, masks or classes.
-
-    Images that are all black pass: they are well defined, if useless.
-    """
+    """The same images. Raises DataError for bytes so small that they are counts, masks or classes."""
     top = int(pixels.max()) if pixels.dtype == np.uint8 else 0
     if top == 1 or (1 < top < DARK and len(pixels) >= FEW):
-        raise DataError(
-            f"{what}: expected bytes in 0..255, where 255 is white, found none above {top}; store black and white as "
-            "booleans or as 255 * x, and counts, classes or dark images as floats in [0, 1]"
-        )
+        advice = "store black and white as booleans or 255 * x, and counts or dark images as floats"
+        raise DataError(f"{what}: expected bytes in 0..255, found none above {top}; {advice}")
     return pixels
 
 
 def unit(what: str, array: np.ndarray) -> np.ndarray:
-    """Floats in [0, 1] as float32; what lies beyond by no more than rounding is clipped. Raises DataError for others.
-
-    The tolerance at 0 is relative to the largest value, so that small data are not rounded away.
-    """
+    """Floats in [0, 1] as float32; those that a rounding takes beyond are clipped. Raises DataError for others."""
     low, high = array.min(), array.max()
     rounding = max(4 * float(np.finfo(array.dtype).eps), 1e-6)
     if np.isnan(low):
-        places = np.argwhere(np.isnan(array))
-        raise DataError(
-            f"{what}: expected floats in [0, 1], found {len(places):,} NaN, the first at index "
-            f"{tuple(places[0].tolist())}; replace them or leave these images out"
-        )
+        places = np.argwhere(np.isnan(array)).tolist()
+        first = tuple(places[0])
+        raise DataError(f"{what}: found {len(places):,} NaN, the first at index {first}; leave these images out")
     if not (low >= -rounding * high and high <= 1 + rounding):
         raise DataError(f"{what} must lie in [0, 1], found {low:.10g} to {high:.10g}; scale it, for example x / 255")
     if low < 0 or high > 1:
@@ -124,10 +116,7 @@ def unit(what: str, array: np.ndarray) -> np.ndarray:
 
 
 def safe_name(path: str | Path) -> str:
-    """A short name for the user's own data that is fit for a folder's name: ~/My pictures.npz → My-pictures.
-
-    It is never the name of a data set, so that the folders of their runs differ: digits/ → own-digits.
-    """
+    """A short name for a folder of the user's own data: ~/My pictures.npz → My-pictures, digits/ → own-digits."""
     from . import DATASETS  # here, because that module imports this
 
     path = Path(path).resolve()
@@ -137,11 +126,9 @@ def safe_name(path: str | Path) -> str:
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """For each name the stem of a picture's file, which gets .png: none is a path or hidden, and no two are one file.
+    """Stems of files for pictures of these names, on any system: a/b.png → a_b, and a second one → a_b-2.
 
-    Letters, digits, . and - stay, any other character becomes _, and .png at the end goes: a/b.png → a_b. Stems differ
-    also where a file system ignores capitals and the composition of letters: the second a_b becomes a_b-2. No stem is
-    `sheet`, the name of a file of this program, or a device of Windows. A stem has at most 60 characters.
+    No stem is a path, hidden, a device of Windows or `sheet`, which is a file of this program.
     """
     given, stems = {"sheet": 1}, []
     for name in names:

@@ -1,6 +1,5 @@
 """Files that are written whole or not at all, and read no further than they promise."""
 
-import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,18 +12,21 @@ try:
 except ImportError:  # not a POSIX system: there, nothing is locked
     fcntl = None
 
-BLOCK = 1 << 20
+BLOCK = 1 << 20  # bytes
+
+
+class DataError(ValueError):
+    """Bad input, as one sentence: which file or value, what was expected, what was found, what to do."""
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:
-    """`path` gets the bytes that write(file) writes: all of them, or on any failure none, and the old file stays.
+    """`path` gets all the bytes that write(file) writes, or on any failure none, and the old file stays.
 
-    Missing folders are made. `write` may seek, and may read what it wrote under file.name after a flush. A file that
-    is not `durable` is not waited for to reach the disk, and may be lost with the power.
+    Missing folders are made. `write` may read file.name after a flush. Without `durable` a power cut may lose it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a rename is atomic only within a file system; a name of its own for each writer.
+    # In the same folder, because a rename is atomic only within a file system.
     temporary = path.parent / f".{path.name[:100]}.{uuid.uuid4().hex[:12]}.tmp"
     try:
         with open(temporary, "xb") as file:
@@ -34,14 +36,14 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], durable: bool =
                 os.fsync(file.fileno())
         os.replace(temporary, path)
         if durable:
-            sync_folder(path.parent)
+            _sync_folder(path.parent)
     except BaseException:  # Ctrl-C too
         with suppress(OSError):
             temporary.unlink()
         raise
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Brings the names in a folder to the disk, where the system can."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -52,23 +54,28 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Removes what write_whole had not finished for `name` when its process was killed; only for the lock's holder."""
+    """Removes what killed processes had not finished in write_whole. Only the lock's holder may do so."""
     for path in folder.glob(f".{name}.{'[0-9a-f]' * 12}.tmp"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def lock(path: Path, busy: Callable[[], object]) -> Iterator[None]:
-    """Holds the lock file `path`, which is gone afterwards; a process that is killed holds nothing any more.
+    """Holds the lock file `path`, which is gone afterwards. A process that is killed holds nothing any more.
 
     While another process holds it, busy() is called, which raises or returns to wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with open(path, "ab") as file:
-            if fcntl and not _locked(file):
+            try:
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 busy()
                 fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:  # some network file systems have no locks: go on as if alone
+                pass
             if not _has_name(file, path):  # the last holder has removed it
                 continue
             try:
@@ -79,16 +86,6 @@ def lock(path: Path, busy: Callable[[], object]) -> Iterator[None]:
             return
 
 
-def _locked(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # some network file systems have no locks: go on as if alone
-        pass
-    return True
-
-
 def _has_name(file: BinaryIO, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
@@ -96,21 +93,15 @@ def _has_name(file: BinaryIO, path: Path) -> bool:
         return False
 
 
-def read_at_most(stream: BinaryIO, count: int) -> bytearray:
-    """The next `count` bytes, fewer at the end; memory grows with what is there, never with what a header claims."""
+def read_exactly(what: str, stream: BinaryIO, count: int) -> bytearray:
+    """The `count` bytes that a header promises. Memory grows with what is there. Raises DataError for other counts."""
     data = bytearray()
-    while len(data) < count and (block := stream.read(min(BLOCK, count - len(data)))):
+    while len(data) <= count and (block := stream.read(min(BLOCK, count + 1 - len(data)))):
         data += block
+    if len(data) != count:
+        found = f"only {len(data)}" if len(data) < count else "more"
+        raise DataError(f"{what}: its header promises {count} bytes of data, found {found}")
     return data
-
-
-def digest(path: Path, algorithm: str) -> str:
-    """The checksum of a file, in hexadecimal."""
-    checksum = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            checksum.update(block)
-    return checksum.hexdigest()
 
 
 def reason(error: BaseException) -> str:
@@ -119,5 +110,5 @@ def reason(error: BaseException) -> str:
 
 
 def shown(name: object) -> str:
-    """A name from a disk or a file as text of one line that UTF-8 can hold: other bytes are written as \\udcff."""
+    """A name as one line that UTF-8 can hold: other bytes become \\udcff."""
     return " ".join(str(name).encode("utf-8", "backslashreplace").decode().split())

@@ -1,23 +1,25 @@
-"""A folder of pictures as a data set: which files are read, which are for testing, and what their classes are."""
+"""A folder of pictures: which files are read, which are for testing, and what their classes are."""
 
 import os
 import re
 from collections import Counter
 from fnmatch import fnmatch
+from itertools import compress
 from pathlib import Path
 
 from . import images
-from .dataset import DataError, Dataset, classified, held_out, safe_name
-from .files import shown
+from .dataset import Dataset, classified, held_out, safe_name
+from .files import DataError, shown
 
 LITTER = ("@eadir", "__macosx", "thumbs.db", "desktop.ini")  # what systems leave, in small letters
-WRITTEN = ({"config.json", "checkpoint.npz"}, {"comparison.json"})  # a folder that holds these was written by a run
+# A folder that holds these was written by a run, a comparison, or a model in use.
+WRITTEN = ({"config.json", "checkpoint.npz"}, {"comparison.json"}, {"pictures.json", "sheet.png"})
 SIDES = {  # the names of folders that are a split, in small letters
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
 }
-# Names that only look like a side: train_1, test2017, trainA, val-images, dev; and seg_test, with a word before.
+# Names that only look like a side: train_1, test2017, trainA, val-images, dev, seg_test.
 ALIKE = re.compile(
     r"(.*[^A-Za-z])?(?i:(train(?:ing)?)|test(?:ing)?|val|valid|validation|dev|eval|evaluation|hold-?out)"
     r"(?:[-_ .]?(?i:\d+|sets?|data|images?|imgs?|split)|[A-Z]|[-_ .][A-Za-z])?"
@@ -25,11 +27,7 @@ ALIKE = re.compile(
 
 
 def load(folder: Path, size: int | None = None, split: str = "shuffled", skip_broken: bool = False) -> Dataset:
-    """The pictures in a folder and in all folders below it, split as data/README.md says.
-
-    With `size` the middle square of each is scaled to (size, size); without, all must be of one size. RGB, unless all
-    are grey. Raises DataError for fewer than two pictures, and for broken ones unless `skip_broken` leaves them out.
-    """
+    """The pictures in a folder and in all folders below it, as data/README.md says. Raises DataError."""
     if size is not None and size < 1:
         raise DataError(f"--size must be at least 1, found {size}")
     pictures, left_out = find(folder)
@@ -37,15 +35,15 @@ def load(folder: Path, size: int | None = None, split: str = "shuffled", skip_br
         images.read(folder, pictures)  # it may be broken, or hold several pages
     if len(pictures) < 2:
         advice = next(filter(None, map(recipe, sorted(folder.iterdir()))), "")
-        raise DataError(
-            f"{folder}: expected at least two pictures ({', '.join(images.EXTENSIONS)}) or train-images-idx3-ubyte, "
-            f"found {len(pictures)}{left_out}{'; ' * bool(advice)}{advice}"
-        )
+        kinds = ", ".join(images.EXTENSIONS)
+        found = f"{len(pictures)}{left_out}{'; ' * bool(advice)}{advice}"
+        raise DataError(f"{folder}: expected at least two pictures ({kinds}) or IDX files, found {found}")
     train, test, rule, classes = divide(folder, pictures, split)
     pixels, shape, greys, broken = images.read(folder, train + test, size and (size, size), None, skip_broken)
-    train, test = ([name for name in part if name not in broken] for part in (train, test))
+    train = [name for name in train if name not in broken]
+    test = [name for name in test if name not in broken]
     if not (train and test):
-        raise DataError(f"{folder}: no picture is left to train on or to test; broken are {images.listed(broken)}")
+        raise DataError(f"{folder}: no picture is left to train on or to test: {images.listed(broken)}")
     if shape[2] == 3 and greys:
         rule += f"; {greys:,} of them are grey and are read as RGB"
     if broken:
@@ -57,10 +55,7 @@ def load(folder: Path, size: int | None = None, split: str = "shuffled", skip_br
 
 
 def find(folder: Path) -> tuple[list[str], str]:
-    """The pictures in a folder and in all below it, relative to it and in order; and what is left out, as words.
-
-    Hidden files and folders are not looked at, nor LITTER. A folder that links lead to twice is looked into once.
-    """
+    """The pictures in a folder and in all below it, in order; and what is left out, as words."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -95,33 +90,30 @@ def _wanted(name: str) -> bool:
 
 
 def divide(folder: Path, names: list[str], split: str) -> tuple[list[str], list[str], str, dict[str, str]]:
-    """The pictures to train on and those to test, the rule, and the class of each by name, {} if there are no classes.
+    """The pictures to train on, the pictures to test, the rule, and the class of each picture, {} without classes.
 
-    One level of the tree may be the split. Without, `split` is the rule. Raises DataError where names do not make clear
-    which level it is, or whether there is one.
+    Where no level of the tree is the split, `split` is the rule. Raises DataError.
     """
-    level = _level(folder, names)
+    trees = {name: name.split("/")[:-1] for name in names}
+    level = _level(folder, [*trees.values()])
     if level is None:
-        classes = _classes(names, None)
-        test, rule = held_out(len(names), split, [classes[name] for name in names] if classes else None)
-        train = [name for name, out in zip(names, test, strict=True) if not out]
-        return train, [name for name, out in zip(names, test, strict=True) if out], rule, classes
+        classes = _classes(trees)
+        test, rule = held_out(len(names), split, [*classes.values()] or None)
+        return list(compress(names, ~test)), list(compress(names, test)), rule, classes
     sides = {"train": [], "test": [], "validation": [], None: []}
-    for name in names:
-        parts = name.lower().split("/")[:-1]
-        sides[SIDES.get(parts[level]) if level < len(parts) else None].append(name)
+    for name, tree in trees.items():
+        sides[SIDES.get(tree[level].lower()) if level < len(tree) else None].append(name)
     train, test = sides["train"], sides["test"] or sides["validation"]
     rule = f"the folders named train and {'test' if sides['test'] else 'validation'}"
     if others := len(names) - len(train) - len(test):
         rule += f"; {others:,} more, elsewhere, are left out"
-    return train, test, rule, _classes(train + test, level)
+    return train, test, rule, _classes({name: trees[name][:level] + trees[name][level + 1 :] for name in train + test})
 
 
-def _level(folder: Path, names: list[str]) -> int | None:
-    """The level of the tree whose folders are the split: it has a folder train, and test or validation."""
-    trees = [name.split("/")[:-1] for name in names]
+def _level(folder: Path, trees: list[list[str]]) -> int | None:
+    """The level of the tree that is the split: it has a folder train, and test or validation."""
     levels = [Counter(tree[i] for tree in trees if i < len(tree)) for i in range(max(map(len, trees)))]
-    given, alike, lone = [], [], []  # levels that are a split; names that are like one; names of tests without train
+    given, alike, lone = [], [], []  # levels of a split; names that are like a split; tests without train
     for i, level in enumerate(levels):
         sides = {SIDES.get(name.lower()) for name in level}
         matches = {name: match for name in sorted(level) if (match := ALIKE.fullmatch(name))}
@@ -130,39 +122,33 @@ def _level(folder: Path, names: list[str]) -> int | None:
             given.append(i)
         elif tests and len(tests) < len(matches):
             alike += matches
-        elif max(level.values()) < len(names):  # a folder that holds all pictures tells nothing apart
+        elif max(level.values()) < len(trees):  # a folder that holds all pictures tells nothing apart
             lone += [name for name in tests if not matches[name][1]]
     if len(given) > 1:
-        raise DataError(
-            f"{folder}: folders named train and test lie at {len(given)} levels of the tree, so that it is not clear "
-            "which are the split; rename the others, which are classes"
-        )
+        found = f"folders named train and test lie at {len(given)} levels of the tree"
+        raise DataError(f"{folder}: {found}; rename those that are classes")
     if unclear := alike if given else alike + lone:
         listed = ", ".join(map(shown, unclear[:6]))
-        raise DataError(
-            f"{folder}: the names {listed} look like a split, which is read from folders named train and test at one "
-            "level of the tree; rename them so, or to other words if they are classes"
-        )
+        advice = "rename them to train and test, or to other words if they are classes"
+        raise DataError(f"{folder}: the names {listed} look like a split; {advice}")
     return given[0] if given else None
 
 
-def _classes(names: list[str], level: int | None) -> dict[str, str]:
-    """The class of each picture: its folder at the topmost level, apart from the split, that has several.
+def _classes(trees: dict[str, list[str]]) -> dict[str, str]:
+    """The class of each picture: its folder at the topmost level that has several.
 
-    A level of which each folder is a part for training (train_1, train_2) has no classes.
+    `trees` are without the split. Parts of a training set (train_1, train_2) are no classes.
     """
-    trees = [name.split("/")[:-1] for name in names]
-    trees = [tree if level is None else tree[:level] + tree[level + 1 :] for tree in trees]
-    for i in range(min(map(len, trees))):
-        folders = {tree[i] for tree in trees}
+    for i in range(min(map(len, trees.values()))):
+        folders = {tree[i] for tree in trees.values()}
         matches = [ALIKE.fullmatch(name) for name in folders]
         if len(folders) > 1 and not all(match and match[2] for match in matches):
-            return {name: shown(tree[i]) for name, tree in zip(names, trees, strict=True)}
+            return {name: shown(tree[i]) for name, tree in trees.items()}
     return {}
 
 
 def recipe(path: Path) -> str | None:
-    """For a file that is not read, the two lines of Python that make an .npz of it, from the table in README.md."""
+    """The two lines of Python that make an .npz of another file, from the table in README.md."""
     for row in Path(__file__).with_name("README.md").read_text("utf-8").splitlines():
         if row.startswith("| `*"):
             pattern, *_, read, store = row.split("`")[1::2]
@@ -170,4 +156,3 @@ def recipe(path: Path) -> str | None:
                 lines = f"{read}; {store}".replace("'FILE'", repr(str(path)))
                 lines = lines.replace("'NEW.npz'", repr(f"{path.name.split('.')[0]}.npz"))
                 return f"{path} is not read, but an .npz of its arrays is; in Python: {lines}"
-    return None

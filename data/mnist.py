@@ -1,10 +1,14 @@
-"""MNIST: 60,000 + 10,000 handwritten digits, 28×28 grey (LeCun, Cortes, Burges 1998)."""
+"""MNIST, 60,000 + 10,000 handwritten digits (LeCun, Cortes, Burges 1998), and mnist-10k, its test file."""
 
+import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from . import idx
-from .dataset import Dataset, classified
+from .dataset import Dataset, classified, divided, every
 from .download import absent, default_dir, fetch
+from .files import DataError
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -20,12 +24,7 @@ PARTS = dict(zip(SHA256, ("train images", "test images", "train labels", "test l
 
 
 def load(data_dir: Path | None, download: bool) -> Dataset:
-    """MNIST from data_dir/mnist, downloaded there if its images are missing; every file present is verified.
-
-    Without the files of labels it has no labels. `data_dir` None is default_dir().
-
-    Raises DataError for a file that is not the published one, or that cannot be had.
-    """
+    """MNIST from data_dir/mnist, downloaded there if its images are missing. Raises DataError."""
     folder = (data_dir or default_dir()) / "mnist"
     there = idx.find(folder).get("", {})
     found = {name: there.get(part) for name, part in PARTS.items()}
@@ -44,3 +43,27 @@ def _download(folder: Path, name: str, download: bool) -> Path:
         raise absent(target, urls, "was not to be downloaded")
     fetch(urls, target, lambda path: idx.read_idx(path, SHA256[name]))
     return target
+
+
+def load_10k(data_dir: Path | None, download: bool) -> Dataset:
+    """The embedded test file of MNIST, of which every sixth image is for testing. No argument is used."""
+    pixels = _embedded("t10k-images-idx3-ubyte")[16:].reshape(-1, 28 * 28)  # after the header
+    labels = _embedded("t10k-labels-idx1-ubyte")[8:]
+    test = every(len(pixels), 6)
+    return divided("mnist-10k", pixels, test, (28, 28, 1), "every sixth is for testing", labels)
+
+
+def _embedded(name: str) -> np.ndarray:
+    """The bytes of a published file that lies here, packed by xz."""
+    path, content = Path(__file__).with_name(f"{name}.xz"), b""
+    try:
+        import lzma  # some Pythons are built without it
+
+        content = lzma.decompress(path.read_bytes())
+    except ImportError as error:
+        raise DataError("mnist-10k needs xz, which this Python lacks; use --data digits") from error
+    except lzma.LZMAError:
+        pass  # content is empty, and so is not the published file
+    if hashlib.sha256(content).hexdigest() != SHA256[name]:
+        raise DataError(f"{path} is not the published file; restore it from the repository")
+    return np.frombuffer(content, np.uint8)

@@ -1,8 +1,4 @@
-"""Shapes on black whose factors of variation are known, drawn by Pillow: every combination of the five, once.
-
-An ellipse, a square and a triangle, each of four sizes, turned by six angles (no two of them alike, whatever the
-symmetry), at 16×16 places: 18,432 images of 28×28, in the manner of dSprites (Matthey et al. 2017).
-"""
+"""Shapes on black in every combination of five factors of variation, after dSprites (Matthey et al. 2017)."""
 
 from itertools import product
 from pathlib import Path
@@ -10,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .dataset import Dataset
+from .dataset import Dataset, divided
 
 SIDE, TILE, FINE = 28, 13, 16  # pixels of an image and of a sprite; sprites are drawn FINE times larger
 SHAPES = (  # corners in a square of ±1, in order
@@ -19,16 +15,16 @@ SHAPES = (  # corners in a square of ±1, in order
     [(0.0, -1.0), (0.75, 0.66), (-0.75, 0.66)],
 )
 SIZES = (3.0, 4.0, 5.0, 6.0)  # half of the largest extent, in pixels
-ANGLES = np.radians([0, 15, 30, 45, 60, 75])
+ANGLES = np.radians([0, 15, 30, 45, 60, 75])  # no two alike, whatever the symmetry of the shape
 PLACES = range(SIDE - TILE + 1)
+CLASSES = ("ellipse", "square", "triangle")
 FACTORS = ("shape", "scale", "rotation", "x", "y")
 
 
 def load(data_dir: Path | None, download: bool) -> Dataset:
-    """A fixed sixth of the images, 3,072, to test and the other 15,360 to train on; labelled by their shape.
+    """A fixed sixth of the images to test, all labelled by their shape. No argument is used.
 
-    `factors` holds, for each image of `population`, the place of its shape, scale, rotation, x and y among SHAPES,
-    SIZES, ANGLES, PLACES and PLACES. Both arguments are unused.
+    `factors` are the places of each image's shape, scale, … in SHAPES, SIZES, ANGLES, PLACES and PLACES.
     """
     kinds = [range(len(values)) for values in (SHAPES, SIZES, ANGLES)]
     places = np.array(list(product(*kinds, PLACES, PLACES)))
@@ -37,17 +33,10 @@ def load(data_dir: Path | None, download: bool) -> Dataset:
     for image, (*key, x, y) in zip(pixels, places.tolist(), strict=True):
         image[y : y + TILE, x : x + TILE] = sprites[tuple(key)]
     test = np.random.default_rng(0).permutation(len(places)) < len(places) // 6
-    pixels, factors = pixels.reshape(len(places), -1), np.concatenate([places[~test], places[test]]).T
-    return Dataset(
-        "sprites",
-        pixels[~test],
-        pixels[test],
-        (SIDE, SIDE, 1),
-        "a sixth, drawn by a fixed seed, is for testing",
-        labels=(places[~test, 0], places[test, 0]),
-        classes=("ellipse", "square", "triangle"),
-        factors=dict(zip(FACTORS, factors, strict=True)),
-    )
+    pixels, rule = pixels.reshape(len(places), -1), "a sixth, drawn by a fixed seed, is for testing"
+    found = divided("sprites", pixels, test, (SIDE, SIDE, 1), rule, places[:, 0])
+    factors = np.concatenate([places[~test], places[test]]).T
+    return found._replace(classes=CLASSES, factors=dict(zip(FACTORS, factors, strict=True)))
 
 
 def draw(shape: int, scale: int, rotation: int) -> np.ndarray:

@@ -57,6 +57,11 @@ def rounded(number: float) -> float:
     return round(number, max(3, 3 - math.floor(math.log10(number))))
 
 
+def fixed(number: float, decimals: int) -> str:
+    """The number with so many decimals, and never a zero with a sign."""
+    return f"{round(number, decimals) + 0.0:.{decimals}f}"
+
+
 def spread(images: np.ndarray, count: int) -> np.ndarray:
     """At most `count` of the images, evenly spread."""
     return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]

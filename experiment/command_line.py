@@ -17,10 +17,11 @@ from ref.objectives import METHODS
 # Uses of a trained model, and the options that each takes.
 USES = {
     "evaluate": ("data", "data_dir", "size", "nll_samples", "backend", "tf32", "out", "force"),
-    "encode": ("nll_samples", "backend", "tf32", "out", "force"),
+    "encode": ("data_dir", "nll_samples", "backend", "tf32", "out", "force"),
     "sample": ("seed", "backend", "tf32", "out", "force"),
-    "reconstruct": ("backend", "tf32", "out", "force"),
+    "reconstruct": ("data_dir", "backend", "tf32", "out", "force"),
     "interpolate": ("data", "data_dir", "size", "backend", "tf32", "out", "force"),
+    "explore": ("data", "data_dir", "size", "backend", "tf32", "out", "force"),
 }
 
 
@@ -130,6 +131,7 @@ OF_A_COMMAND = {
         "encode": (str, "mean, std, rate, error and log-likelihood of images, in LOAD/encoded-<ENCODE>.npz"),
         "sample": (COUNT, "decoded draws from the prior, by --seed, and a sheet, in LOAD/samples-<SAMPLE>-<seed>/"),
         "reconstruct": (str, "images at the mean of q(z|x), and a sheet, in LOAD/reconstructed-<RECONSTRUCT>/"),
+        "explore": (bool, "the page on which its latents move, LOAD/explore.html; with --compare one of all runs"),
         "interpolate": (str, "from one picture to another, each a path or test/0, test/1, … for the run's test images"),
     },
 }

@@ -1,21 +1,25 @@
 """What the command line asks for, checked and ready to be done; and `fit`, a run on images in memory."""
 
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from itertools import product, starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from backend import Backend, open_backend
 from backend.ranks import Ranks
-from data import DataError, Dataset, npz
+from data import DATASETS, DataError, Dataset, npz
+from data.files import shown
 from experiment import sources
 from experiment.command_line import OF_A_RUN, SWEPT, USES, of_a_run, parsed
 from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete, part_of_name
 from experiment.evaluation import listing
-from experiment.record import CHOICES, IN_MEMORY, Images, Run, UsageError, flag, own_options, said, typed
-from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, resumable
+from experiment.record import IN_MEMORY, Images, Run, UsageError, flag, own_options, said, typed
+from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, refuse_unwritable, resumable
+from experiment.streams import say
 from experiment.trained_model import TrainedModel, load
 from experiment.training import begin_at, make, proceed, started
 from experiment.use_model import use
@@ -33,6 +37,7 @@ class Job(NamedTuple):
     out: Path | None = None  # the folder of the run
     run: Run | None = None  # the run, which may not have written anything there yet
     again: str = ""  # the command that goes on after an error, if a run in `out` does not say it
+    start: str = ""  # what there is to say before
 
 
 def prepared(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
@@ -78,14 +83,9 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     completed = complete(asked, data, images)
     run = begin_at(given["init_from"], completed.run) if "init_from" in given else completed.run
     backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
-    if not given.get("force"):
-        refuse_existing(out, run)
-
-    def work() -> str:
-        print("\n".join(filter(None, (data.split, completed.sentence))))
-        return train(run, out, backend, data, command, given)
-
-    return Job(work, out, run)
+    refuse_existing(out, run, given.get("force", False))
+    start = "\n".join(filter(None, (start_of(run, data, out), completed.sentence)))
+    return Job(partial(train, run, out, backend, data, command, given), out, run, start=start)
 
 
 def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: dict[str, Any], stopped=False) -> str:
@@ -94,8 +94,19 @@ def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: 
         saved = read_checkpoint(out) if stopped else None  # read now that nobody else writes it
         every, force = given.get("checkpoint_every", 1), given.get("force", False)
         summary = make(run, out, backend, data, command, every, force, saved)
+    there = [name for name in FILES if (out / name).exists()]
     units = "rate, ELBO and NLL in nats, errors in squared error per image"
-    return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(FILES)}"
+    return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(there)}"
+
+
+def start_of(run: Run, data: Dataset, out: str | Path | None) -> str:
+    """What is said before a run: its method, its epochs, its folder, and on which images it trains."""
+    source, where = run.images.source, "" if out is None else f" in {out}/"
+    if source in DATASETS:
+        source = f"the data set {source}"
+    elif source != IN_MEMORY:
+        source = shown(str(Path(source).resolve()))
+    return f"{run.objective.title} for {run.epochs:,} epoch{'s' * (run.epochs > 1)}{where}, on {source}: {data.split}"
 
 
 def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
@@ -108,7 +119,8 @@ def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     given = {"backend": before.config["backend"]} | given
     backend = opened(run, given, ranks)
 
-    return Job(lambda: train(run, out, backend, data, command, given, stopped=True), out)
+    work = partial(train, run, out, backend, data, command, given, stopped=True)
+    return Job(work, out, start=start_of(run, data, out))
 
 
 def resumed(saved: Saved, given: dict[str, Any]) -> Run:
@@ -178,18 +190,19 @@ def several_runs(
     for folder, own in each_run(asked, given.get("seeds", 1)).items():
         run = complete(own, data, images).run
         runs[out / folder] = begin_at(given["init_from"], run) if "init_from" in given else run
+    refuse_unwritable(out)
     standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
     backend = opened(next(iter(runs.values())), given, ranks)
 
     def work() -> str:
         ranks.wait()  # until all have seen what is missing
-        print(data.split)
-        for folder, run in runs.items():
-            if standing[folder] != "whole":
-                print(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
-        return (
-            compare([finished(folder) for folder in runs], out, backend.name, data, command) if not ranks.rank else ""
-        )
+        for number, (folder, run) in enumerate(runs.items(), 1):
+            whole = standing[folder] == "whole"
+            say(f"run {number} of {len(runs)}: {f'{folder}/ is whole' if whole else start_of(run, data, folder)}")
+            if not whole:
+                say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
+        found = [finished(folder) for folder in runs] if ranks.rank == 0 else []
+        return compare(found, out, backend.name, data, command) if found else ""
 
     return Job(work, again="the same command")
 
@@ -234,15 +247,18 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     known = [name for rows in OF_A_RUN.values() for name in rows if name not in ("data", "size", "skip_broken")]
     if odd := sorted({*chosen} - {*known}):
         raise UsageError(f"fit has no option {odd[0]}; it takes {', '.join(known)}")
+    if not isinstance(method, str) or method not in METHODS:
+        found = method if isinstance(method, str) else f"a method that is a {type(method).__name__}"
+        raise UsageError(f"fit trains one of {', '.join(METHODS)}, not {found}")
     told = {"method": method, **chosen}
     argv = [typed(name, value) for name, value in told.items() if value is not None and value is not False]
     asked = of_a_run(parsed(argv)) | {"data": IN_MEMORY}
-    if asked["method"] not in CHOICES["method"]:
-        raise UsageError(f"fit trains one of {', '.join(CHOICES['method'])}, not {method}")
     arrays = {"images": images} | ({} if test is None else {"test": test})
     given = npz.dataset("fit", "fit", arrays, shape=shape)
     data, found = sources.opened(IN_MEMORY, binarization(asked), given=given)
     run = complete(asked, data, found).run
+    if not sys.stderr.isatty():  # where there is no bar
+        say(start_of(run, data, out), "stderr")
     opened = open_backend(backend, run.dtype, run.precision == "tf32")
     if out is not None:
         make(run, Path(out), opened, data, argv)

@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 
 from data import Dataset
 from data.files import reason, write_whole
-from experiment import evaluation, pictures, sources
+from experiment import evaluation, explore, pictures, sources
 from experiment.choices import total_variance
 from experiment.defaults import METHOD_OPTIONS
-from experiment.evaluation import figures_of, progress, table
+from experiment.evaluation import figures_of, table
 from experiment.record import Run, UsageError, flag, said, typed
 from experiment.report import COMPARED, for_terminal, page
-from experiment.run_folder import CHECKPOINT, command_to_go_on, read_checkpoint, write_json
+from experiment.run_folder import CHECKPOINT, EXPLORE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
+from experiment.streams import progress
 from experiment.trained_model import load
 from ref.more import linear
 from ref.objectives import METHODS
 
-USED = ("compare", "out", "force", "data", "data_dir", "size", "backend")
+USED = ("compare", "explore", "out", "force", "data", "data_dir", "size", "backend")
 SAID_BY_THE_ROW = (*METHOD_OPTIONS, "samples", "method", "seed", "multiplier_rate", "data", "size")
 FILES = ("report.html", "comparison.json", *(f"{name}.png" for name in COMPARED))
 SLIDES = json.loads((Path(__file__).parent / "figures/slides.json").read_text(encoding="utf-8"))
@@ -36,17 +37,26 @@ class Finished(NamedTuple):
 
 
 def compare_folders(given: dict[str, Any], command: list[str]) -> str:
-    """--compare: the finished runs in these folders, on the images that they name. Returns the table."""
+    """--compare: the finished runs in these folders, on the images that they name. Returns the table.
+
+    With --explore it leaves a page with a slider through these runs, too.
+    """
     if unused := {*given} - {*USED}:
         raise UsageError(f"{flag(min(unused))} is not used by --compare, which trains nothing")
     runs = runs_in(given["compare"])
     refuse_unlike(runs)
-    data, _ = sources.opened_again(runs[0].run, given, f"{runs[0].out}")
-    out = given.get("out", Path("runs") / f"{data.name}-compared")
+    out = given.get("out", Path("runs") / f"{runs[0].run.images.name}-compared")
+    refuse_unwritable(out)
     for name, what in ((CHECKPOINT, "a run"), ("comparison.json", "another comparison")):
         if (out / name).exists() and not given.get("force"):
             raise UsageError(f"--out {out} holds {what}; choose another folder or add --force")
-    return compare(runs, out, given.get("backend", "numpy"), data, command)
+    data, _ = sources.opened_again(runs[0].run, given, f"{runs[0].out}")
+    backend = given.get("backend", "numpy")
+    table = compare(runs, out, backend, data, command)
+    if "explore" not in given:
+        return table
+    explore.write(out / EXPLORE, [(load(run.out, backend), run.summary) for run in runs], data)
+    return f"{table}, {EXPLORE}"
 
 
 def runs_in(folders: Sequence[Path]) -> list[Finished]:
@@ -110,11 +120,12 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "comparison.json", result)
-    pictures.draw_comparison(out, models, data)
-    pictures.draw_rate_distortion(out / "rate_distortion.png", result)
+    failed = pictures.drawn(pictures.draw_comparison, out, models, data)
+    failed += pictures.drawn(pictures.draw_rate_distortion, out / "rate_distortion.png", result)
     lines, title = lines_of(result), f"Objectives for a variational autoencoder on {data.name}"
-    write_whole(out / "report.html", lambda file: file.write(page(result, title, lines, out).encode()))
-    return f"{for_terminal(lines)}\nall in {out}/: {', '.join(FILES)}"
+    text = page(result, title, lines, out)
+    write_whole(out / "report.html", lambda file: file.write(text.encode(errors="replace")))
+    return "\n".join([for_terminal(lines), *failed, f"all in {out}/: {', '.join(FILES)}"])
 
 
 def warnings_of(runs: list[Finished], data: Dataset) -> list[str]:

@@ -64,7 +64,7 @@ class Completed(NamedTuple):
         words = ", ".join(said(name, self.run.typed[name]) for name in self.chosen)
         if "kappa" in self.chosen:
             rmse, psnr = choices.a_pixel(self.run.target, self.run.images.pixels)
-            words += f"; κ tolerates an RMSE of {rmse:.3f} a pixel, PSNR {psnr:.1f} dB"
+            words += f"; κ tolerates an RMSE of {rmse:.3g} a pixel, PSNR {psnr:.1f} dB"
         return f"chosen from the images: {words}" if words else None
 
 

@@ -2,16 +2,14 @@
 
 import math
 import statistics
-from collections.abc import Callable
-from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 import experiment
 from data import Dataset
 from experiment import sources
-from experiment.choices import a_pixel, spread, total_variance
+from experiment.choices import a_pixel, fixed, spread, total_variance
+from experiment.streams import progress
 from ref.more import metrics
 from ref.objectives import TRAVEL
 from ref.train import NonFiniteError
@@ -19,8 +17,10 @@ from ref.train import NonFiniteError
 EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs are compared on the same noise
 # Images that are watched while training: WATCHED at most, fewer where these would take more than 2 % of an epoch.
 WATCHED, FEW = 1000, 100
+UNUSED = 0.1  # nats of a rate below which no latent is in use
 # Options by which summary.json says which run it is.
 IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "samples", "latent", "hidden", "lr", "batch_size")
+FREE = ("error", "error_at_mean", "rmse", "constraint", "lambda")  # their scale is that of the images
 COLUMNS = {  # of a table: key in summary.json, heading and decimals
     "rate": ("rate", 2),
     "slides_rate": ("slides", 2),
@@ -39,11 +39,6 @@ COLUMNS = {  # of a table: key in summary.json, heading and decimals
     "lambda": ("λ", 3),
     "seconds": ("seconds", 0),
 }
-
-
-def progress(what: str) -> Callable:
-    """A bar on the terminal for an iterable, gone when it has ended."""
-    return partial(tqdm, desc=what, unit="batch", disable=None, leave=False)
 
 
 def summarize(model, data: Dataset, nll_samples: int) -> dict:
@@ -89,11 +84,12 @@ def look(model, images: np.ndarray) -> dict:
 
 def warnings(model, data: Dataset, summary: dict) -> list[str]:
     """The sentences that a run deserves: a constraint that is off by more than a twentieth, latents without use."""
-    found = [off_target(model, data, summary)] if model.run.target is not None else []
-    if not summary["active_units"]:
+    run = model.run
+    found = [off_target(model, data, summary)] if run.target is not None else []
+    if not summary["active_units"] and summary["rate"] < UNUSED:  # of one test image no latent is active
+        cure = "--kappa" if run.target else "--variance" if run.variance else "--beta of --method beta-vae"
         found.append(
-            "no latent is active: the model has learnt the mean image alone; a smaller --variance, or GECO with "
-            "a --kappa below the square root of the images' variance, would make it use the latents"
+            f"no latent is active: the model has learnt the mean image alone; a smaller {cure} would make it use them"
         )
     if summary["not_finite"]:
         found.append(
@@ -143,16 +139,20 @@ def figures_of(summaries: list[dict]) -> dict:
 def table(rows: dict[str, dict]) -> list[list[str]]:
     """Named rows of `figures_of` under a header, without columns that are empty; mean ± standard deviation."""
 
-    def cell(figure: dict | None, decimals: int) -> str:
-        if figure is None:
-            return "–"
-        if figure["std"] is None:
-            return f"{figure['mean']:.{decimals}f}"
-        return f"{figure['mean']:.{decimals or 1}f} ± {figure['std']:.{decimals or 1}f}"  # a mean of counts has one
+    shown = {name: heading for name, (heading, _) in COLUMNS.items() if any(figures[name] for figures in rows.values())}
+    lines = [[title, *(cell(name, figures[name]) for name in shown)] for title, figures in rows.items()]
+    return [["", *shown.values()], *lines]
 
-    shown = {name: column for name, column in COLUMNS.items() if any(figures[name] for figures in rows.values())}
-    lines = [[title, *(cell(figures[name], shown[name][1]) for name in shown)] for title, figures in rows.items()]
-    return [["", *(heading for heading, _ in shown.values())], *lines]
+
+def cell(name: str, figure: dict | None) -> str:
+    """A figure of that column: with its decimals, or with three digits where these would show none of small images."""
+    if figure is None:
+        return "–"
+    mean, std = figure["mean"], figure["std"]
+    decimals = COLUMNS[name][1] or int(std is not None)  # a mean of counts has one
+    if name in FREE and mean and not 10**-decimals <= abs(mean) < 1e6:
+        return f"{mean:.3g}" if std is None else f"{mean:.3g} ± {std:.2g}"
+    return fixed(mean, decimals) if std is None else f"{fixed(mean, decimals)} ± {fixed(std, decimals)}"
 
 
 def aligned(lines: list[list[str]]) -> str:

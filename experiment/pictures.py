@@ -2,17 +2,16 @@
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data.dataset import floats
-from data.files import write_whole
+from data.files import reason, write_whole
 from experiment.choices import spread
-from experiment.evaluation import watched
+from experiment.record import UsageError
 from ref.densities import gaussian_kl
 from ref.more.metrics import ACTIVE, at_once
 from ref.more.planes import plane
@@ -255,13 +254,21 @@ def save(path: Path, image: Image.Image, durable: bool = True) -> None:
     write_whole(path, lambda file: image.save(file, "PNG", optimize=True, dpi=(DPI, DPI)), durable)
 
 
-@contextmanager
-def own_style() -> Iterator[None]:
-    """Within, plots have matplotlib's own style whatever the user's settings are, and $ in a text is no formula."""
-    from matplotlib import style
+def drawn(draw: Callable, *what) -> list[str]:
+    """Calls draw(*what) in matplotlib's own style, whatever the user's is; $ in a text is no formula.
 
-    with style.context(["default", {"text.parse_math": False}]):
-        yield
+    Returns the sentence of a picture or page that cannot be drawn, or nothing.
+    """
+    try:
+        from matplotlib import style
+
+        with style.context(["default", {"text.parse_math": False}]):
+            draw(*what)
+    except UsageError as error:
+        return [f"{error}"]
+    except Exception as error:  # whatever a font or a driver of the user's has against it
+        return [f"{draw.__name__} failed, and all else is whole without these pictures: {reason(error)}"]
+    return []
 
 
 def plot(width: float, height: float, panels: int = 1):
@@ -311,8 +318,8 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
     test images at the end of an epoch. The target of the constraint is a line, where it bounds what a panel shows.
     """
     history, constraint, target = model.history, model.run.objective.constraint, model.run.target
-    seen = len(watched(data.test, len(data.train)))
-    few = f" ({seen} of {len(data.test)} images)" if seen < len(data.test) else ""
+    seen, tests = epochs[-1].get("test_images"), len(data.test)
+    few = f" ({seen} of {tests} images)" if seen and seen < tests else ""
     panels = {"rate": "rate [nats]", "error": "error [squared error per image]"}
     panels |= {"lambda": "λ"} if constraint else {"elbo": "ELBO [nats]"}
     figure, axes = plot(3.2 * len(panels), 3.2, len(panels))

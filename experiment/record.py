@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from data import DataError
 from data.dataset import SPLITS
 from ref.adam import SCHEDULES
@@ -43,6 +45,7 @@ class Images:
     """The images of a run. Two records of the same images are equal, wherever these lie."""
 
     source: str = field(compare=False)  # a name in data.DATASETS, a path, or IN_MEMORY
+    data_dir: str | None = field(compare=False)  # where a named data set lay, if that was said
     name: str = field(compare=False)  # for titles and folders
     size: int | None = field(compare=False)  # to which pictures were scaled
     split: str = field(compare=False)  # the rule, where the images bring no split of their own
@@ -191,7 +194,7 @@ def of_version_0_2(config: dict) -> Run:
         options = {name: o.get(name) or 0.0 for name in own_options(method)}
         source = IN_MEMORY if o["data"] == OF_FIT else o["data"]
         images = {"source": source, "name": config["data"], "size": o["size"], "split": "every-tenth"}
-        images |= {"skip_broken": False}
+        images |= {"skip_broken": False, "data_dir": o.get("data_dir")}
         images |= {"shape": config["shape"], "sha256": config["images"], "binarize": o["binarize"]}
         others = {"images": images, "options": options, "precision": "tf32" if o["tf32"] else o["precision"]}
         others["start"] = o["init_from"] and {"folder": o["init_from"], "sha256": f"of {o['init_from']}"}
@@ -210,7 +213,7 @@ def flag(name: str) -> str:
 
 def as_text(value) -> str:
     """An option's value as it is typed."""
-    return (",".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
+    return (",".join(map(str, value)) or "none") if np.ndim(value) else str(value)
 
 
 def typed(name: str, value) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import shlex
 import warnings
 import zipfile
@@ -30,7 +31,8 @@ MODELS = Path(__file__).parent / "models"  # checkpoints that come with the prog
 PICTURES = tuple(
     f"{name}.png" for name in ("reconstructions", "samples", "traversals", "interpolations", "latents", "curves")
 )
-PAGES = ("report.html",)
+EXPLORE = "explore.html"  # missing where it would be too large
+PAGES = ("report.html", EXPLORE)
 FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES, *PAGES)
 # What --load writes beside them: no longer true of another θ.
 OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz", "interpolated-*.png")
@@ -39,7 +41,7 @@ FORMATS = (1, 2)  # of the checkpoints of version 0.2, and of this version
 COLUMNS = {
     **{"epoch": "last", "step": "last", "loss": "mean", "rate": "mean", "error": "mean", "elbo": "mean"},
     **{"constraint_ma": "last", "lambda": "last", "steps": "sum", "seconds": "sum"},
-    **{"test_rate": "last", "test_error": "last", "test_elbo": "last"},
+    **{"test_rate": "last", "test_error": "last", "test_elbo": "last", "test_images": "last"},
 }
 CONFIG = ("version", "command", "backend", "versions", "processes", "resumed")  # beside the run in config.json
 BESIDE = ("format", "history", "config", "sha256")  # what a checkpoint holds beside the arrays of the run
@@ -145,8 +147,10 @@ def _run_and_history(content: dict[str, np.ndarray]) -> tuple[Run, dict, list[di
         config["backend"] = config["options"]["backend"]
         rows = [[None if math.isnan(number) else number for number in row] for row in rows]
     else:
+        config["run"]["images"].setdefault("data_dir", None)  # which is younger than some files
         run, rows = record.of_json(config["run"]), json.loads(content["history"].tobytes())
-    history = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    # a column that is younger than the file is empty
+    history = [dict.fromkeys(COLUMNS) | dict(zip(COLUMNS, row, strict=False)) for row in rows]
     for report in history:
         report |= {name: int(report[name]) for name in ("epoch", "step", "steps")}
     return run, {name: config[name] for name in CONFIG}, history
@@ -164,10 +168,14 @@ def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, np.ndar
             raise DataError(f"{path}: {name} holds numbers that are not finite")
 
 
-def refuse_existing(out: Path, run: Run) -> None:
-    """Raises UsageError if the folder, in which `run` is to be made, holds a run already: which, and how to go on."""
+def refuse_existing(out: Path, run: Run, force: bool = False) -> None:
+    """Raises UsageError if the folder, in which `run` is to be made, cannot be written, or holds a run already.
+
+    The sentence says which, and how to go on. With `force` another run is no obstacle.
+    """
+    refuse_unwritable(out)
     existing = [name for name in FILES if (out / name).exists()]
-    if not existing:
+    if force or not existing:
         return
     what, on = f"a run ({existing[0]})", ""
     with suppress(DataError, UsageError):  # whatever it is, it is not overwritten
@@ -191,6 +199,14 @@ def resumable(out: Path, run: Run | None = None) -> bool:
 def command_to_go_on(out: Path) -> str:
     """The command that goes on with the run in `out`."""
     return f"python run.py --resume {shlex.quote(str(out))}"
+
+
+def refuse_unwritable(out: Path, is_file: bool = False) -> None:
+    """Raises UsageError unless `out`, a folder or a file, can be written as far as can be told. Nothing is made."""
+    there = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
+    wanted = "file" if is_file and there == out else "folder"
+    if there.is_dir() != (wanted == "folder") or not os.access(there, os.W_OK):
+        raise UsageError(f"--out {out} cannot be written: {there} is no {wanted} that can be; choose another")
 
 
 @contextmanager

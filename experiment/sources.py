@@ -21,24 +21,29 @@ def opened(
     size: int | None = None,
     split: str = data.SPLITS[0],
     skip_broken: bool = False,
-    data_dir: Path | None = None,
+    data_dir: Path | str | None = None,
     given: Dataset | None = None,
 ) -> tuple[Dataset, Images]:
     """The images of --data, or those `given`, and their record. Raises UsageError for images that are all the same."""
-    if data_dir is not None and source not in data.KEPT:
-        raise UsageError(f"--data-dir is where {', '.join(data.KEPT)} are kept; --data {source} does not use it")
-    found = given or data.load(source, data_dir, size, split=split, skip_broken=skip_broken)
-    if found.name in data.DATASETS and source not in data.DATASETS:
-        found = found._replace(name=f"own-{found.name}")  # whose runs have folders of their own
+    found = given or data.load(source, folder_of(source, data_dir), size, split=split, skip_broken=skip_broken)
     span = float(np.max(found.train.max(axis=0) - found.train.min(axis=0).astype(float)))
     if span == 0:
-        raise UsageError(f"the training images of --data {source} are all the same; there is nothing to learn")
+        what = "are all the same" if len(found.train) > 1 else "are a single one; give three images or more"
+        raise UsageError(f"the training images of --data {source} {what}; there is nothing to learn")
     if span < LEAST:
         raise UsageError(f"the pixels of --data {source} vary by {span:.2g}, too little for 32-bit numbers; scale them")
     if binarize == "static":
         train, test = data.binarize(found.train, TRAIN_SEED), data.binarize(found.test, TEST_SEED)
         found = found._replace(train=train, test=test)
-    return found, Images(source, found.name, size, split, skip_broken, found.shape, fingerprint(found), binarize)
+    where = (source, data_dir and str(data_dir), found.name, size, split, skip_broken)
+    return found, Images(*where, found.shape, fingerprint(found), binarize)
+
+
+def folder_of(source: str, data_dir: Path | str | None, option: str = "--data") -> Path | None:
+    """--data-dir. Raises UsageError for a source that does not lie there."""
+    if data_dir is not None and source not in data.KEPT:
+        raise UsageError(f"--data-dir is where {', '.join(data.KEPT)} are kept; {option} {source} does not use it")
+    return data_dir and Path(data_dir)
 
 
 def opened_again(run: Run, given: dict[str, Any], what: str) -> tuple[Dataset, Images]:
@@ -50,10 +55,10 @@ def opened_again(run: Run, given: dict[str, Any], what: str) -> tuple[Dataset, I
     source = given.get("data", before.source)
     if source == IN_MEMORY:
         raise UsageError(f"{what} was trained on images in memory; add --data and a file that holds them")
-    size = given.get("size", before.size if source == before.source else None)
-    skip_broken = given.get("skip_broken", before.skip_broken and source == before.source)
-    how = {"split": before.split, "skip_broken": skip_broken}
-    found, images = opened(source, before.binarize, size, data_dir=given.get("data_dir"), **how)
+    there = ("size", "skip_broken", "data_dir") if source == before.source else ()
+    how = {name: getattr(before, name) for name in there} | {"split": before.split}
+    how |= {name: given[name] for name in ("size", "skip_broken", "data_dir") if name in given}
+    found, images = opened(source, before.binarize, **how)
     if images != before:
         raise UsageError(f"the images of --data {source} are not those that {what} was trained on")
     return found, images
@@ -72,9 +77,10 @@ def stream_of(pixels: np.ndarray) -> np.random.Generator:
 
 def black_and_white(pixels: np.ndarray) -> np.ndarray:
     """Each grey image drawn black or white, with the grey as probability, by its own stream.   (N, D) -> (N, D)"""
-    x = floats(pixels)
-    drawn = [stream_of(image).random(image.shape, np.float32) < image for image in x]
-    return np.where(drawn, 255, 0).astype(np.uint8)
+    drawn = np.empty(pixels.shape, np.uint8)
+    for row, image in zip(drawn, pixels, strict=True):
+        row[...] = 255 * (stream_of(image).random(image.shape, np.float32) < floats(image))
+    return drawn
 
 
 def fingerprint(found: Dataset) -> str:

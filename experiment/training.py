@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,17 +9,16 @@ from itertools import groupby, takewhile
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import experiment
 from backend.parts import gather
 from data import Dataset
 from data.dataset import DataError
-from data.files import reason
-from experiment import evaluation, pictures, record, report, run_folder, sources
+from experiment import evaluation, explore, pictures, record, report, run_folder, sources
 from experiment.record import Run, Start, UsageError
 from experiment.run_folder import COLUMNS, Saved
 from experiment.signals import Stopped, noted
+from experiment.streams import Bar, progress, say
 from experiment.trained_model import TrainedModel, constants, load, network_of, trained_network
 from ref.more import linear
 from ref.objectives import initial_multiplier
@@ -63,10 +61,8 @@ def linear_start(run: Run, backend, data: Dataset, read: Callable, noise):
     """The network in principal coordinates, θ at the best linear VAE, and that VAE's level."""
     network = network_of(run, backend.asarray(sources.mean_image(data)))
     what = (backend, read, len(data.train), network.center, run.latent, noise)
-    shown = evaluation.progress("principal components")
-    directions, variances, total = linear.principal_components(*what, progress=shown)
-    level = run.variance * run.options.get("beta", 1.0)
-    level = linear.level_for(variances, total, run.target, level)
+    directions, variances, total = linear.principal_components(*what, progress=progress("principal components"))
+    level = linear.level_for(variances, total, run.target, run.variance * run.options.get("beta", 1.0))
     network = linear.in_principal_coordinates(backend.xp, network, directions, variances)
     theta = initial_theta(backend, network, noise, 0.0)
     linear.start_linear(backend.xp, network, theta, variances, level)
@@ -122,17 +118,18 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
     backend, history, plan = model.backend, model.history, plan_of(model.run, len(data.train))
     ranks, watched = backend.ranks, evaluation.watched(sources.test_images(model.run, data), len(data.train))
     step, saved_at = make_step(backend, model.network, model.run.objective, plan, read, state), time.monotonic()
-    often, method = REPORTS * -(-plan.samples // 10), model.run.method
-    bar = tqdm(total=plan.steps, initial=int(state["step"]), desc=method, unit="step", disable=None)
+    often = REPORTS * -(-plan.samples // 10)
+    bar = Bar(total=plan.steps, initial=int(state["step"]), desc=model.run.method, unit="steps")
     with bar, noted() as signals:
         for report in train(backend, step, state, plan, often):
             whole, last = report["step"] % plan.steps_per_epoch == 0, report["step"] == plan.steps
             if whole and ranks.rank == 0:
                 found = evaluation.look(model, watched)
                 report |= {f"test_{name}": found[name] for name in ("rate", "error", "elbo")}
+                report["test_images"] = len(watched)
             history.append(report)
+            bar.set_postfix(postfix(history), refresh=False)
             bar.update(report["steps"])
-            bar.set_postfix(postfix(history))
             stopped = ranks.largest(max(signals, default=0))
             due = last
             if whole and report["epoch"] % every == 0:
@@ -158,10 +155,10 @@ def of_epoch(history: list[dict]) -> list[dict]:
 
 def postfix(history: list[dict]) -> dict[str, str]:
     """What the bar says: the last report, and the last figures on test images."""
-    watched = next((r for r in reversed(history) if r.get("test_rate") is not None), {})
-    live = {"rate": history[-1]["rate"], "error": history[-1]["error"], "λ": history[-1]["lambda"]}
-    live |= {"test rate": watched.get("test_rate"), "test error": watched.get("test_error")}
-    return {name: f"{value:.2f}" for name, value in live.items() if value is not None}
+    last, seen = history[-1], next((r for r in reversed(history) if r.get("test_rate") is not None), {})
+    live = {"rate": last["rate"], "error": last["error"], "λ": last["lambda"]}
+    live |= {f"{name} of {seen['test_images']} test images": seen[f"test_{name}"] for name in ("rate", "error") if seen}
+    return {name: f"{value:.4g}" for name, value in live.items() if value is not None}
 
 
 def describe(backend, command: list[str]) -> dict:
@@ -203,14 +200,12 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
             config |= {name: saved.config[name] for name in here}  # of its beginning
             config["resumed"] = [*saved.config["resumed"], here | {"step": int(state["step"])}]
         else:
-            if not force:
-                run_folder.refuse_existing(out, run)
+            run_folder.refuse_existing(out, run, force)
             model, state = started(run, backend, data, read)
             ranks.wait()  # until the others have seen the folder free, too
             if first:
                 folder.enter_context(run_folder.held(out))  # only now, because a network may not fit into memory
-                if not force:
-                    run_folder.refuse_existing(out, run)
+                run_folder.refuse_existing(out, run, force)
 
         def save() -> None:
             if first:
@@ -230,18 +225,15 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
 
 
 def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None:
-    """The summary, which calls the folder a whole run, the warnings that it deserves, the pictures and the page.
-
-    A picture that cannot be drawn is a warning.
-    """
+    """The summary, which calls the folder a whole run; pictures and pages; and the warnings that the run deserves."""
     run_folder.write_json(out / "summary.json", summary)
     rows = rows_of(model.history, len(data.train) // model.run.batch_size)
     said = evaluation.warnings(model, data, summary)
-    with pictures.own_style():
-        for draw in (pictures.draw_pictures, pictures.draw_curves, report.draw_report):
-            try:
-                draw(out, model, data, rows)
-            except Exception as error:  # whatever a font or a driver of the user's has against it
-                said.append(f"{draw.__name__} failed, and the run is whole without these pictures: {reason(error)}")
+
+    def draw_explore(out: Path, *_) -> None:
+        explore.write(out / run_folder.EXPLORE, [(model, summary)], data)
+
+    for draw in (pictures.draw_pictures, pictures.draw_curves, report.draw_report, draw_explore):
+        said += pictures.drawn(draw, out, model, data, rows)
     for warning in said:
-        print(f"run.py: {warning}", file=sys.stderr)
+        say(f"run.py: {warning}", "stderr")

@@ -14,7 +14,7 @@ import numpy as np
 from data import Dataset
 from experiment.comparison import Finished, rows_of
 from experiment.evaluation import EVALUATION_SEED, aligned
-from experiment.pictures import MARKERS, plot, save_plot
+from experiment.pictures import MARKERS, drawn, plot, save_plot
 from experiment.record import UsageError
 from experiment.studies.measures import factor_information, factor_vae_score, gaps
 from experiment.studies.runs import FOLDERS, OUT, command, images_of, like_runs_in, over_seeds, untrained
@@ -56,10 +56,10 @@ def study(folders: Sequence[Path], out: Path) -> str:
     rows, _ = rows_of(runs)
     groups = {row["name"]: [found[folder] for folder in row["runs"]] for row in rows}
     lowest = floors(max(runs, key=lambda run: run.summary["rate"]), data)
-    draw(out / "disentanglement.png", [row["method"] for row in rows], groups, lowest)
+    said = drawn(draw, out / "disentanglement.png", [row["method"] for row in rows], groups, lowest)
     groups |= {name: [figures] for name, figures in lowest.items()}
     ranked = sorted(found, key=lambda folder: -found[folder]["MIG"])
-    return "\n".join([table(groups), "", *(f"{folder}: MIG {found[folder]['MIG']:.3f}" for folder in ranked)])
+    return "\n".join([table(groups), *said, "", *(f"{folder}: MIG {found[folder]['MIG']:.3f}" for folder in ranked)])
 
 
 def table(groups: dict[str, list[dict]]) -> str:

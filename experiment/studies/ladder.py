@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiment.choices import fixed
 from experiment.comparison import Finished
 from experiment.evaluation import aligned
 from experiment.studies.runs import FOLDERS, command, like_runs_in
@@ -17,7 +18,7 @@ from ref.objectives import METHODS
 
 def evaluated(run: Finished) -> dict:
     """The figures with the most NLL samples: those of summary.json, or of a later --evaluate on the run's images."""
-    later = [json.loads(path.read_text()) for path in run.out.glob("evaluation-nll*.json")]
+    later = [json.loads(path.read_text("utf-8")) for path in run.out.glob("evaluation-nll*.json")]
     return max([run.summary, *later], key=lambda figures: figures["nll_samples"])
 
 
@@ -29,7 +30,7 @@ def ladder(folders: Sequence[Path]) -> str:
         own, figures = run.summary, evaluated(run)
         row = [own["samples"], METHODS[own["method"]].title, own["epochs"]]
         row += [f"{figures['nll']:.2f} ± {figures['nll_standard_error']:.2f}", figures["nll_samples"]]
-        row += [f"{figures['elbo']:.2f}".replace("-", "−"), f"{-figures['elbo'] - figures['nll']:.2f}"]
+        row += [fixed(figures["elbo"], 2).replace("-", "−"), fixed(-figures["elbo"] - figures["nll"], 2)]
         row += [figures["active_units"], f"{own['seconds']:.0f}", run.out.name]
         rows.append([*map(str, row)])
     return aligned(rows)

@@ -6,17 +6,17 @@ No other file of this folder reads the options of a run. They stand among its fi
 import argparse
 import math
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backend import BackendError, open_backend
 from data import DataError, Dataset
-from experiment.choices import total_variance
+from experiment.choices import fixed, total_variance
 from experiment.command_line import Parser
 from experiment.comparison import Finished, runs_in
 from experiment.record import UsageError
 from experiment.sources import mean_image, opened_again, reader
+from experiment.streams import make_safe, say
 from experiment.trained_model import TrainedModel, load
 from experiment.training import started
 from ref.more import linear
@@ -68,7 +68,7 @@ def without_network(run: Finished) -> tuple[float, Callable[[float], float]]:
 
 def over_seeds(values: Sequence[float], decimals: int = 2, of_mean: bool = True) -> str:
     """Mean ± the standard error of the mean, or ± the standard deviation if not `of_mean`. Of one value the value."""
-    text = f"{statistics.fmean(values):.{decimals}f}".replace("-", "−")
+    text = fixed(statistics.fmean(values), decimals).replace("-", "−")
     if len(values) == 1:
         return text
     return f"{text} ± {statistics.stdev(values) / (math.sqrt(len(values)) if of_mean else 1):.{decimals}f}"
@@ -76,12 +76,13 @@ def over_seeds(values: Sequence[float], decimals: int = 2, of_mean: bool = True)
 
 def command(about: str, study: Callable[..., str], *arguments: tuple[str, dict], argv: list[str] | None = None) -> int:
     """Prints what study(arguments) returns. The exit status is 2 for bad input, with a sentence on stderr."""
+    make_safe()
     p = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, how in arguments:
         p.add_argument(name, **how)
     try:
-        print(study(**vars(p.parse_args(argv))))
+        say(study(**vars(p.parse_args(argv))))
     except (UsageError, DataError, BackendError, OSError) as error:
-        print(error, file=sys.stderr)
+        say(f"{error}", "stderr")
         return 2
     return 0

@@ -43,7 +43,7 @@ def add(folders: Sequence[Path]) -> None:
         figures = {name: value for name, value in own.items() if name != "seconds"}
         figures |= {"mean_image_error": mean_image_error, "linear_rate": linear_rate(own["error"])}
         path = FIGURES / name_of(own)
-        if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(figures)):
+        if path.exists() and json.loads(path.read_text("utf-8")) != json.loads(json.dumps(figures)):
             raise UsageError(f"{path} holds other figures than {run.out}; remove the file first")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, figures)
@@ -62,7 +62,7 @@ def told(run: dict) -> list[str]:
 
 def table(rows: list[str], columns: list[str]) -> str | None:
     """The table in Markdown. None if figures/ has no run of these rows. Raises UsageError for unlike runs."""
-    found = [[json.loads(path.read_text()) for path in FIGURES.glob(f"{row}-[0-9]*.json")] for row in rows]
+    found = [[json.loads(path.read_text("utf-8")) for path in FIGURES.glob(f"{row}-[0-9]*.json")] for row in rows]
     runs = [run for seeds in found for run in seeds]
     if not runs:
         return None

@@ -40,9 +40,11 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
 def principal_variances(backend, read, images: int, center, noise, progress=iter) -> tuple[list[float], float]:
     """The principal variances of the images, the largest first, and the variance outside of them, known as a sum.
 
-    Up to DENSE pixels all variances are found. The basis is then complete, so one sweep is exact.
+    Up to DENSE pixels all variances are found. The basis is then complete, so one sweep is exact. Of more pixels the
+    basis has LEADING directions, or as many as BLOCK holds.
     """
-    count, sweeps = (center.shape[0], 0) if center.shape[0] <= DENSE else (LEADING, 4)
+    pixels = center.shape[0]
+    count, sweeps = (pixels, 0) if pixels <= DENSE else (min(LEADING, max(1, BLOCK // pixels)), 4)
     _, variances, total = principal_components(backend, read, images, center, count, noise, sweeps, progress)
     largest, *others = backend.to_host(variances)
     variances = [float(largest), *(float(v) for v in others if v > FLOOR * largest)]

@@ -113,15 +113,22 @@ def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws
 
 
 def batch_means(backend, model: vae.Model, theta, images: Images, noise, samples: int, bounded=None) -> dict:
-    """rate, error, elbo and what is `bounded`, averaged over all images by one draw of `samples` each: a quick look."""
+    """rate, error, elbo and what is `bounded`, averaged over all images by one draw of `samples` each: a quick look.
+
+    An image whose figures are not finite is left out.
+    """
     xp, params, sums = backend.xp, vae.params_of(model, theta), 0.0
     for rows in images.batches(xp, at_once(model.center.shape[0], samples)):
         x = images.read(rows, noise)
         eps = backend.normal(noise, (samples, len(x), model.latents))
         terms, _ = vae.forward(xp, model, params, x, eps)
-        found = (terms.kl, terms.err, terms.log_px - terms.kl, bounded(xp, terms) if bounded else terms.err)
-        sums += backend.to_host(xp.stack([xp.mean(a) for a in found])) * (len(x) / images.count)
-    return dict(zip(("rate", "error", "elbo", "bounded"), sums.tolist(), strict=True))
+        error, elbo = xp.mean(terms.err, axis=0), xp.mean(terms.log_px, axis=0) - terms.kl
+        found = xp.stack([terms.kl, error, elbo, bounded(xp, terms) if bounded else error, xp.ones_like(error)])
+        found = xp.where(xp.isfinite(xp.sum(found, axis=0)), found, 0)
+        sums += backend.to_host(xp.sum(found, axis=1, dtype=xp.float64))
+    *sums, count = sums.tolist()
+    means = [total / count if count else math.nan for total in sums]
+    return dict(zip(("rate", "error", "elbo", "bounded"), means, strict=True))
 
 
 def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
@@ -142,8 +149,8 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
     xp = backend.xp
     found = scores(backend, model, theta, images, noise, draws)
     finite = xp.isfinite(found["log_px"] + found["log_likelihood"] + found["rate"] + found["error"])
-    count = int(xp.sum(finite))
-    found = {name: values[finite] for name, values in found.items()} if 0 < count < images.count else found
+    count = int(xp.sum(finite)) or images.count
+    found = {name: values[finite] for name, values in found.items()} if count < images.count else found
     mean, log_std = found.pop("mean"), found.pop("log_std")
     means = {name: float(xp.mean(values)) for name, values in found.items()}
     information, error = mutual_information(backend, mean, log_std, noise)
@@ -151,11 +158,11 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
         **{name: means.get(name) for name in ("rate", "error", "error_at_mean", "bounded")},
         "elbo": means["log_px"] - means["rate"],
         "nll": -means["log_likelihood"],
-        "nll_standard_error": float(xp.std(found["log_likelihood"])) / math.sqrt(images.count),
+        "nll_standard_error": float(xp.std(found["log_likelihood"])) / math.sqrt(count),
         "active_units": int(xp.sum(xp.var(mean, axis=0) > ACTIVE)),
         "marginal_kl": means["rate"] - information,
         "mutual_information": information,
-        "mutual_information_ceiling": math.log(images.count),
+        "mutual_information_ceiling": math.log(count),
         "information_standard_error": error,
-        "not_finite": images.count - count,
+        "not_finite": images.count - int(xp.sum(finite)),
     }

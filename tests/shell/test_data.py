@@ -1,7 +1,6 @@
 """The data sets and the readers of files that nobody vouches for."""
 
 import contextlib
-import functools
 import gzip
 import hashlib
 import http.server
@@ -11,6 +10,7 @@ import os
 import shutil
 import stat
 import struct
+import sys
 import tarfile
 import threading
 import time
@@ -26,26 +26,11 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 import data
-from data import (
-    DataError,
-    binarize,
-    cifar10,
-    default_dir,
-    download,
-    files,
-    folders,
-    idx,
-    images_at,
-    load,
-    mnist,
-    mnist10k,
-    npz,
-)
+from data import DataError, binarize, cifar10, default_dir, download, files, folders, idx, images_at, load, mnist
 from data.files import write_whole
 from tests.hostile import CASES, for_all, mutations
 
 RNG = np.random.default_rng(0)
-in_turn = functools.partial(load, split="every-tenth")  # the rule of version 0.2
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -56,9 +41,38 @@ def pixels(*shape: int) -> np.ndarray:
     return RNG.integers(0, 256, shape, np.uint8)
 
 
+def put(folder: Path, contents: dict[str, bytes]) -> Path:
+    """Files of these names and contents."""
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def encoded(picture: np.ndarray, form: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def save_pictures(folder: Path, *pictures: np.ndarray, form: str = "PNG", **options) -> Path:
+    return put(folder, {f"{i:03}.{form.lower()}": encoded(x, form, **options) for i, x in enumerate(pictures)})
+
+
 def refused(*words: str):
     """A context in which a DataError of one line is raised that holds all the words."""
     return pytest.raises(DataError, match=r"(?s)\A" + "".join(f"(?=.*{w})" for w in words) + r"[^\n]+\Z")
+
+
+def refuses(source, *words: str, **how) -> None:
+    """load(source) raises a DataError of one line that holds all the words."""
+    with refused(*words):
+        load(str(source), **how)
+
+
+def in_turn(source, **how) -> data.Dataset:
+    """A checked data set that is split by the rule of version 0.2."""
+    return check(load(str(source), split="every-tenth", **how))
 
 
 @contextlib.contextmanager
@@ -72,7 +86,7 @@ def memory(limit: float):
         tracemalloc.stop()
 
 
-def check(dataset: data.Dataset) -> None:
+def check(dataset: data.Dataset) -> data.Dataset:
     """The invariants of every Dataset."""
     height, width, channels = dataset.shape
     for x in (dataset.train, dataset.test):
@@ -85,100 +99,74 @@ def check(dataset: data.Dataset) -> None:
         assert labels.shape == (count,) and set(labels) <= set(range(len(dataset.classes)))
     for names, count in zip(dataset.files or (), counts, strict=dataset.files is not None):
         assert len(names) == count
+    return dataset
 
 
 def test_digits_are_the_uci_set_scaled_to_255_and_every_sixth_is_for_testing():
-    digits = load("digits")
-    check(digits)
+    digits = check(load("digits"))
     assert (digits.name, digits.shape) == ("digits", (8, 8, 1)) and digits.train.shape == (1498, 64)
     assert digits.train[0, :8].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]  # 0 0 5 13 9 1 0 0 of 16
     assert digits.train[-1, -8:].tolist() == [0, 16, 128, 191, 223, 191, 16, 0]  # 0 1 8 12 14 12 1 0
     assert digits.train.max() == 255
     assert digits.classes == tuple("0123456789") and digits.labels[0][:6].tolist() == [0, 1, 2, 3, 4, 6]
     assert digits.labels[1][:3].tolist() == [5, 1, 7]  # the sixth, the twelfth and the eighteenth
+    counts = np.bincount(np.concatenate(digits.labels)).tolist()
+    assert counts == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert Path(data.__file__).with_name("digits.npz").stat().st_size < 100_000
 
 
 def test_mnist_10k_is_the_published_test_file_whose_every_sixth_image_is_for_testing():
-    found = load("mnist-10k", Path("nowhere"), download=False)
-    check(found)
+    found = check(load("mnist-10k", Path("nowhere"), download=False))
     assert (found.name, found.shape) == ("mnist-10k", (28, 28, 1)) and found.train.shape == (8334, 784)
-    order = np.empty((10_000, 784), np.uint8), np.empty(10_000, np.uint8)
-    for array, train, test in zip(order, (found.train, found.labels[0]), (found.test, found.labels[1]), strict=True):
-        array[5::6] = test
-        array[np.arange(10_000) % 6 != 5] = train
-    published = struct.pack(">4I", 0x803, 10_000, 28, 28) + order[0].tobytes()
-    assert hashlib.sha256(published).hexdigest() == mnist.SHA256["t10k-images-idx3-ubyte"]
-    published = struct.pack(">2I", 0x801, 10_000) + order[1].tobytes()
-    assert hashlib.sha256(published).hexdigest() == mnist.SHA256["t10k-labels-idx1-ubyte"]
+    tested = np.arange(10_000) % 6 == 5
+    images, labels = np.empty((10_000, 28, 28), np.uint8), np.empty(10_000, np.uint8)
+    for array, train, test in ((images, found.train, found.test), (labels, *found.labels)):
+        array[tested], array[~tested] = test.reshape(-1, *array.shape[1:]), train.reshape(-1, *array.shape[1:])
+    for name, array in (("t10k-images-idx3-ubyte", images), ("t10k-labels-idx1-ubyte", labels)):
+        assert hashlib.sha256(idx_bytes(array)).hexdigest() == mnist.SHA256[name]
     assert found.classes == tuple("0123456789")
 
 
-def test_mnist_10k_is_small_and_refused_when_altered(monkeypatch, tmp_path):
+def test_mnist_10k_is_small_and_refused_when_altered_or_without_xz_in_python(monkeypatch, tmp_path):
     paths = list(Path(data.__file__).parent.glob("t10k-*.xz"))
     assert len(paths) == 2 and sum(path.stat().st_size for path in paths) < 1_400_000
     for path in paths:
         shutil.copy(path, tmp_path)
-    monkeypatch.setattr(mnist10k, "__file__", str(tmp_path / "mnist10k.py"))
+    monkeypatch.setattr(mnist, "__file__", str(tmp_path / "mnist.py"))
     altered = tmp_path / "t10k-labels-idx1-ubyte.xz"
     whole = altered.read_bytes()
     labels = lzma.decompress(whole)
     for content in (whole[:-20], whole[:2000] + b"x" + whole[2001:], lzma.compress(labels[:-1] + b"\0"), b"", labels):
         altered.write_bytes(content)
-        with refused("t10k-labels-idx1-ubyte.xz", "restore it from the repository"):
-            load("mnist-10k")
-
-
-def test_without_xz_in_python_mnist_10k_is_refused_and_nothing_else_is(monkeypatch):
-    monkeypatch.setattr(mnist10k, "lzma", None)
-    with refused("mnist-10k", "xz", "digits"):
-        load("mnist-10k")
-    check(load("digits"))
-
-
-def test_the_embedded_file_is_small_and_needs_no_pickle_and_keeps_the_labels():
-    path = Path(data.__file__).with_name("digits.npz")
-    assert path.stat().st_size < 100_000
-    with np.load(path, allow_pickle=False) as file:
-        assert np.bincount(file["labels"]).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-
-
-def test_an_unknown_name_is_refused_with_the_choices():
-    with refused("nonesuch", "mnist-10k, digits, mnist, cifar10", "npz"):
-        load("nonesuch")
+        refuses("mnist-10k", "t10k-labels-idx1-ubyte.xz", "restore it from the repository")
+    monkeypatch.setitem(sys.modules, "lzma", None)
+    refuses("mnist-10k", "xz", "digits")
 
 
 def test_size_is_refused_where_it_has_no_meaning(tmp_path):
     np.savez(tmp_path / "a.npz", train=pixels(2, 4), test=pixels(2, 4))
-    for source in ("digits", "mnist", str(tmp_path / "a.npz")):
-        with refused("--size", source):
-            load(source, tmp_path, size=8)
-    with refused("--size must be at least 1, found 0"):
-        load(str(save_pictures(tmp_path / "a", *pixels(2, 4, 4))), size=0)
-
-
-def test_a_new_set_is_one_row_of_the_table(tmp_path, monkeypatch):
-    digits = load("digits")
-    monkeypatch.setitem(data.DATASETS, "mine", lambda data_dir, download: digits._replace(name=str(data_dir)))
-    assert load("mine", tmp_path).name == str(tmp_path)
+    for source in ("digits", "mnist", tmp_path / "a.npz"):
+        refuses(source, "--size", str(source), data_dir=tmp_path, size=8)
+    refuses(save_pictures(tmp_path / "a", *pixels(2, 4, 4)), "--size must be at least 1, found 0", size=0)
 
 
 def test_what_the_system_refuses_is_a_data_error(tmp_path, monkeypatch, small_cifar):
-    place_archive(tmp_path, tar(cifar_archive(small_cifar)), monkeypatch)
-    (tmp_path / cifar10.FOLDER).write_text("a file where the folder should be")
-    with refused("cifar10 could not be loaded", "exists"):
-        load("cifar10", tmp_path)
+    content = tar(small_cifar)
+    monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
+    put(tmp_path, {"cifar-10-binary.tar.gz": content, cifar10.FOLDER: b"a file where the folder should be"})
+    refuses("cifar10", "cifar10 could not be loaded", "exists", data_dir=tmp_path)
 
     def exhaust(data_dir, download):
         raise MemoryError
 
-    monkeypatch.setitem(data.DATASETS, "huge", exhaust)
-    with refused("huge", "memory"):
-        load("huge", tmp_path)
+    monkeypatch.setitem(data.DATASETS, "huge", exhaust)  # a row of the table is all that a new set needs
+    refuses("huge", "huge", "memory")
 
 
 def test_the_default_place_is_the_variable_or_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("TAMING_VAES_DATA", str(tmp_path))
     assert default_dir() == tmp_path
+    refuses("mnist", str(tmp_path), "train-images-idx3-ubyte.gz", "by hand", download=False)
     monkeypatch.delenv("TAMING_VAES_DATA")
     for platform, variable in (("linux", "XDG_CACHE_HOME"), ("win32", "LOCALAPPDATA")):
         monkeypatch.setattr("sys.platform", platform)
@@ -188,12 +176,6 @@ def test_the_default_place_is_the_variable_or_the_users_cache(monkeypatch, tmp_p
         assert Path.home() in default_dir().parents and default_dir().name == "taming-vaes"
     monkeypatch.setattr("sys.platform", "darwin")
     assert default_dir() == Path.home() / "Library" / "Caches" / "taming-vaes"
-
-
-def test_the_default_place_is_where_named_sets_are_looked_for(monkeypatch, tmp_path):
-    monkeypatch.setenv("TAMING_VAES_DATA", str(tmp_path / "here"))
-    with refused("here", "train-images-idx3-ubyte.gz", "by hand"):
-        load("mnist", download=False)
 
 
 @pytest.mark.parametrize("cast", [np.uint8, np.float32])
@@ -212,9 +194,8 @@ def test_binarization_never_changes_black_and_white(monkeypatch, draw):
             return np.full(shape, draw, dtype)
 
     monkeypatch.setattr(np.random, "default_rng", lambda seed: Extreme())
-    black_and_white = np.array([[0, 255]], np.uint8)
-    assert binarize(black_and_white, 0).tolist() == [[0, 255]]
-    assert binarize(black_and_white.astype(np.float32) / 255, 0).tolist() == [[0, 255]]
+    for black_and_white in (np.array([[0, 255]], np.uint8), np.array([[0, 1]], np.float32)):
+        assert binarize(black_and_white, 0).tolist() == [[0, 255]]
 
 
 def test_binarization_is_fixed_by_its_seed_and_leaves_its_argument_alone():
@@ -222,7 +203,8 @@ def test_binarization_is_fixed_by_its_seed_and_leaves_its_argument_alone():
     before = grey.copy()
     assert np.array_equal(binarize(grey, 1), binarize(grey, 1)) and np.array_equal(grey, before)
     assert not np.array_equal(binarize(grey, 1), binarize(grey, 2))
-    assert not np.array_equal(binarize(grey[:1024] * 0 + 128, 1), binarize(grey[1024:2048] * 0 + 128, 2))
+    first, second = np.split(binarize(np.full((2048, 9), 128, np.uint8), 1), 2)
+    assert not np.array_equal(first, second)
 
 
 def test_binarization_keeps_no_float_copy_of_the_data():
@@ -266,120 +248,101 @@ def test_idx_gives_back_what_was_written_gzipped_or_not(tmp_path, array, zipped)
 
 
 GOOD = idx_bytes(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+BILLIONS = b"\0\0\x08\x03" + struct.pack(">3I", 2**31, 28, 28)
 BAD_IDX = {
     "empty": (b"", ["IDX", "no data"]),
     "text": (b"<html>not found</html>", ["IDX", "3c68746d"]),
     "of floats": (b"\0\0\x0d\x03" + GOOD[4:], ["00000d03"]),
-    "cut in its header": (GOOD[:9], ["12 bytes", "found 5"]),
+    "cut in its header": (GOOD[:9], ["00000801 or 00000803 and sizes", "found 000008030000000200"]),
     "cut in its data": (GOOD[:-1], ["promises 24", "only 23"]),
     "too long": (GOOD + b"x", ["promises 24", "more"]),
-    "without images": (idx_bytes(np.zeros((0, 28, 28), np.uint8)), ["at least one"]),
+    "too long after a block": (idx_bytes(np.zeros(files.BLOCK, np.uint8)) + b"x", ["promises 1048576", "more"]),
     "a cut gzip": (gzip.compress(GOOD)[:-9], ["gzip", "damaged"]),
     "a gzip with a wrong checksum": (gzip.compress(GOOD)[:-8] + b"12345678", ["gzip", "damaged"]),
+    "a gzip bomb": (gzip.compress(GOOD + bytes(100_000_000), compresslevel=1), ["promises 24", "more"]),
+    "billions": (BILLIONS, [f"promises {2**31 * 784}", "only 0"]),
+    "billions and some": (BILLIONS + bytes(1000), [f"promises {2**31 * 784}", "only 1000"]),
+    "billions in a gzip": (gzip.compress(BILLIONS + bytes(1000)), [f"promises {2**31 * 784}", "only 1000"]),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_IDX)
-def test_idx_that_is_not_what_its_header_says_is_refused(tmp_path, kind):
+def test_idx_that_is_not_what_its_header_says_is_refused_and_costs_no_memory(tmp_path, kind):
     content, words = BAD_IDX[kind]
-    path = tmp_path / "bad-file"
-    path.write_bytes(content)
-    with refused("bad-file", *words):
-        idx.read_idx(path)
+    put(tmp_path, {"bad-file": content})
+    with memory(4e6), refused("bad-file", *words):
+        idx.read_idx(tmp_path / "bad-file")
 
 
-@pytest.mark.parametrize("body", [b"", bytes(1000)])
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_an_idx_header_that_claims_billions_costs_no_memory(tmp_path, pack, body):
-    path = tmp_path / "liar"
-    path.write_bytes(pack(b"\0\0\x08\x03" + struct.pack(">3I", 2**31, 28, 28) + body))
-    with memory(4e6), refused("liar", str(2**31 * 784), f"only {len(body)}"):
-        idx.read_idx(path)
+def read_or_refused(path: Path, read):
+    """A function of bytes: they are read as a file, or refused by its name."""
 
+    def attempt(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            read(path)
+        except DataError as error:
+            assert path.name in str(error)
 
-def test_a_gzip_bomb_is_inflated_no_further_than_its_header_promises(tmp_path):
-    path = tmp_path / "bomb"
-    path.write_bytes(gzip.compress(GOOD + bytes(100_000_000), compresslevel=1))
-    with memory(4e6), refused("bomb", "more"):
-        idx.read_idx(path)
+    return attempt
 
 
 @CASES
 def test_any_bytes_are_an_idx_array_or_a_data_error(tmp_path, cases):
-    def read(content: bytes) -> None:
-        (tmp_path / "file").write_bytes(content)
-        try:
-            assert idx.read_idx(tmp_path / "file").dtype == np.uint8
-        except DataError as error:
-            assert "file" in str(error)
-
-    for_all(cases, mutations(GOOD) | mutations(gzip.compress(GOOD, mtime=0)), read)
+    contents = mutations(GOOD) | mutations(gzip.compress(GOOD, mtime=0))
+    for_all(cases, contents, read_or_refused(tmp_path / "file", idx.read_idx))
 
 
 @pytest.mark.parametrize("test_name", ["t10k-images-idx3-ubyte.gz", "test-images.idx3-ubyte"])
-def test_a_folder_of_idx_files_is_a_data_set(tmp_path, test_name):
-    folder = tmp_path / "My fashion"
-    folder.mkdir()
-    train, test = pixels(5, 3, 4), pixels(2, 3, 4)
-    (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(train))
-    (folder / test_name).write_bytes(gzip.compress(idx_bytes(test)))
-    found = load(str(folder))
-    check(found)
-    assert (found.name, found.shape) == ("My-fashion", (3, 4, 1))
-    assert np.array_equal(found.train, train.reshape(5, 12)) and np.array_equal(found.test, test.reshape(2, 12))
+def test_a_folder_of_idx_files_is_a_data_set_also_of_one_row_or_three_columns(tmp_path, test_name):
+    for shape in ((3, 4), (1, 4), (9, 3)):
+        train, test = pixels(9, *shape), pixels(2, *shape)
+        contents = {"train-images-idx3-ubyte": idx_bytes(train), test_name: gzip.compress(idx_bytes(test))}
+        found = check(load(str(put(tmp_path / "My fashion", contents))))
+        assert (found.name, found.shape) == ("My-fashion", (*shape, 1)) and "as its files say" in found.split
+        assert np.array_equal(found.train, train.reshape(9, -1)) and np.array_equal(found.test, test.reshape(2, -1))
 
 
 def test_labels_beside_idx_files_are_the_images_classes_in_both_parts_or_not_at_all(tmp_path):
-    for name, array in (("train-images", pixels(5, 3, 4)), ("t10k-images", pixels(2, 3, 4))):
-        (tmp_path / f"{name}-idx3-ubyte").write_bytes(idx_bytes(array))
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.array([7, 3, 3, 9, 7], np.uint8)))
-    assert load(str(tmp_path)).labels is None
-    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.array([9, 1], np.uint8)))
-    found = load(str(tmp_path))
-    check(found)
+    contents = {f"{name}-images-idx3-ubyte": idx_bytes(pixels(n, 3, 4)) for name, n in (("train", 5), ("t10k", 2))}
+    contents["train-labels-idx1-ubyte"] = idx_bytes(np.array([7, 3, 3, 9, 7], np.uint8))
+    assert load(str(put(tmp_path, contents))).labels is None
+    put(tmp_path, {"t10k-labels-idx1-ubyte": idx_bytes(np.array([9, 1], np.uint8))})
+    found = check(load(str(tmp_path)))
     assert found.classes == ("1", "3", "7", "9")
     assert [labels.tolist() for labels in found.labels] == [[2, 1, 1, 3, 2], [3, 0]]
-    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.array([9], np.uint8)))
-    with refused("t10k-labels", "2 labels", r"\(1,\)"):
-        load(str(tmp_path))
+    put(tmp_path, {"t10k-labels-idx1-ubyte": idx_bytes(np.array([9], np.uint8))})
+    refuses(tmp_path, "a label for each image", r"\[5, 2\], found \[5, 1\]")
 
 
 def test_a_folder_of_idx_files_that_do_not_fit_is_refused(tmp_path):
-    train, test = tmp_path / "train-images-idx3-ubyte", tmp_path / "t10k-images-idx3-ubyte"
-    train.write_bytes(idx_bytes(pixels(5, 3, 4)))
-    with refused("t10k-images", "none found"):
-        load(str(tmp_path))
-    test.write_bytes(idx_bytes(pixels(5, 4, 3)))
-    with refused("differ in size"):
-        load(str(tmp_path))
-    test.write_bytes(idx_bytes(pixels(5)))
-    with refused("t10k-images", r"\(5,\)"):
-        load(str(tmp_path))
+    put(tmp_path, {"train-images-idx3-ubyte": idx_bytes(pixels(5, 3, 4))})
+    refuses(tmp_path, "t10k-images", "none found")
+    for shape, words in (((5, 4, 3), "5, 4, 3.*expected .N, 3, 4"), ((5,), r"sizes \(5,\)"), ((0, 3, 4), "0, 3, 4")):
+        put(tmp_path, {"t10k-images-idx3-ubyte": idx_bytes(pixels(*shape))})
+        refuses(tmp_path, words)
 
 
 @pytest.fixture
 def small_mnist(monkeypatch):
     """A published MNIST of a few images: file name → decompressed contents."""
-    counts = {"train-images": (28, 28), "t10k-images": (28, 28), "train-labels": (), "t10k-labels": ()}
-    contents = {
-        name: idx_bytes(pixels(6 if "train" in name else 4, *counts[name[: name.index("-idx")]]) % 10)
-        for name in mnist.SHA256
-    }
+    contents = {}
+    for name in mnist.SHA256:
+        count, shape = 6 if "train" in name else 4, (28, 28) if "images" in name else ()
+        contents[name] = idx_bytes(pixels(count, *shape) % 10 * (25 if shape else 1))
     monkeypatch.setattr(mnist, "SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()})
     monkeypatch.setattr(mnist, "MIRRORS", ())  # a test never asks the real ones
     return contents
 
 
 def lay_out(contents: dict[str, bytes], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for i, (name, content) in enumerate(contents.items()):
-        (folder / (name + ".gz" * (i % 2))).write_bytes(gzip.compress(content) if i % 2 else content)
+        put(folder, {f"{name}.gz": gzip.compress(content)} if i % 2 else {name: content})
 
 
 def test_mnist_files_found_are_taken_gzipped_or_not(tmp_path, small_mnist):
     lay_out(small_mnist, tmp_path / "mnist")
-    found = load("mnist", tmp_path, download=False)
-    check(found)
+    found = check(load("mnist", tmp_path, download=False))
     assert (found.name, found.shape) == ("mnist", (28, 28, 1))
     assert found.train.tobytes() == small_mnist["train-images-idx3-ubyte"][16:]
     assert found.test.tobytes() == small_mnist["t10k-images-idx3-ubyte"][16:]
@@ -393,15 +356,14 @@ def test_mnist_files_found_are_taken_gzipped_or_not(tmp_path, small_mnist):
 def test_an_altered_mnist_file_is_refused_also_when_only_a_label_changed(tmp_path, small_mnist, name):
     expected, good = mnist.SHA256[name], small_mnist[name]
     lay_out(small_mnist | {name: good[:-1] + bytes([good[-1] ^ 1])}, tmp_path / "mnist")
-    with refused(name, expected, "found", "delete it"):
-        load("mnist", tmp_path, download=False)
+    refuses("mnist", name, expected, "found", "delete it", data_dir=tmp_path, download=False)
 
 
 class Server:
     """A server on this machine whose answer to each path is set by the test; `asked` lists the paths."""
 
     def __init__(self):
-        self.answers, self.asked = {}, []
+        self.answers, self.asked, self.release = {}, [], threading.Event()
         owner = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -418,13 +380,17 @@ class Server:
             def log_message(self, *_):
                 pass
 
-        self.release = threading.Event()
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def answer(self, path: str, body: bytes, status: int = 200, promised: int | None = None, stall: float = 0) -> None:
         self.answers[path] = (status, promised, body, stall)
+
+    def stop(self) -> None:
+        self.release.set()
+        self.http.shutdown()
+        self.http.server_close()
 
 
 @pytest.fixture
@@ -433,9 +399,7 @@ def server(monkeypatch):
     monkeypatch.setattr(download, "PAUSES", (0, 0))
     running = Server()
     yield running
-    running.release.set()
-    running.http.shutdown()
-    running.http.server_close()
+    running.stop()
 
 
 def everything_in(folder: Path) -> list[str]:
@@ -449,8 +413,7 @@ def test_missing_mnist_is_downloaded_whole_verified_and_not_asked_for_again(tmp_
     found = load("mnist", tmp_path)
     assert found.train.tobytes() == small_mnist["train-images-idx3-ubyte"][16:]
     assert everything_in(tmp_path) == sorted(f"{name}.gz" for name in small_mnist)
-    asked = len(server.asked)
-    assert asked == 8 and np.array_equal(load("mnist", tmp_path).test, found.test) and len(server.asked) == asked
+    assert np.array_equal(load("mnist", tmp_path).test, found.test) and len(server.asked) == 8
 
 
 def bad_answers(good: bytes) -> dict[str, dict]:
@@ -468,52 +431,35 @@ def bad_answers(good: bytes) -> dict[str, dict]:
 def test_a_bad_download_is_tried_again_then_refused_and_leaves_nothing(
     tmp_path, small_mnist, server, monkeypatch, kind
 ):
-    first = "train-images-idx3-ubyte"
+    first, start = "train-images-idx3-ubyte", time.monotonic()
     monkeypatch.setattr(mnist, "MIRRORS", (server.url + "/",))
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     server.answer(f"/{first}.gz", **bad_answers(gzip.compress(small_mnist[first]))[kind])
-    start = time.monotonic()
-    with refused(str(tmp_path / "mnist"), first, server.url, "could not be downloaded", "by hand"):
-        load("mnist", tmp_path)
+    words = str(tmp_path / "mnist"), first, server.url, "could not be downloaded", "by hand"
+    refuses("mnist", *words, data_dir=tmp_path)
     assert everything_in(tmp_path) == [] and server.asked == [f"/{first}.gz"] * 2
     assert time.monotonic() - start < 2.5  # a stalled server is not waited for
 
 
 def test_a_download_recovers_when_a_later_attempt_is_good(tmp_path, server):
-    body = b"the file" * 9999
+    body = idx_bytes(pixels(99, 28, 28))
     server.answer("/cut", body[:99], promised=len(body))
     server.answer("/whole", body)
-    download.fetch([server.url + "/cut", server.url + "/whole"], tmp_path / "file", lambda path: path.read_bytes())
+    download.fetch([server.url + "/cut", server.url + "/whole"], tmp_path / "file", idx.read_idx)
     assert (tmp_path / "file").read_bytes() == body and everything_in(tmp_path) == ["file"]
-
-
-def test_an_endless_download_is_stopped(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(download, "LIMIT", 1000)
-    server.answer("/big", bytes(100_000))
-    with refused("more than 1000"):
-        download.fetch([server.url + "/big"], tmp_path / "file", lambda path: None)
-    assert everything_in(tmp_path) == []
 
 
 def test_without_a_network_the_error_says_where_files_are_looked_for_and_whence_to_get_them(
     tmp_path, small_mnist, server
 ):
-    gone = f"http://127.0.0.1:{server.http.server_address[1]}/"
-    server.http.shutdown()
-    server.http.server_close()
-    mnist.MIRRORS = (gone,)  # small_mnist restores it
-    with refused(str(tmp_path / "mnist" / "train-images-idx3-ubyte.gz"), "refused", "get " + gone):
-        load("mnist", tmp_path)
-    assert everything_in(tmp_path) == []
-
-
-def test_no_download_happens_unless_wanted(tmp_path, small_mnist, server):
-    mnist.MIRRORS = (server.url + "/",)
-    with refused(str(tmp_path), "by hand"):
-        load("mnist", tmp_path, download=False)
-    with refused(str(tmp_path), "by hand", "cs.toronto.edu"):
-        load("cifar10", tmp_path, download=False)
+    mnist.MIRRORS = (server.url + "/",)  # small_mnist restores it
+    for source, words in (("mnist", [server.url]), ("cifar10", ["cs.toronto.edu"])):
+        refuses(source, str(tmp_path), "by hand", *words, data_dir=tmp_path, download=False)
     assert server.asked == []
+    server.stop()
+    words = str(tmp_path / "mnist" / "train-images-idx3-ubyte.gz"), "refused", f"get {server.url}/"
+    refuses("mnist", *words, data_dir=tmp_path)
+    assert everything_in(tmp_path) == []
 
 
 NAMES = cifar10.TRAIN + cifar10.TEST
@@ -521,7 +467,7 @@ NAMES = cifar10.TRAIN + cifar10.TEST
 
 @pytest.fixture
 def small_cifar(monkeypatch):
-    """A published CIFAR-10 of three images a file: file name → contents."""
+    """A published CIFAR-10 of three images a file: path in the archive → contents."""
     monkeypatch.setattr(cifar10, "IMAGES", 3)
     monkeypatch.setattr(cifar10, "URLS", ())
     contents = {name: pixels(3, cifar10.RECORD) for name in NAMES}
@@ -530,106 +476,72 @@ def small_cifar(monkeypatch):
     for names in (cifar10.TRAIN, cifar10.TEST):
         rows = sorted(hashlib.sha256(row.tobytes()).hexdigest() for name in names for row in contents[name])
         monkeypatch.setitem(cifar10.SHA256, names, hashlib.sha256(bytes.fromhex("".join(rows))).hexdigest())
-    return {name: records.tobytes() for name, records in contents.items()}
+    return {f"{cifar10.FOLDER}/{name}": records.tobytes() for name, records in contents.items()}
 
 
-def tar(members: dict[str, bytes | tarfile.TarInfo]) -> bytes:
+def tar(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, content in members.items():
-            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
-            if isinstance(content, bytes):
-                info.size = len(content)
-            archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
 
 
-def cifar_archive(contents: dict[str, bytes]) -> dict[str, bytes]:
-    return {f"{cifar10.FOLDER}/{name}": content for name, content in contents.items()}
-
-
-def place_archive(folder: Path, content: bytes, monkeypatch) -> Path:
-    path = folder / "cifar-10-binary.tar.gz"
-    path.write_bytes(content)
-    monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
-    return path
-
-
 def test_cifar_planes_become_pixels_channel_last(tmp_path, small_cifar):
-    for name, content in small_cifar.items():
-        write_whole(tmp_path / cifar10.FOLDER / name, lambda file, content=content: file.write(content))
-    found = load("cifar10", tmp_path, download=False)
-    check(found)
+    found = check(load("cifar10", put(tmp_path, small_cifar), download=False))
     assert (found.name, found.shape, len(found.train)) == ("cifar10", (32, 32, 3), 15)
-    for i, name in enumerate(NAMES):
-        for j in range(3):
-            record = small_cifar[name][j * 3073 + 1 : (j + 1) * 3073]
-            image = (found.train[3 * i + j] if i < 5 else found.test[j]).reshape(32, 32, 3)
-            assert [image[5, 7, c] for c in range(3)] == [record[c * 1024 + 5 * 32 + 7] for c in range(3)]
-            assert np.array_equal(image[..., 2].ravel(), np.frombuffer(record[2048:], np.uint8))
-            assert (found.labels[0][3 * i + j] if i < 5 else found.labels[1][j]) == small_cifar[name][j * 3073]
-    assert found.classes[6] == "frog" and len(found.classes) == 10
+    records = np.frombuffer(b"".join(small_cifar.values()), np.uint8).reshape(18, 3073)
+    for image, label, record in zip(found.population, np.concatenate(found.labels), records, strict=True):
+        for channel in range(3):
+            plane = record[1 + 1024 * channel : 1025 + 1024 * channel].reshape(32, 32)
+            assert np.array_equal(image.reshape(32, 32, 3)[:, :, channel], plane)
+        assert label == record[0]
+    assert found.classes[3:7] == ("cat", "deer", "dog", "frog") and len(found.classes) == 10
 
 
 @pytest.mark.parametrize("name", [NAMES[0], NAMES[4], NAMES[5]])
 def test_a_cifar_file_of_a_wrong_size_or_with_other_contents_is_refused(tmp_path, small_cifar, name):
-    folder = tmp_path / cifar10.FOLDER
-    folder.mkdir()
-    for other, content in small_cifar.items():
-        (folder / other).write_bytes(content)
-    good = small_cifar[name]
+    path, good = put(tmp_path, small_cifar) / cifar10.FOLDER / name, small_cifar[f"{cifar10.FOLDER}/{name}"]
     for content in (b"", good[:-1], good + b"x"):
-        (folder / name).write_bytes(content)
-        with refused(name, "expected 9219", f"found {len(content)}"):
-            load("cifar10", tmp_path)
+        path.write_bytes(content)
+        refuses("cifar10", name, "expected 9219", f"found {len(content)}", data_dir=tmp_path)
     another_label = bytes([(good[0] + 1) % 10])
     another_pixel = bytes([good[-1] ^ 1])
     for content in (bytes(len(good)), another_label + good[1:], good[:-1] + another_pixel, good[:6146] + good[:3073]):
-        (folder / name).write_bytes(content)
-        with refused(name, "published", "SHA-256", "delete"):
-            load("cifar10", tmp_path)
+        path.write_bytes(content)
+        refuses("cifar10", name, "not the published", "delete", data_dir=tmp_path)
 
 
 def test_the_records_of_cifar_may_stand_in_another_order_but_not_in_the_other_part(tmp_path, small_cifar):
-    folder = tmp_path / cifar10.FOLDER
-    folder.mkdir()
-    whole = b"".join(small_cifar[name] for name in cifar10.TRAIN)
+    *train, test = small_cifar
+    whole = b"".join(small_cifar[name] for name in train)
     turned = [whole[i : i + 3073] for i in range(0, len(whole), 3073)][::-1]
-    for i, name in enumerate(cifar10.TRAIN):
-        (folder / name).write_bytes(b"".join(turned[3 * i : 3 * i + 3]))
-    (folder / cifar10.TEST[0]).write_bytes(small_cifar[cifar10.TEST[0]])
+    in_order = {name: b"".join(turned[3 * i : 3 * i + 3]) for i, name in enumerate(train)}
+    put(tmp_path, small_cifar | in_order)
     assert load("cifar10", tmp_path).labels[0].tolist() == [record[0] for record in turned]
-    (folder / cifar10.TEST[0]).write_bytes(small_cifar[cifar10.TRAIN[0]])
-    with refused("test_batch.bin", "published"):
-        load("cifar10", tmp_path)
+    put(tmp_path, {test: small_cifar[train[0]]})
+    refuses("cifar10", "test_batch.bin", "published", data_dir=tmp_path)
 
 
 def test_missing_cifar_is_downloaded_verified_and_extracted(tmp_path, small_cifar, server, monkeypatch):
-    content = tar(cifar_archive(small_cifar))
+    content = tar(small_cifar)
     monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
     monkeypatch.setattr(cifar10, "URLS", (server.url + "/cifar.tar.gz",))
     server.answer("/cifar.tar.gz", content[:-1] + b"x")
-    with refused("something else than the published file", "by hand"):
-        load("cifar10", tmp_path)
+    refuses("cifar10", "sent something else", "by hand", data_dir=tmp_path)
     assert everything_in(tmp_path) == []
     server.answer("/cifar.tar.gz", content)
-    check(load("cifar10", tmp_path))
+    first = check(load("cifar10", tmp_path))
     assert everything_in(tmp_path) == sorted([*NAMES, "cifar-10-binary.tar.gz"])
-
-
-def test_a_deleted_cifar_file_comes_back_from_the_archive_kept(tmp_path, small_cifar, monkeypatch):
-    place_archive(tmp_path, tar(cifar_archive(small_cifar)), monkeypatch)
-    first = load("cifar10", tmp_path)
-    (tmp_path / cifar10.FOLDER / NAMES[2]).unlink()
-    assert np.array_equal(load("cifar10", tmp_path).train, first.train)
-
-
-def test_an_archive_of_another_md5_is_refused(tmp_path, small_cifar, monkeypatch):
-    path = place_archive(tmp_path, tar(cifar_archive(small_cifar)), monkeypatch)
-    path.write_bytes(path.read_bytes() + b"x")
-    with refused("cifar-10-binary.tar.gz", cifar10.MD5, "found"):
-        load("cifar10", tmp_path)
-    assert everything_in(tmp_path) == [path.name]
+    missing = tmp_path / cifar10.FOLDER / NAMES[2]
+    missing.unlink()  # it comes back from the archive that is kept
+    assert np.array_equal(load("cifar10", tmp_path).train, first.train) and len(server.asked) == 3
+    missing.unlink()
+    put(tmp_path, {"cifar-10-binary.tar.gz": content + b"x"})
+    refuses("cifar10", "cifar-10-binary.tar.gz", cifar10.MD5, "found", data_dir=tmp_path)
+    assert not missing.exists()
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -640,8 +552,7 @@ def test_an_archive_of_another_md5_is_refused(tmp_path, small_cifar, monkeypatch
 def test_an_npz_of_any_allowed_shape_is_a_data_set(tmp_path, save, one, shape):
     train, test = pixels(6, *one), np.asfortranarray(pixels(2, *one))
     save(tmp_path / "my set.v2.npz", train=train, test=test)
-    found = load(str(tmp_path / "my set.v2.npz"))
-    check(found)
+    found = check(load(str(tmp_path / "my set.v2.npz")))
     assert (found.name, found.shape, found.train.dtype) == ("my-set.v2", shape, np.uint8)
     assert np.array_equal(found.train, train.reshape(6, -1)) and np.array_equal(found.test, test.reshape(2, -1))
 
@@ -650,8 +561,7 @@ def test_an_npz_of_any_allowed_shape_is_a_data_set(tmp_path, save, one, shape):
 def test_floats_of_any_width_become_float32(tmp_path, dtype):
     train, test = RNG.random((4, 9)).astype(dtype), np.ones((1, 9), dtype)
     np.savez(tmp_path / "a.npz", train=train, test=test)
-    found = load(str(tmp_path / "a.npz"))
-    check(found)
+    found = check(load(str(tmp_path / "a.npz")))
     assert found.train.dtype == np.float32 and np.array_equal(found.train, train.astype(np.float32))
 
 
@@ -661,19 +571,17 @@ BAD_ARRAYS = {
     "half a pair": ({"x_train": OK, "test": OK}, ["train and test", "found 'x_train', 'test'"]),
     "no arrays": ({}, ["found nothing"]),
     "one image": ({"train": OK[:1]}, ["at least two", "found 1"]),
-    "too few labels": ({"train": OK, "test": OK, "labels": np.arange(7)}, ["label", r"\[8\] in labels", r"\[7\]"]),
+    "too few labels": ({"train": OK, "test": OK, "labels": np.arange(7)}, ["label", r"\[4, 4\]", r"\[7\]"]),
     "labels of the other part": (
         {"x_train": OK, "x_test": OK[:1], "y_train": np.arange(1), "y_test": np.arange(4)},
-        [r"\[4, 1\] in y_train and y_test", r"\[1, 4\]"],
+        [r"\[4, 1\], found \[1, 4\]"],
     ),
     "labels of one array in two": ({"x": OK, "y_train": np.arange(3), "y_test": np.arange(1)}, [r"\[4\]", r"\[3, 1\]"]),
     "labels that are no integers": ({"x": OK, "labels": np.ones(4)}, ["labels is float64", "integer"]),
     "labels that are no column": ({"x": OK, "labels": np.eye(4, dtype=int)}, ["labels", r"\(4, 4\)"]),
-    "pickled labels": ({"x": OK, "labels": np.array([print] * 4)}, ["labels is object"]),
     "integers": ({"train": OK.astype(int), "test": OK.astype(int)}, ["train is int", "uint8", "astype"]),
     "complex": ({"train": OK * 1j, "test": OK}, ["train is complex128"]),
     "records": ({"train": np.zeros((4, 9), "u1,u1"), "test": OK}, ["train is"]),
-    "pickled objects": ({"train": np.array([[print]]), "test": OK}, ["train", "never unpickled"]),
     "NaN": ({"train": OK, "test": np.where(np.eye(4, 9) > 0, np.nan, OK)}, ["test", "4 NaN", r"index .0, 0."]),
     "infinity": ({"train": OK * np.inf, "test": OK}, ["train", "inf"]),
     "above 1": ({"train": OK * 255, "test": OK}, ["train", "127.5"]),
@@ -683,8 +591,8 @@ BAD_ARRAYS = {
     "one dimension": ({"train": OK[0], "test": OK[0]}, [r"\(9,\)"]),
     "five dimensions": ({"train": OK[:, :, None, None, None], "test": OK}, [r"\(4, 9, 1, 1, 1\)"]),
     "four channels": ({"train": np.zeros((2, 3, 3, 4)), "test": OK}, [r"\(2, 3, 3, 4\)"]),
-    "another size": ({"train": OK, "test": OK[:, :4]}, [r"\(4, 9\)", r"\(4, 4\)"]),
-    "another type": ({"train": OK, "test": OK.astype(np.uint8)}, ["float32", "uint8"]),
+    "another size": ({"train": OK, "test": OK[:, :4]}, [r"\(4, 4\)", "expected .*N, 9"]),
+    "another type": ({"train": OK, "test": (OK * 510).astype(np.uint8)}, ["float32", "uint8"]),
 }
 
 
@@ -692,41 +600,31 @@ BAD_ARRAYS = {
 def test_an_npz_with_unfit_arrays_is_refused(tmp_path, kind):
     arrays, words = BAD_ARRAYS[kind]
     np.savez(tmp_path / "mine.npz", **arrays)
-    with refused("mine.npz", *words):
-        load(str(tmp_path / "mine.npz"))
+    refuses(tmp_path / "mine.npz", "mine.npz", *words)
 
 
-@pytest.mark.parametrize("names", [("train", "test"), ("x_train", "x_test"), ("train_images", "test_images")])
-def test_the_usual_pairs_of_names_are_a_split(tmp_path, names):
-    train, test = pixels(12, 9), pixels(3, 9)
-    np.savez(tmp_path / "a.npz", **dict(zip(names, (train, test), strict=True)), unread=np.arange(3))
-    found = load(str(tmp_path / "a.npz"))
-    check(found)
-    assert np.array_equal(found.train, train) and np.array_equal(found.test, test) and found.labels is None
-    assert found.split == f"12 images to train on and 3 to test: the arrays {names[0]} and {names[1]}"
-
-
-LABELLED = [("labels",), ("y_train", "y_test"), ("train_labels", "test_labels")]
-
-
-@pytest.mark.parametrize("column", [False, True], ids=["(N,)", "(N, 1)"])
-@pytest.mark.parametrize("names", LABELLED, ids="-".join)
-def test_labels_of_a_split_keep_to_their_images(tmp_path, names, column):
-    train, test = np.array([5, -1, 5], np.int16), np.array([700, 5], np.int16)
-    labels = [train, test] if len(names) == 2 else [np.concatenate([train, test])]
-    labels = [array[:, None] for array in labels] if column else labels
-    np.savez(tmp_path / "a.npz", x_train=pixels(3, 4), x_test=pixels(2, 4), **dict(zip(names, labels, strict=True)))
-    found = load(str(tmp_path / "a.npz"))
-    check(found)
-    assert found.classes == ("-1", "5", "700") and [part.tolist() for part in found.labels] == [[1, 0, 1], [2, 1]]
+@pytest.mark.parametrize(
+    "labels", [("labels",), ("y_train", "y_test"), ("train_labels", "test_labels"), ()], ids="-".join
+)
+@pytest.mark.parametrize("images", [("train", "test"), ("x_train", "x_test"), ("train_images", "test_images")])
+def test_the_usual_pairs_of_names_are_a_split_and_labels_keep_to_their_images(tmp_path, images, labels):
+    train, test = np.array([5, -1, 5], np.int16), np.array([[700], [5]], np.int16)  # (N,) and (N, 1)
+    of_all = [np.concatenate([train, test[:, 0]])]
+    arrays = dict(zip(labels, of_all if len(labels) == 1 else [train, test], strict=False))
+    x = pixels(5, 4)
+    np.savez(tmp_path / "a.npz", **{images[0]: x[:3], images[1]: x[3:]}, **arrays, unread=np.arange(3))
+    found = check(load(str(tmp_path / "a.npz")))
+    assert np.array_equal(found.train, x[:3]) and np.array_equal(found.test, x[3:])
+    assert found.split == f"3 images to train on and 2 to test: the arrays {images[0]} and {images[1]}"
+    assert found.classes == (("-1", "5", "700") if labels else None)
+    assert [part.tolist() for part in found.labels or ()] == ([[1, 0, 1], [2, 1]] if labels else [])
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz"])
 def test_of_one_array_every_tenth_image_is_for_testing_by_the_rule_of_version_0_2(tmp_path, kind):
     images, path = pixels(25, 4, 6), tmp_path / f"mine.{kind}"
     np.save(path, images) if kind == "npy" else np.savez(path, faces=images, labels=np.arange(25) // 2)
-    found = in_turn(str(path))
-    check(found)
+    found = in_turn(path)
     assert (found.name, found.shape) == ("mine", (4, 6, 1)) and "every tenth" in found.split
     assert np.array_equal(found.test.reshape(-1, 4, 6), images[[9, 19]])
     assert np.array_equal(found.train.reshape(-1, 4, 6), np.delete(images, [9, 19], axis=0))
@@ -734,18 +632,14 @@ def test_of_one_array_every_tenth_image_is_for_testing_by_the_rule_of_version_0_
         assert [found.classes[label] for label in (*found.labels[1], *found.labels[0][8:10])] == ["4", "9", "4", "5"]
 
 
-def test_members_that_are_no_arrays_do_not_count(tmp_path):
-    (tmp_path / "a.npz").write_bytes(zipped({"x.npy": npy_bytes((2, 4), bytes(range(8))), "README.txt": b"hello"}))
-    assert in_turn(str(tmp_path / "a.npz")).train.tolist() == [[0, 1, 2, 3]]
-
-
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
-def test_every_version_of_the_npy_format_is_read(tmp_path, version):
-    images = RNG.random((4, 9)).astype(np.float32)
-    with open(tmp_path / "mine.npy", "wb") as file:
-        np.lib.format.write_array(file, images, version)
-    found = in_turn(str(tmp_path / "mine.npy"))
-    assert np.array_equal(found.train, images[:3]) and np.array_equal(found.test, images[3:])
+def test_every_version_of_the_npy_format_is_read_and_members_that_are_no_arrays_do_not_count(tmp_path, version):
+    images, buffer = RNG.random((4, 9)).astype(np.float32), io.BytesIO()
+    np.lib.format.write_array(buffer, images, version)
+    content = {"x.npy": buffer.getvalue(), "README.txt": b"hello"}
+    put(tmp_path, {"mine.npy": buffer.getvalue(), "mine.npz": zipped(content)})
+    for found in (in_turn(tmp_path / "mine.npy"), in_turn(tmp_path / "mine.npz")):
+        assert np.array_equal(found.train, images[:3]) and np.array_equal(found.test, images[3:])
 
 
 def npy_bytes(shape: tuple[int, ...], body: bytes, descr: str = "|u1") -> bytes:
@@ -762,6 +656,12 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
     return buffer.getvalue()
 
 
+def npz_of(train: bytes, method: int = zipfile.ZIP_DEFLATED, **more: bytes) -> bytes:
+    """A pair whose array to train on is these bytes."""
+    members = {"train": train, "test": npy_bytes((1, 4), bytes(4)), **more}
+    return zipped({f"{name}.npy": content for name, content in members.items()}, method)
+
+
 def long_header(version: int, length: int = 40_000_000) -> bytes:
     """An array with a header of 40 MB, of which zip makes 100 kB: no more than deflate can do."""
     header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (2, 4)} #" + RNG.bytes(100_000)
@@ -769,55 +669,49 @@ def long_header(version: int, length: int = 40_000_000) -> bytes:
     return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<I", length) + header + bytes(8)
 
 
-GOOD_NPZ = zipped({"train.npy": npy_bytes((2, 4), bytes(range(8))), "test.npy": npy_bytes((1, 4), bytes(4))})
-STORED_NPZ = zipped(
-    {"train.npy": npy_bytes((2, 4), bytes(range(8))), "test.npy": npy_bytes((1, 4), bytes(4))}, zipfile.ZIP_STORED
-)
-TEST = {"test.npy": npy_bytes((1, 4), bytes(4))}
+def lying_directory(images: int, body: int) -> bytes:
+    """An .npz whose directory claims other sizes than it holds."""
+    claimed = len(npy_bytes((images, 2000), b"")) + images * 2000
+    content = bytearray(npz_of(npy_bytes((images, 2000), bytes(body))))
+    entry = content.index(b"PK\1\2")
+    content[entry + 20 : entry + 28] = struct.pack("<II", claimed // 900, claimed)
+    return bytes(content)
+
+
+EIGHT = npy_bytes((2, 4), bytes(range(8)))
 HOSTILE_NPZ = {
     "empty": b"",
     "text": b"hello",
-    "truncated": GOOD_NPZ[:-30],
-    "a damaged member": STORED_NPZ.replace(bytes(range(8)), bytes(8)),
-    "a shape beyond the data": zipped({"train.npy": npy_bytes((2**31, 784), bytes(9)), **TEST}),
-    "a shape beyond 64 bits": zipped({"train.npy": npy_bytes((2**40, 2**40), bytes(9)), **TEST}),
-    "a shape short of the data": zipped({"train.npy": npy_bytes((2, 4), bytes(9)), **TEST}),
-    "a negative shape": zipped({"train.npy": npy_bytes((-2, -4), bytes(8)), **TEST}),
-    "a bomb": zipped({"train.npy": npy_bytes((50_000, 784), bytes(39_200_000)), **TEST}),
-    "another packing": zipped({"train.npy": npy_bytes((2, 4), bytes(range(8))), **TEST}, zipfile.ZIP_LZMA),
-    "a name of two lines": zipped({"a\nb.npy": b"", **TEST}),
-    "no array": zipped({"train.npy": b"hello", **TEST}),
-    "a long header of version 2": zipped({"train.npy": long_header(2), **TEST}),
-    "a long header of version 3": zipped({"train.npy": long_header(3), **TEST}),
-    "a version to come": zipped({"train.npy": npy_bytes((2, 4), bytes(8)).replace(b"Y\1", b"Y\4"), **TEST}),
-    "an array header of code": zipped({"train.npy": b"\x93NUMPY\1\0\x20\0{'descr': __import__('os')}     ", **TEST}),
+    "truncated": npz_of(EIGHT)[:-30],
+    "a damaged member": npz_of(EIGHT, zipfile.ZIP_STORED).replace(bytes(range(8)), bytes(8)),
+    "a shape beyond the data": npz_of(npy_bytes((2**31, 784), bytes(9))),
+    "a shape beyond 64 bits": npz_of(npy_bytes((2**40, 2**40), bytes(9))),
+    "a shape short of the data": npz_of(npy_bytes((2, 4), bytes(9))),
+    "a negative shape": npz_of(npy_bytes((-2, -4), bytes(8))),
+    "a bomb": npz_of(npy_bytes((50_000, 784), bytes(39_200_000))),
+    "another packing": npz_of(EIGHT, zipfile.ZIP_LZMA),
+    "a name of two lines": zipped({"a\nb.npy": b"", "test.npy": EIGHT}),
+    "no array": npz_of(b"hello"),
+    "a long header of version 2": npz_of(long_header(2)),
+    "a long header of version 3": npz_of(long_header(3)),
+    "a version to come": npz_of(npy_bytes((2, 4), bytes(8)).replace(b"Y\1", b"Y\4")),
+    "an array header of code": npz_of(b"\x93NUMPY\1\0\x20\0{'descr': __import__('os')}     "),
+    "a directory that claims too much": lying_directory(2**20, 99),
+    "a directory that hides a bomb": lying_directory(50_000, 2000 * 50_000),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE_NPZ)
 def test_a_hostile_npz_is_refused_and_costs_no_memory(tmp_path, kind):
-    path = tmp_path / "mine.npz"
-    path.write_bytes(HOSTILE_NPZ[kind])
-    with memory(4e6), refused("mine.npz"):
-        npz.load(path)
-
-
-@pytest.mark.parametrize(("images", "body"), [(2**20, 99), (50_000, 2000 * 50_000)], ids=["too few", "a bomb"])
-def test_a_zip_directory_that_lies_about_sizes_costs_no_memory(tmp_path, images, body):
-    path, claimed = tmp_path / "mine.npz", len(npy_bytes((images, 2000), b"")) + images * 2000
-    content = bytearray(zipped({"train.npy": npy_bytes((images, 2000), bytes(body)), **TEST}))
-    entry = content.index(b"PK\1\2")
-    content[entry + 20 : entry + 28] = struct.pack("<II", claimed // 900, claimed)
-    path.write_bytes(content)
-    with memory(4e6), refused("mine.npz"):
-        npz.load(path)
+    put(tmp_path, {"mine.npz": HOSTILE_NPZ[kind]})
+    with memory(4e6):
+        refuses(tmp_path / "mine.npz", "mine.npz")
 
 
 def test_a_long_header_is_refused_by_its_length_alone(tmp_path):
-    path = tmp_path / "mine.npy"
-    path.write_bytes(long_header(2))
-    with memory(1e6), refused("mine.npy", "header of 40000000 bytes", "10000"):
-        load(str(path))
+    put(tmp_path, {"mine.npy": long_header(2)})
+    with memory(1e6):
+        refuses(tmp_path / "mine.npy", "mine.npy", "header of 40000000 bytes", "10000")
 
 
 def test_loading_executes_nothing(tmp_path):
@@ -829,51 +723,23 @@ def test_loading_executes_nothing(tmp_path):
     np.savez(tmp_path / "mine.npz", train=hostile, test=hostile)
     np.savez(tmp_path / "labels.npz", images=pixels(1, 4), labels=hostile)
     np.save(tmp_path / "mine.npy", hostile)
-    for name, words in (("mine.npz", "pickled"), ("mine.npy", "pickled"), ("labels.npz", "labels is object")):
-        with refused(name, words):
-            load(str(tmp_path / name))
+    for name, words in (
+        ("mine.npz", "train.*never unpickled"),
+        ("mine.npy", "unpickled"),
+        ("labels.npz", "labels is object"),
+    ):
+        refuses(tmp_path / name, name, words)
     assert not (tmp_path / "executed").exists()
-
-
-def small_npy(draw_bytes: bytes) -> bytes:
-    return zipped({"train.npy": draw_bytes, **TEST}, zipfile.ZIP_STORED)
-
-
-def labelled_npz(draw_bytes: bytes) -> bytes:
-    return zipped({"train.npy": npy_bytes((2, 4), bytes(8)), **TEST, "labels.npy": draw_bytes}, zipfile.ZIP_STORED)
 
 
 @CASES
 def test_any_bytes_are_an_npz_data_set_or_a_data_error(tmp_path, cases):
-    path = tmp_path / "mine.npz"
-
-    def read(content: bytes) -> None:
-        path.write_bytes(content)
-        try:
-            check(load(str(path)))
-        except DataError as error:
-            assert "mine.npz" in str(error)
-
-    alone = mutations(npy_bytes((2, 4), bytes(range(8))))
-    labels = mutations(npy_bytes((3,), bytes(3))).map(labelled_npz)
-    for_all(cases, mutations(GOOD_NPZ) | alone | alone.map(small_npy) | labels, read)
-
-
-def save_pictures(folder: Path, *pictures: np.ndarray, suffix: str = "png") -> Path:
-    for i, picture in enumerate(pictures):
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{i:03}.{suffix}")
-    return folder
-
-
-def test_of_a_few_pictures_the_last_is_for_testing(tmp_path):
-    found = in_turn(str(save_pictures(tmp_path / "a", *pixels(2, 4, 4))))
-    assert len(found.train) == len(found.test) == 1
-    with refused("at least two pictures", "found 1"):
-        in_turn(str(save_pictures(tmp_path / "b", *pixels(1, 4, 4))))
-    with refused("at least two pictures", "found 0"):
-        (tmp_path / "c").mkdir()
-        in_turn(str(tmp_path / "c"))
+    alone = mutations(EIGHT)
+    stored = alone.map(lambda content: npz_of(content, zipfile.ZIP_STORED))
+    labels = mutations(npy_bytes((3,), bytes(3)))
+    labels = labels.map(lambda content: npz_of(EIGHT, zipfile.ZIP_STORED, labels=content))
+    contents = mutations(npz_of(EIGHT)) | alone | stored | labels
+    for_all(cases, contents, read_or_refused(tmp_path / "mine.npz", lambda path: check(load(str(path)))))
 
 
 def lay(folder: Path, *names: str) -> Path:
@@ -890,11 +756,9 @@ def levels(pixels: np.ndarray) -> list[int]:
 
 def test_pictures_are_found_in_folders_at_any_depth_among_other_files(tmp_path):
     lay(tmp_path, "a/b/c/d/deep.png", "a/top.png", "z.BMP", ".hidden/x.png", "a/.thumbnail.png")
-    (tmp_path / "labels.csv").write_text("cat,dog")
-    (tmp_path / "a" / "._000.png").write_bytes(b"what a file manager leaves")
+    put(tmp_path, {"labels.csv": b"cat,dog", "a/._000.png": b"what a file manager leaves"})
     (tmp_path / "a" / "folder.png").mkdir()
-    found = in_turn(str(tmp_path))
-    check(found)
+    found = in_turn(tmp_path)
     assert found.files == (["a/b/c/d/deep.png", "a/top.png"], ["z.BMP"])
     assert levels(found.train) == [0, 1] and levels(found.test) == [2]
     assert found.labels is None  # one picture lies in no folder
@@ -918,34 +782,23 @@ def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", deny)
-    with refused("Permission denied", "a"):
-        load(str(tmp_path))
+    refuses(tmp_path, "Permission denied", "a")
 
 
-def test_no_picture_of_the_test_folder_is_trained_on_and_what_is_left_out_is_counted(tmp_path):
-    names = [f"train/{i:02}.png" for i in range(20)] + [f"test/{i:02}.png" for i in range(20)]
-    found = load(str(lay(tmp_path, *names, "val/a.png", "val/b.png", "c.png")))
-    check(found)
-    assert levels(found.train) == list(range(20)) and levels(found.test) == list(range(20, 40))
-    assert found.split.startswith("20 images to train on and 20 to test:") and "3 more" in found.split
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "webp", "tiff"])
-def test_the_six_formats_are_read(tmp_path, suffix):
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
+def test_the_six_formats_are_read(tmp_path, form):
     grey = [np.full((8, 8), level, np.uint8) for level in (40, 200)]
-    found = in_turn(str(save_pictures(tmp_path / suffix, *grey, suffix=suffix)))
+    found = in_turn(save_pictures(tmp_path, *grey, form=form))
     assert abs(int(found.train[0, 0]) - 40) <= 2 and abs(int(found.test[0, 0]) - 200) <= 2
 
 
 def test_pictures_are_grey_only_if_all_are(tmp_path):
     colour, grey = pixels(3, 3, 3), pixels(3, 3)
-    assert in_turn(str(save_pictures(tmp_path / "grey", grey, grey))).shape == (3, 3, 1)
-    mixed = in_turn(str(save_pictures(tmp_path / "mixed", grey, colour)))
-    assert mixed.shape == (3, 3, 3)
-    assert np.array_equal(mixed.train[0], grey.repeat(3)) and np.array_equal(mixed.test[0], colour.ravel())
-    several = in_turn(str(save_pictures(tmp_path / "several", grey, grey, colour, grey, colour)))
-    assert np.array_equal(several.train, [x.repeat(3) if x is grey else x.ravel() for x in (grey, grey, colour, grey)])
-    assert "3 of them are grey and are read as RGB" in several.split
+    assert in_turn(save_pictures(tmp_path / "grey", grey, grey)).shape == (3, 3, 1)
+    found = in_turn(save_pictures(tmp_path / "several", grey, grey, colour, grey, colour))
+    expected = [x.repeat(3) if x is grey else x.ravel() for x in (grey, grey, colour, grey, colour)]
+    assert found.shape == (3, 3, 3) and np.array_equal(found.population, expected)
+    assert "3 of them are grey and are read as RGB" in found.split
 
 
 def test_every_picture_is_decoded_once(tmp_path, monkeypatch):
@@ -965,49 +818,40 @@ HIDDEN = np.array([[[255, 0, 0, 0], [0, 0, 0, 255]], [[0, 0, 255, 0], [40, 80, 1
 SEEN = [[255, 255, 255], [0, 0, 0], [255, 255, 255], [212, 220, 228]]  # 40·0.2 + 255·0.8 and so on
 
 
-@pytest.mark.parametrize("suffix", ["png", "webp", "tiff"])
-def test_colour_under_transparency_is_not_seen_and_the_ground_is_white(tmp_path, suffix):
-    for name in ("a", "b"):
-        Image.fromarray(HIDDEN).save(
-            tmp_path / f"{name}.{suffix}", **({"lossless": True, "exact": True} if suffix == "webp" else {})
-        )
-    found = load(str(tmp_path))
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+def test_colour_under_transparency_is_not_seen_and_the_ground_is_white(tmp_path, form):
+    found = load(str(save_pictures(tmp_path, HIDDEN, HIDDEN, form=form, lossless=True, exact=True)))
     assert found.shape == (2, 2, 3) and np.abs(found.train.reshape(4, 3).astype(int) - SEEN).max() <= 1
 
 
 def test_transparency_in_grey_in_palettes_and_as_one_colour_is_white_too(tmp_path):
-    grey = Image.fromarray(HIDDEN).convert("LA")
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([9, 9, 9, 200, 0, 0])
-    for i in range(2):
-        (tmp_path / "grey").mkdir(exist_ok=True)
-        (tmp_path / "rgb").mkdir(exist_ok=True)
-        (tmp_path / "palette").mkdir(exist_ok=True)
-        grey.save(tmp_path / "grey" / f"{i}.png")
-        palette.save(tmp_path / "palette" / f"{i}.gif", transparency=1)
-        Image.fromarray(HIDDEN[..., :3]).save(tmp_path / "rgb" / f"{i}.png", transparency=(255, 0, 0))
-    found = load(str(tmp_path / "grey"))
-    assert found.shape == (2, 2, 1) and found.train[0, :3].tolist() == [255, 0, 255]
-    assert load(str(tmp_path / "palette")).train.tolist() == [[9, 9, 9, 255, 255, 255]]
-    assert load(str(tmp_path / "rgb")).train[0, :6].tolist() == [255, 255, 255, 0, 0, 0]
+    grey, colour = Image.fromarray(HIDDEN).convert("LA"), Image.fromarray(HIDDEN[..., :3])
+    for name, picture, options, expected in (
+        ("grey.png", grey, {}, [255, 0, 255]),
+        ("palette.gif", palette, {"transparency": 1}, [9, 9, 9, 255, 255, 255]),
+        ("colour.png", colour, {"transparency": (255, 0, 0)}, [255, 255, 255, 0, 0, 0]),
+    ):
+        picture.save(tmp_path / name, **options)
+        found, *_ = data.images.read(tmp_path, [name])
+        assert found[0, : len(expected)].tolist() == expected
 
 
 def test_photographs_are_turned_upright(tmp_path):
-    picture = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
-    for name in ("a.png", "b.png"):
-        picture.save(tmp_path / name, exif=exif)
-    assert load(str(tmp_path)).train.reshape(3, 2).tolist() == [[3, 0], [4, 1], [5, 2]]
+    picture = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    found = load(str(save_pictures(tmp_path, picture, picture, exif=exif)))
+    assert found.train.reshape(3, 2).tolist() == [[3, 0], [4, 1], [5, 2]]
 
 
 def test_pictures_of_two_sizes_need_the_option_size(tmp_path):
     middle = np.zeros((4, 10, 3), np.uint8)
     middle[:, 3:7] = 200  # the square in the middle
     save_pictures(tmp_path, middle, np.full((7, 7, 3), 9, np.uint8))
-    with refused("2 sizes", "1 of 10 x 4 such as 000.png", "1 of 7 x 7 such as 001.png", "--size"):
-        in_turn(str(tmp_path))
-    found = in_turn(str(tmp_path), size=2)
+    refuses(tmp_path, "2 sizes", "1 of 10 x 4 such as 000.png", "1 of 7 x 7 such as 001.png", "--size")
+    found = in_turn(tmp_path, size=2)
     assert found.shape == (2, 2, 3) and (found.test == 9).all()
     assert (abs(found.train.astype(int) - 200) < 10).all()  # the filter sees a little beyond the square
 
@@ -1015,9 +859,8 @@ def test_pictures_of_two_sizes_need_the_option_size(tmp_path):
 @pytest.mark.parametrize("size", [16, 32])
 def test_a_jpeg_is_scaled_to_the_same_picture_as_one_that_is_decoded_whole(tmp_path, size):
     high, wide = np.arange(size * 4)[:, None], np.arange(size * 5)
-    waves = Image.fromarray((127 + 120 * np.sin(high / 3) * np.cos(wide / 4)).astype(np.uint8))
-    waves.save(tmp_path / "a.jpg", quality=95)
-    waves.save(tmp_path / "b.png")
+    waves = (127 + 120 * np.sin(high / 3) * np.cos(wide / 4)).astype(np.uint8)
+    put(tmp_path, {"a.jpg": encoded(waves, "JPEG", quality=95), "b.png": encoded(waves)})
     found = load(str(tmp_path), size=size)
     assert np.abs(found.train.astype(int) - found.test).max() <= 6 and found.train.std() > 30
 
@@ -1030,92 +873,63 @@ def png_claiming(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "none of PNG"),
-        (b"hello", "none of PNG"),
-        (png_claiming(3, 3), "truncated|broken"),
-        (png_claiming(8000, 8000), "truncated|broken"),
-        (png_claiming(2**30, 2**30), "bomb"),
-    ],
-    ids=["empty", "text", "cut", "too big for its file", "a bomb"],
-)
-def test_a_broken_picture_is_refused_by_name(tmp_path, content, words):
+COLOUR = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+BAD_PICTURES = {
+    "empty": (b"", "none of PNG"),
+    "text": (b"hello", "none of PNG"),
+    "cut": (png_claiming(3, 3), "truncated|broken"),
+    "too big for its file": (png_claiming(8000, 8000), "truncated|broken"),
+    "a bomb": (png_claiming(2**30, 2**30), "bomb"),
+}
+for form in ("TGA", "ICO", "PCX", "SGI", "JPEG2000", "PDF", "EPS"):  # whose readers may start another program
+    BAD_PICTURES[form] = (encoded(COLOUR, form), "none of PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM")
+
+
+@pytest.mark.parametrize("kind", BAD_PICTURES)
+def test_a_broken_picture_is_refused_by_name_and_no_other_reader_of_pillow_is_given_a_file(tmp_path, kind):
+    content, words = BAD_PICTURES[kind]
     save_pictures(tmp_path, *pixels(3, 3, 3))
-    (tmp_path / "001.png").write_bytes(content)
-    with refused("1 of 3", "001.png", f"({words})", "delete them or move them"):
-        load(str(tmp_path))
+    put(tmp_path, {"001.png": content})
+    refuses(tmp_path, "1 of 3", "001.png", f"({words})", "delete them or move them")
 
 
 def test_all_broken_pictures_are_named_at_once_and_none_is_passed_over(tmp_path):
     save_pictures(tmp_path, *pixels(5, 9, 9), pixels(4, 4))
     whole = (tmp_path / "003.png").read_bytes()
-    (tmp_path / "001.png").write_bytes(b"")
-    (tmp_path / "003.png").write_bytes(whole[: len(whole) // 2])
-    with refused("2 of 6", r"001.png \(.*PNG", r"003.png \(.*truncated", "delete them or move them"):
-        in_turn(str(tmp_path))
+    put(tmp_path, {"001.png": b"", "003.png": whole[: len(whole) // 2]})
+    refuses(tmp_path, "2 of 6", r"001.png \(.*PNG", r"003.png \(.*truncated", "delete them or move them")
     for name in ("001.png", "003.png"):
         (tmp_path / name).unlink()
-    with refused("3 of 9 x 9", "1 of 4 x 4"):
-        in_turn(str(tmp_path))
+    refuses(tmp_path, "3 of 9 x 9", "1 of 4 x 4")
     (tmp_path / "005.png").unlink()
-    assert in_turn(str(tmp_path)).files == (["000.png", "002.png"], ["004.png"])
-    for i in range(100, 140):
-        (tmp_path / f"{i}.png").write_bytes(b"")
-    with refused("40 of 43", "100.png", "119.png", "and 20 more"):
-        in_turn(str(tmp_path))
-
-
-@pytest.mark.parametrize("form", ["TGA", "ICO", "PCX", "SGI", "JPEG2000", "PDF", "EPS"])
-def test_no_other_reader_of_pillow_is_given_a_file_and_so_no_picture_starts_another_program(tmp_path, form):
-    save_pictures(tmp_path, *pixels(2, 4, 4, 3))
-    (tmp_path / "001.png").write_bytes(encoded(form))
-    with refused("001.png", "none of PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM"):
-        load(str(tmp_path))
-
-
-def encoded(form: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(buffer, form)
-    return buffer.getvalue()
-
-
-FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]
+    assert in_turn(tmp_path).files == (["000.png", "002.png"], ["004.png"])
+    put(tmp_path, {f"{i}.png": b"" for i in range(100, 140)})
+    refuses(tmp_path, "40 of 43", "100.png", "119.png", "and 20 more")
 
 
 @CASES
 def test_any_bytes_are_a_picture_or_a_data_error(tmp_path, cases):
-    def read(content: bytes) -> None:
-        for name in ("000.png", "001.png"):
-            (tmp_path / name).write_bytes(content)
-        try:
-            check(load(str(tmp_path), size=4))
-        except DataError as error:
-            assert "000.png" in str(error)
+    def read(path: Path) -> None:
+        shutil.copy(path, tmp_path / "001.png")
+        check(load(str(tmp_path), size=4))
 
-    for_all(cases, st.sampled_from(FORMATS).flatmap(lambda form: mutations(encoded(form))), read)
+    forms = st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+    contents = forms.flatmap(lambda form: mutations(encoded(COLOUR, form)))
+    for_all(cases, contents, read_or_refused(tmp_path / "000.png", read))
 
 
 def test_pictures_of_one_file_or_a_folder_are_brought_to_a_models_shape_without_a_split(tmp_path):
-    left = np.zeros((4, 8, 3), np.uint8)
+    left, picture = np.zeros((4, 8, 3), np.uint8), pixels(5, 7, 3)
     left[:, :4] = (200, 100, 50)
-    lay(tmp_path, "train/0.png", "test/1.png")
-    Image.fromarray(left).save(tmp_path / "train" / "wide.png")
-    pixels, names = images_at(str(tmp_path), (2, 2, 3))
-    assert names == ["test/1.png", "train/0.png", "train/wide.png"] and pixels.dtype == np.uint8
-    assert pixels[:2].tolist() == [[101] * 12, [100] * 12]
-    assert (
-        np.abs(pixels[2].reshape(2, 2, 3)[:, 0].astype(int) - (200, 100, 50)).max() < 60
-    )  # the filter sees the middle
-    pixels, names = images_at(tmp_path / "train" / "wide.png", (4, 8, 1))
-    assert names == ["wide.png"] and np.array_equal(pixels[0].reshape(4, 8)[:, :4], np.full((4, 4), 124))
-
-
-def test_a_picture_that_has_the_models_shape_is_not_changed(tmp_path):
-    picture = pixels(5, 7, 3)
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    assert np.array_equal(images_at(tmp_path / "a.png", (5, 7, 3))[0], picture.reshape(1, -1))
+    put(lay(tmp_path, "train/0.png", "test/1.png"), {"train/wide.png": encoded(left), "same.png": encoded(picture)})
+    found, names = images_at(str(tmp_path), (2, 2, 3))
+    assert names == ["same.png", "test/1.png", "train/0.png", "train/wide.png"] and found.dtype == np.uint8
+    assert found[1:3].tolist() == [[101] * 12, [100] * 12]
+    wide = found[3].reshape(2, 2, 3)[:, 0].astype(int)
+    assert np.abs(wide - (200, 100, 50)).max() < 60  # the filter sees the middle
+    found, names = images_at(tmp_path / "train" / "wide.png", (4, 8, 1))
+    assert names == ["wide.png"] and np.array_equal(found[0].reshape(4, 8)[:, :4], np.full((4, 4), 124))
+    assert np.array_equal(images_at(tmp_path / "same.png", (5, 7, 3))[0], picture.reshape(1, -1))
 
 
 @pytest.mark.parametrize("save", [np.uint8, np.float32])
@@ -1148,35 +962,25 @@ def test_a_name_gives_its_test_images_and_idx_files_give_all(tmp_path, small_mni
 
 def test_what_holds_no_images_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "a.txt").write_text("hello")
-    (tmp_path / "b.png").write_text("hello")
-    for name, words in (
-        ("empty", "found none"),
-        ("a.txt", "npz"),
-        ("b.png", "none of PNG"),
-        ("nothing", "unknown data"),
-    ):
+    put(tmp_path, {"a.txt": b"hello", "b.png": b"hello"})
+    refuses(tmp_path / "empty", "at least two pictures", "found 0")
+    refuses(save_pictures(tmp_path / "one", *pixels(1, 4, 4)), "at least two pictures", "found 1")
+    reasons = {"empty": "found none", "a.txt": "npz", "b.png": "none of PNG", "nothing": "unknown data"}
+    for name, words in reasons.items():
         with refused(name, words):
             images_at(tmp_path / name, (2, 2, 1))
+    refuses("nonesuch", "nonesuch", "mnist-10k, digits, mnist, cifar10", "npz")
 
 
-def real(name: str) -> data.Dataset:
+@pytest.mark.parametrize(
+    ("name", "counts", "means"),
+    [("mnist", (60_000, 10_000), [0.1307]), ("cifar10", (50_000, 10_000), [0.4914, 0.4822, 0.4465])],
+)
+def test_the_real_files_are_verified_and_have_the_published_mean_of_each_channel(name, counts, means):
     try:
-        return load(name, download=False)
+        found = check(load(name, download=False))
     except DataError as error:
         pytest.skip(f"{name} is not in $TAMING_VAES_DATA: {error}")
-
-
-def test_real_mnist_is_verified_and_has_the_published_mean():
-    found = real("mnist")
-    check(found)
-    assert (found.train.shape, found.test.shape) == ((60_000, 784), (10_000, 784))
-    assert abs(found.train.mean() / 255 - 0.1307) < 1e-4
-
-
-def test_real_cifar_has_the_published_mean_of_each_channel():
-    found = real("cifar10")
-    check(found)
-    assert (found.train.shape, found.test.shape) == ((50_000, 3072), (10_000, 3072))
-    mean = found.train.reshape(-1, 1024, 3).mean((0, 1)) / 255
-    assert np.allclose(mean, [0.4914, 0.4822, 0.4465], atol=1e-3)
+    assert (len(found.train), len(found.test)) == counts
+    mean = found.train.reshape(-1, 1024 if name == "cifar10" else 784, len(means)).mean((0, 1)) / 255
+    assert np.allclose(mean, means, atol=1e-4)

@@ -1,7 +1,6 @@
 """What people have on their disks: read right, or refused with what to do."""
 
 import contextlib
-import io
 import pickle
 import struct
 from pathlib import Path
@@ -15,7 +14,8 @@ from PIL import Image
 import data
 from data import DataError, default_dir, folders, images, images_at, load, npz
 from data.dataset import DARK, file_names, floats, held_out, safe_name
-from tests.shell.test_data import check, idx_bytes, lay, levels, pixels, refused, save_pictures
+from tests.shell.test_data import check, encoded, idx_bytes, in_turn, lay, levels, pixels, put, refused, refuses
+from tests.shell.test_data import save_pictures as save
 
 SMALL = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -33,12 +33,11 @@ def entrances(folder: Path, x: np.ndarray) -> dict:
         "encode": lambda: images_at(folder / "a.npy", (*x.shape[1:], 1))[0],
     }
     if x.dtype == np.uint8:
-        save_pictures(folder / "png", *x)
+        save(folder / "png", *x)
         ways["png"] = lambda: load(str(folder / "png")).population
         ways["encode png"] = lambda: images_at(folder / "png", (*x.shape[1:], 1))[0]
-        for name, part in (("train", x[:-1]), ("t10k", x[-1:])):
-            (folder / "idx").mkdir(exist_ok=True)
-            (folder / "idx" / f"{name}-images-idx3-ubyte").write_bytes(idx_bytes(part))
+        parts = {"train": x[:-1], "t10k": x[-1:]}
+        put(folder / "idx", {f"{name}-images-idx3-ubyte": idx_bytes(part) for name, part in parts.items()})
         ways["idx"] = lambda: load(str(folder / "idx")).population
     return ways
 
@@ -53,9 +52,8 @@ def test_bytes_that_are_masks_classes_or_counts_are_refused_at_every_entrance(tm
 
 def test_black_and_white_and_dark_images_are_read_at_every_entrance(tmp_path):
     mask = np.arange(150).reshape(10, 3, 5) % 3 == 0
-    for i, x in enumerate(
-        (mask, mask * np.uint8(255), mask * np.uint8(DARK), mask * np.uint8(0), mask[:9] * np.uint8(2))
-    ):
+    bytes_of_mask = [mask * np.uint8(top) for top in (255, DARK, 0)]
+    for i, x in enumerate((mask, *bytes_of_mask, mask[:9] * np.uint8(2))):
         expected = sorted((x * np.uint8(255 if x.dtype == bool else 1)).reshape(len(x), -1).tolist())
         for way, read in entrances(tmp_path / str(i), x).items():
             assert sorted(read().tolist()) == expected and read().dtype == np.uint8, way
@@ -99,10 +97,10 @@ def test_a_masked_array_without_a_mask_is_its_data_and_a_known_shape_needs_no_gu
 
 
 def test_a_model_of_vectors_takes_no_photographs(tmp_path):
-    folder = save_pictures(tmp_path / "photos", *pixels(3, 20, 30))
-    with refused("photos", r"\(1, 200, 1\), which are vectors", r"\(20, 30, 1\)"):
+    folder = save(tmp_path / "photos", *pixels(3, 20, 30))
+    with refused("photos", r"vectors of shape \(1, 200, 1\)", r"\(20, 30, 1\)"):
         images_at(folder, (1, 200, 1))
-    strips = save_pictures(tmp_path / "strips", *pixels(3, 1, 200))
+    strips = save(tmp_path / "strips", *pixels(3, 1, 200))
     assert images_at(strips, (1, 200, 1))[0].shape == (3, 200)
 
 
@@ -110,7 +108,7 @@ def test_a_shuffled_split_is_a_tenth_of_each_class_drawn_by_a_fixed_seed():
     turn = np.arange(200) % 10
     test, rule = held_out(200, "shuffled", turn)
     assert np.bincount(turn[test]).tolist() == [2] * 10 and "fixed seed from the classes in proportion" in rule
-    labels = npz.dataset("fit", "fit", {"images": pixels(200, 4)}, turn).labels
+    labels = npz.dataset("fit", "fit", {"images": pixels(200, 4)}, [turn]).labels
     names = [f"{i % 10}/{i:03}.png" for i in range(200)]
     _, tested, _, _ = folders.divide(Path("x"), names, "shuffled")
     assert np.bincount(labels[1]).tolist() == np.bincount([int(name[0]) for name in tested]).tolist() == [2] * 10
@@ -128,9 +126,8 @@ def test_a_shuffled_split_leaves_neither_part_empty_and_is_in_proportion(count, 
     test, _ = held_out(count, "shuffled", classes)
     assert test.sum() == max(1, count // 10) and np.array_equal(test, held_out(count, "shuffled", classes)[0])
     if count >= 10:
-        assert (
-            np.abs(np.bincount(classes[test], minlength=kinds) - np.bincount(classes, minlength=kinds) / 10).max() < 1
-        )
+        tested, given = (np.bincount(found, minlength=kinds) for found in (classes[test], classes))
+        assert np.abs(tested - given / 10).max() < 1
 
 
 def test_classes_of_one_image_each_are_not_tested_in_turn():
@@ -142,8 +139,11 @@ def test_classes_of_one_image_each_are_not_tested_in_turn():
 def test_the_smallest_sets_load(tmp_path, count):
     np.save(tmp_path / "a.npy", pixels(count, 4, 5))
     assert len(load(str(tmp_path / "a.npy")).test) == 1
-    found = load(str(lay(tmp_path / "f", *(f"train/{i}.png" for i in range(count)), "test/a.png")))
+    names = [f"train/{i}.png" for i in range(count)]
+    found = load(str(lay(tmp_path / "f", *names, "test/a.png", "val/b.png", "c.png")))
     assert levels(found.train) == [*range(count)] and levels(found.test) == [count]
+    assert found.split.startswith(f"{count} images to train on and 1 to test:") and "2 more" in found.split
+    assert len(in_turn(save(tmp_path / "g", *pixels(count, 4, 4))).test) == 1
 
 
 TREES = {  # folders, a picture in each -> which are for testing, None without a split, or words of a refusal; classes
@@ -184,8 +184,7 @@ def test_one_level_of_the_tree_is_the_split_and_labels_are_not_lost(tmp_path, ki
     places, tested, classes = TREES[kind]
     lay(tmp_path, *(f"{place}/{i}.png" for i, place in enumerate(places)))
     if isinstance(tested, str):
-        with refused(tested, "rename"):
-            load(str(tmp_path))
+        refuses(tmp_path, tested, "rename")
         return
     found = load(str(tmp_path))
     check(found)
@@ -199,9 +198,8 @@ def test_one_level_of_the_tree_is_the_split_and_labels_are_not_lost(tmp_path, ki
 @SMALL
 def test_no_picture_for_testing_is_ever_trained_on(classes, draw):
     """Trees built from a known split: the rule finds it, or refuses."""
-    words = draw.draw(
-        st.sampled_from([("train", "test"), ("Training", "testing"), ("trainA", "testA"), ("train", "val")])
-    )
+    pairs = [("train", "test"), ("Training", "testing"), ("trainA", "testA"), ("train", "val")]
+    words = draw.draw(st.sampled_from(pairs))
     below, prefix = draw.draw(st.booleans()), draw.draw(st.sampled_from(["", "set/v1/"]))
     names, truth = [], {}
     for kind in classes:
@@ -217,15 +215,14 @@ def test_no_picture_for_testing_is_ever_trained_on(classes, draw):
 def test_what_this_program_has_written_and_other_files_are_left_out_and_counted(tmp_path):
     lay(tmp_path, "a.png", "b.jfif.png", "runs/x/curves.png", "runs/x/samples-9-0/0.png", "cmp/curves.png")
     lay(tmp_path, "@eaDir/a.png/SYNO.jpg", "__MACOSX/a.png", ".thumbnails/a.png")
-    for name in ("runs/x/config.json", "runs/x/checkpoint.npz", "cmp/comparison.json", "Thumbs.db", "c.heic", "README"):
-        (tmp_path / name).write_bytes(b"x")
+    written = "runs/x/config.json", "runs/x/checkpoint.npz", "cmp/comparison.json"
+    put(tmp_path, dict.fromkeys((*written, "Thumbs.db", "c.heic", "README"), b"x"))
     (tmp_path / "a.png").rename(tmp_path / "a.JPE")
     found = load(str(tmp_path))
     assert sorted(found.files[0] + found.files[1]) == ["a.JPE", "b.jfif.png"]
     assert "folders that this program has written are left out: 2, such as" in found.split
     assert "other files are not read: 2 (" in found.split and "1 .heic" in found.split
-    with refused("found 0", "this program has written are left out: 1"):
-        load(str(tmp_path / "cmp"))
+    refuses(tmp_path / "cmp", "found 0", "this program has written are left out: 1")
 
 
 def test_a_name_that_is_a_data_set_and_a_folder_is_refused_and_a_path_means_the_folder(tmp_path, monkeypatch):
@@ -247,14 +244,8 @@ def tiff(array: np.ndarray, white_is_zero: bool = False) -> bytes:
     tags = {256: wide, 257: high, 258: bits, 259: 1, 262: 1 - white_is_zero, 273: 8, 277: 1, 278: high}
     tags |= {279: array.nbytes, 339: form}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-    return (
-        b"II*\0"
-        + struct.pack("<I", 8 + array.nbytes)
-        + array.tobytes()
-        + struct.pack("<H", len(tags))
-        + entries
-        + bytes(4)
-    )
+    head = b"II*\0" + struct.pack("<I", 8 + array.nbytes) + array.tobytes()
+    return head + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
 DEPTHS = [
@@ -271,28 +262,17 @@ DEPTHS = [
 
 @pytest.mark.parametrize(("dtype", "stored", "expected"), DEPTHS, ids=str)
 def test_pictures_are_scaled_by_the_type_that_is_stored(tmp_path, dtype, stored, expected):
-    for name in ("a.tif", "b.tif"):
-        (tmp_path / name).write_bytes(tiff(np.array([stored], dtype.strip("-")), dtype[0] == "-"))
-    assert load(str(tmp_path)).train.tolist() == [expected]
+    content = tiff(np.array([stored], dtype.strip("-")), dtype[0] == "-")
+    assert load(str(put(tmp_path, {"a.tif": content, "b.tif": content}))).train.tolist() == [expected]
 
 
 def test_a_png_of_16_bits_is_scaled_and_a_pgm_by_its_largest_value(tmp_path):
-    Image.fromarray(np.array([[0x8021, 0xFFFF]], np.uint16)).save(tmp_path / "a.png")
-    (tmp_path / "b.pgm").write_bytes(b"P5 2 1 4095\n" + struct.pack(">2H", 2048, 4095))
+    pgm = b"P5 2 1 4095\n" + struct.pack(">2H", 2048, 4095)
+    put(tmp_path, {"a.png": encoded(np.array([[0x8021, 0xFFFF]], np.uint16)), "b.pgm": pgm})
     assert load(str(tmp_path)).population.tolist() == [[128, 255]] * 2
 
 
-def jpeg(**options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64), np.uint8)).save(buffer, "JPEG", **options)
-    return buffer.getvalue()
-
-
-def pages(count: int) -> bytes:
-    buffer, page = io.BytesIO(), Image.new("L", (4, 4), 99)
-    page.save(buffer, "TIFF", save_all=True, append_images=[page] * (count - 1))
-    return buffer.getvalue()
-
+NOISE, PAGE = np.random.default_rng(1).integers(0, 256, (64, 64), np.uint8), np.full((4, 4), 99, np.uint8)
 
 BROKEN = {
     "12 bits in 16": (tiff(np.array([[4095, 9]], "u2")), "6.25%.*multiply"),
@@ -302,102 +282,89 @@ BROKEN = {
     "signed bytes": (tiff(np.array([[99, 9]], "i1")), "signed bytes"),
     "floats to 255": (tiff(np.array([[255, 9]], "f4")), "floats must lie in .0, 1., found 9 to 255"),
     "float64": (tiff(np.array([[1, 0.5]], "f8")), "a TIFF that is cut, or of a layout"),
-    "pages": (pages(3), "holds 3 pages"),
-    "a JPEG filled with zeros": (jpeg()[:2000] + bytes(2000), "its end is missing"),
-    "a progressive JPEG filled with zeros": (jpeg(progressive=True)[:2000] + bytes(2000), "its end is missing"),
+    "pages": (encoded(PAGE, "TIFF", save_all=True, append_images=[Image.fromarray(PAGE)] * 2), "holds 3 pages"),
+    "a JPEG filled with zeros": (encoded(NOISE, "JPEG")[:2000] + bytes(2000), "its end is missing"),
+    "a progressive JPEG filled with zeros": (
+        encoded(NOISE, "JPEG", progressive=True)[:2000] + bytes(2000),
+        "its end is missing",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_pictures_that_would_be_read_wrong_are_refused(tmp_path, kind):
     content, words = BROKEN[kind]
-    for name in ("a.tif", "b.jpg"):
-        (tmp_path / name).write_bytes(content)
-    with refused(words):
-        load(str(tmp_path), size=2 if "JPEG" in kind else None)
+    refuses(put(tmp_path, {"a.tif": content, "b.jpg": content}), words, size=2 if "JPEG" in kind else None)
 
 
 def test_broken_pictures_are_left_out_by_name_if_that_is_wanted(tmp_path):
     lay(tmp_path, *(f"{side}/{kind}/{i}.png" for side in ("train", "test") for kind in "ab" for i in range(3)))
-    for name in ("train/a/0.png", "test/b/2.png"):
-        (tmp_path / name).write_bytes(b"hello")
-    with refused("2 of 12", "--skip-broken"):
-        load(str(tmp_path))
+    put(tmp_path, {"train/a/0.png": b"hello", "test/b/2.png": b"hello"})
+    refuses(tmp_path, "2 of 12", "--skip-broken")
     found = load(str(tmp_path), skip_broken=True)
     check(found)
     assert levels(found.train) == [1, 2, 3, 4, 5] and levels(found.test) == [6, 7, 8, 9, 10]
     assert [part.tolist() for part in found.labels] == [[0, 0, 1, 1, 1], [0, 0, 0, 1, 1]]
     assert "2 pictures that cannot be read are left out: test/b/2.png (is none of PNG" in found.split
-    for i in range(3):
-        (tmp_path / f"test/a/{i}.png").write_bytes(b"")
-        (tmp_path / f"test/b/{i}.png").write_bytes(b"")
-    with refused("no picture is left", "test/a/0.png"):
-        load(str(tmp_path), skip_broken=True)
+    put(tmp_path, dict.fromkeys(found.files[1], b""))
+    refuses(tmp_path, "no picture is left", "test/a/0.png", skip_broken=True)
     with refused("2 of 2", "gone.png .*No such file", "lost.png"):
         images.read(tmp_path, ["gone.png", "lost.png"])
-    with refused("--skip-broken", "digits"):
-        load("digits", skip_broken=True)
+    refuses("digits", "--skip-broken", "digits", skip_broken=True)
 
 
 def test_a_program_that_lets_pillow_repair_pictures_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)
-    with refused("LOAD_TRUNCATED_IMAGES", "set it to False"):
-        load(str(lay(tmp_path, "0.png", "1.png")))
+    refuses(lay(tmp_path, "0.png", "1.png"), "LOAD_TRUNCATED_IMAGES", "set it to False")
 
 
 def test_limits_are_of_what_is_decoded(tmp_path, monkeypatch):
     page = Image.new("1", (4960, 7016), 1)  # A4 at 600 dpi
     page.paste(0, (0, 0, 4960, 3508))
-    (tmp_path / "scans").mkdir()
-    for name in ("a.tif", "b.tif"):
-        page.save(tmp_path / "scans" / name, compression="group4")
-    assert (tmp_path / "scans" / "a.tif").stat().st_size < 20_000
-    assert np.abs(load(str(tmp_path / "scans"), size=2).train[0].astype(int) - [0, 0, 255, 255]).max() < 20
+    scans = save(tmp_path / "scans", *[np.asarray(page)] * 2, form="TIFF", compression="group4")
+    assert (scans / "000.tiff").stat().st_size < 20_000
+    assert np.abs(load(str(scans), size=2).train[0].astype(int) - [0, 0, 255, 255]).max() < 20
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
-    for suffix in ("jpg", "png"):
-        save_pictures(tmp_path / suffix, *np.full((2, 80, 80), 200, np.uint8), suffix=suffix)
-    assert load(str(tmp_path / "jpg"), size=5).train.tolist() == [[200] * 25]
-    for suffix, size in (("jpg", None), ("png", 5)):
-        with refused("bomb", "80 x 80", "scale it down"):
-            load(str(tmp_path / suffix), size=size)
+    grey = np.full((2, 80, 80), 200, np.uint8)
+    large = save(tmp_path / "jpg", *grey, form="JPEG")
+    assert load(str(large), size=5).train.tolist() == [[200] * 25]
+    refuses(large, "bomb", "80 x 80", "scale it down")
+    refuses(save(tmp_path / "png", *grey), "bomb", "80 x 80", "scale it down", size=5)
 
 
 def test_idx_files_of_any_names_and_amat_are_read_with_their_split(tmp_path):
     train, test, labels = pixels(5, 3, 4), pixels(2, 3, 4), np.array([7, 3, 3, 9, 7, 3, 7], np.uint8)
-    for name, array in (("train", train), ("test", test)):
-        (tmp_path / f"emnist-letters-{name}-images-idx3-ubyte").write_bytes(idx_bytes(array))
-        of_part = labels[:5] if name == "train" else labels[5:]
-        (tmp_path / f"emnist-letters-{name}-labels-idx1-ubyte").write_bytes(idx_bytes(of_part))
+    arrays = {"train-images-idx3": train, "train-labels-idx1": labels[:5]}
+    arrays |= {"test-images-idx3": test, "test-labels-idx1": labels[5:]}
+    put(tmp_path, {f"emnist-letters-{name}-ubyte": idx_bytes(array) for name, array in arrays.items()})
     found = load(str(tmp_path))
     assert np.array_equal(found.train, train.reshape(5, -1)) and np.array_equal(found.test, test.reshape(2, -1))
     assert found.classes == ("3", "7", "9") and found.labels[1].tolist() == [0, 1]
-    (tmp_path / "emnist-digits-train-images-idx3-ubyte").write_bytes(idx_bytes(train))
-    with refused("2, whose names", "'emnist-digits-', 'emnist-letters-'"):
-        load(str(tmp_path))
+    put(tmp_path, {"emnist-digits-train-images-idx3-ubyte": idx_bytes(train)})
+    refuses(tmp_path, "2 data sets", "'emnist-digits-', 'emnist-letters-'")
 
 
-def write_amat(path: Path, rows: np.ndarray) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(" ".join(f"{value:g}" for value in row) + " \n" for row in rows.tolist()))
+def amat(rows: np.ndarray) -> bytes:
+    return "".join(" ".join(f"{value:g}" for value in row) + " \n" for row in rows.tolist()).encode()
 
 
 def test_amat_is_black_and_white_or_floats_and_its_last_column_may_be_a_label(tmp_path):
-    x = np.random.default_rng(2).integers(0, 2, (2300, 4))  # more than two blocks
-    for name, part in (("train", x[:2200]), ("valid", x[:9]), ("test", x[2200:])):
-        write_amat(tmp_path / "static" / f"binarized_mnist_{name}.amat", part)
-    found = load(str(tmp_path / "static"))
+    x = np.random.default_rng(2).integers(0, 2, (2300, 4))
+    parts = {"train": x[:2200], "valid": x[:9], "test": x[2200:]}
+    static = put(tmp_path / "static", {f"binarized_mnist_{name}.amat": amat(part) for name, part in parts.items()})
+    found = load(str(static))
     assert np.array_equal(found.train, 255 * x[:2200]) and np.array_equal(found.test, 255 * x[2200:])
     assert (found.shape, found.labels) == ((2, 2, 1), None) and "validation is left out" in found.split
-    write_amat(tmp_path / "rotated.amat", np.c_[x[:20] / 4, np.arange(20) % 2 + 3])
-    found = load(str(tmp_path / "rotated.amat"), split="every-tenth")
+    put(tmp_path, {"rotated.amat": amat(np.c_[x[:20] / 4, np.arange(20) % 2 + 3])})
+    found = in_turn(tmp_path / "rotated.amat")
     assert np.array_equal(found.test, x[[9, 19]] / np.float32(4)) and found.classes == ("3", "4")
     assert images_at(tmp_path / "rotated.amat", (2, 2, 1))[0].tolist() == (x[:20] / 4).tolist()
-    (tmp_path / "static" / "another_test.amat").write_text("0 1\n")
-    (tmp_path / "bad.amat").write_text("0 1\n0 1 1\n")
-    (tmp_path / "empty.amat").write_text("")
-    for name, words in (("static", "one with test"), ("bad.amat", "one length"), ("empty.amat", "rows of numbers")):
-        with refused(name, words):
-            load(str(tmp_path / name))
+    parts = {f"{side}.amat": amat(np.c_[x[:n] / 4, np.arange(n)]) for side, n in (("train", 3), ("test", 2))}
+    labels = load(str(put(tmp_path / "labelled", parts))).labels
+    assert [part.tolist() for part in labels] == [[0, 1, 2], [0, 1]]
+    put(tmp_path, {"static/another_test.amat": b"0 1\n", "bad.amat": b"0 1\n0 1 1\n", "empty.amat": b""})
+    for name, words in (("static", "one .amat with test"), ("bad.amat", "one length"), ("empty.amat", r"\(0, 1\)")):
+        refuses(tmp_path / name, name, words)
 
 
 def test_the_lines_of_python_for_other_files_make_the_right_npz(tmp_path, monkeypatch):
@@ -428,13 +395,10 @@ def test_the_lines_of_python_for_other_files_make_the_right_npz(tmp_path, monkey
         assert sorted(found.population.tolist()) == sorted(arrays.reshape(6, -1).tolist()), name
         assert found.classes == (("0", "1", "2") if name in ("train.csv", "data_batch_1", "train_32x32.mat") else None)
     Path("h.h5").write_bytes(b"x")
-    with refused("h5py.File.'h.h5'"):
-        load("h.h5")
-    with refused("found 0", "data_batch_1"):
-        load(str(Path("only").mkdir() or Path("data_batch_1").rename("only/data_batch_1").parent))
+    refuses("h.h5", "h5py.File.'h.h5'")
+    refuses(Path("only").mkdir() or Path("data_batch_1").rename("only/data_batch_1").parent, "found 0", "data_batch_1")
     first.save("one.png")
-    with refused("one.png is one picture", "a folder"):
-        load("one.png")
+    refuses("one.png", "one.png is one picture", "a folder")
 
 
 @given(
@@ -464,6 +428,5 @@ def test_a_user_without_a_home_is_told_and_needs_none_for_embedded_sets(monkeypa
     monkeypatch.setattr(Path, "home", homeless)
     with refused("home folder", "TAMING_VAES_DATA", "--data-dir"):
         default_dir()
-    with refused("home folder"):
-        load("mnist")
+    refuses("mnist", "home folder")
     check(load("digits"))

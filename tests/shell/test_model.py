@@ -1,5 +1,6 @@
 """A trained model in use: what it answers is what its run has found, and other input gets one sentence."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -98,16 +99,25 @@ def test_a_row_that_may_be_an_image_or_latents_is_refused():
 
 
 @pytest.mark.parametrize("binarize", ["none", "dynamic"])
-def test_the_mean_log_likelihood_of_the_test_set_is_minus_the_nll_of_the_run(binarize):
+def test_scores_agree_with_the_runs_figures_and_what_is_said_of_an_image_follows_from_that_image(binarize):
     summary, model = made("out", "--method", "iwae", "--binarize", binarize), load("out", NAME)
     test = DIGITS if binarize == "none" else binarized(DIGITS, 1)  # the draw by which the run is judged
-    scores, again = model.scores(test, samples=3), model.log_likelihood(test, samples=3)
-    assert again.shape == (299,) and (again == scores["log_likelihood"]).all()
+    scores, few = model.scores(test, samples=3), model.scores(test[9:4:-1] / 255, samples=3)
+    for name, array in few.items():
+        np.testing.assert_allclose(array, scores[name][9:4:-1], rtol=1e-4, atol=1e-5, err_msg=name)
+    assert (model.log_likelihood(test, samples=3) == scores["log_likelihood"]).all()
     for name in ("rate", "error_at_mean"):
         assert scores[name].mean() == pytest.approx(summary[name], rel=1e-6)
     # by other noise, of which each image has its own
-    assert again.mean() == pytest.approx(-summary["nll"], abs=0.05)
+    assert scores["log_likelihood"].mean() == pytest.approx(-summary["nll"], abs=0.05)
     assert scores["error"].mean() == pytest.approx(summary["error"], rel=0.01)
+
+
+def test_a_model_survives_pickle(folder):
+    model = load(folder, NAME)
+    again = pickle.loads(pickle.dumps(model))
+    assert again.run == model.run and again.history == model.history and again.backend.name == NAME
+    np.testing.assert_array_equal(again.encode(DIGITS), model.encode(DIGITS))
 
 
 @pytest.mark.parametrize("shape", [(299, 4), (299, 3), (4,), (0, 4)])

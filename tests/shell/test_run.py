@@ -66,13 +66,6 @@ def test_a_run_of_every_method_leaves_everything_behind(method, monkeypatch, cap
     assert method in out and f"{summary['rate']:.2f}" in out and "out/" in out
 
 
-def test_the_same_seed_gives_the_same_weights_and_figures():
-    runs = [made(out, "--seed", seed) for seed, out in (("5", "a"), ("5", "b"), ("6", "c"))]
-    theta = [np.load(f"{out}/checkpoint.npz")["theta"] for out in "abc"]
-    assert (theta[0] == theta[1]).all() and (theta[0] != theta[2]).any()
-    assert {**runs[0], "seconds": 0} == {**runs[1], "seconds": 0}
-
-
 @pytest.mark.parametrize("binarize", ["static", "dynamic"])
 def test_methods_train_on_black_and_white_images_and_are_tested_on_the_same_whatever_k_is(binarize):
     chosen = ["--method", "iwae", "--likelihood", "bernoulli", "--binarize", binarize]
@@ -94,7 +87,7 @@ def test_what_own_images_bring_is_chosen_from_them_and_said(capsys):
     images = rng.uniform(0.2, 0.8, size=(400, 5, 4)).astype(np.float32)
     np.savez("grey.npz", train=images[:300], test=images[300:])
     np.savez("drawn.npz", train=np.round(images[:300]), test=np.round(images[300:]))
-    quick = ["--epochs", "1", "--nll-samples", "2"]
+    quick = ["--epochs", "1", "--nll-samples", "2"]  # a sixteenth of 300 images makes batches of 18
     for name, share, units in (("grey.npz", 0.06, 10), ("drawn.npz", 0.3, 42)):
         summary, said = made(name[:-4], "--data", name, quick=quick), capsys.readouterr().out
         train = np.load(name)["train"].reshape(300, -1)
@@ -102,7 +95,7 @@ def test_what_own_images_bring_is_chosen_from_them_and_said(capsys):
         rmse = math.sqrt(summary["kappa"] ** 2 / 20)
         assert f"--kappa {summary['kappa']:g}, --latent {summary['latent']}, --hidden {units}, --variance" in said
         assert summary["variance"] == pytest.approx(summary["kappa"] ** 2 / 20, rel=1e-3)
-        assert f"RMSE of {rmse:.3f} a pixel, PSNR {-20 * math.log10(rmse):.1f} dB" in said
+        assert f"RMSE of {rmse:.3g} a pixel, PSNR {-20 * math.log10(rmse):.1f} dB" in said
     assert run.main([*quick, *on_command_line(), "--data", "pictures", "--size", "6"]) == 0
     assert "27 images to train on and 3 to test" in capsys.readouterr().out
     assert Path("runs/pictures-geco-epochs1-nll-samples2-0/samples.png").exists()
@@ -154,18 +147,14 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
         ("--method vae --kappa 4", "--kappa is not used by --method vae .it takes: none"),
         ("--method beta-vae --multiplier plain", "--multiplier is not used by --method beta-vae"),
         ("--kappa -1", r"'-1' is not a finite number in \[1e-12, 1e12\]"),
-        ("--kappa 1e200", "'1e200' is not a finite number in"),
         ("--kappa nan", "'nan' is not a finite number in"),
         ("--lr inf", r"'inf' is not a finite number in \(0, inf\)"),
-        ("--lr 0", "'0' is not a finite number in"),
         ("--seed 1" + "0" * 400, "is not an integer at least 0"),
         ("--seed -1", "'-1' is not an integer at least 0"),
         ("--out " + "x" * 300, "too long"),
         ("--epochs 0", "'0' is not an integer above 0"),
-        ("--epochs 1.5", "'1.5' is not an integer"),
         ("--latent many", "'many' is not an integer"),
         ("--hidden 0", "'0' is not a list of layer sizes"),
-        ("--hidden 512,", "'512,' is not a list of layer sizes"),
         ("--data digits --batch-size 5000", "5000 is more than the 1498 training images"),
         ("--data digits --latent 65 --hidden 8", "--latent 65 is more than the 64"),
         ("--likelihood bernoulli", "--binarize dynamic or static"),
@@ -178,6 +167,11 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
         ("--adam 0.9,1,1e-8", "each β between 0 and 1"),
         ("--preset kingma", "kingma.*burda"),
         ("--preset burda --variance 1", "--variance is not used by --likelihood bernoulli"),
+        ("--data digits --hidden none --activation tanh", "--activation is not used by --hidden none"),
+        ("--method iwae --warm-up 10", r"'10' is not a finite number in \[0, 1\]"),
+        ("--warm-up 0.1", "--warm-up is not used by --method geco"),
+        ("--tf32 --precision float64", "--tf32 is for --precision float32, not float64"),
+        ("--latents 3", "unrecognized arguments: --latents 3; did you mean --latent?"),
         ("--method vae --kappa 3 4", "--kappa is not used by --method vae .it takes: none"),
         ("--kappa 3 nan", "'nan' is not a finite number in"),
         ("--latent 3 4", "unrecognized arguments: 4"),
@@ -271,7 +265,7 @@ def test_the_figures_of_a_run_are_listed_with_rmse_and_psnr_and_without_those_th
 
 def curves(monkeypatch, *chosen: str, test_error=2.0) -> list:
     """The panels of the curves of a run that had an error of 2 and ends at that error on test images."""
-    drawn, report = [], {"rate": 5.0, "error": 2.0, "lambda": 1.0, "elbo": -9.0, "test_rate": 5.0}
+    drawn, report = [], {"rate": 5.0, "error": 2.0, "lambda": 1.0, "elbo": -9.0, "test_rate": 5.0, "test_images": 100}
     monkeypatch.setattr(pictures, "save_plot", lambda path, figure: drawn.append(figure))
     rows = [report | {"step": step, "test_error": test_error, "lambda": 17.28 / step} for step in (10, 20)]
     model = SimpleNamespace(run=completed("--data", "digits", *chosen).run, history=rows)
@@ -305,7 +299,7 @@ def test_the_curve_of_test_images_is_in_view_where_it_ends_far_above_kappa(monke
 def test_pictures_that_cannot_be_drawn_are_a_warning_beside_a_whole_run(monkeypatch, capsys):
     monkeypatch.setattr(pictures, "draw_pictures", lambda *_: {}["a font"])
     made("out", "--method", "vae")
-    assert "run.py: <lambda> failed, and the run is whole without these pictures" in capsys.readouterr().err
+    assert "run.py: <lambda> failed, and all else is whole without these pictures" in capsys.readouterr().err
     assert not resumable(Path("out"))
 
 
@@ -321,7 +315,7 @@ def warned(*chosen: str, train=0.0, test=0.0, travelled=0.0, active=1, lost=0) -
     """The warnings of a run on the digits by GECO that ended with these constraints, log λ having gone so far."""
     model = SimpleNamespace(run=completed("--data", "digits", *chosen).run)
     model.history = [{"lambda": 3 / math.exp(travelled), "step": 1}, {"lambda": 3.0, "step": 100}]
-    summary = {"train_constraint": train, "constraint": test, "lambda": 3.0, "active_units": active}
+    summary = {"train_constraint": train, "constraint": test, "lambda": 3.0, "active_units": active, "rate": 0.0}
     return evaluation.warnings(model, load("digits"), summary | {"not_finite": lost})
 
 

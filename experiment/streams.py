@@ -1,0 +1,56 @@
+"""What a run says, on streams that may be closed, be no terminal, or lack half of the letters."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from tqdm import tqdm
+
+EVERY = 10.0  # seconds between two lines where there is no terminal
+LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} to go{postfix}"
+
+
+def make_safe() -> None:
+    """Streams replace what they cannot show, such as κ on an old console; in place of a closed one there is nothing."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it lasts as long as we do
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def say(sentence: str, name: str = "stdout") -> None:
+    """Prints at once. If nobody listens any more, as after `| head -1`, the work goes on unheard."""
+    stream = getattr(sys, name)
+    try:
+        print(sentence, file=stream, flush=True)
+    except OSError:
+        with open(os.devnull, "w") as nowhere:  # where all that follows goes, too
+            os.dup2(nowhere.fileno(), stream.fileno())
+
+
+class Bar(tqdm):
+    """tqdm's bar on a terminal; elsewhere a line on stderr every EVERY seconds."""
+
+    def __init__(self, *args, **how):
+        self.in_lines = not sys.stderr.isatty()
+        if self.in_lines:
+            how |= {"delay": EVERY, "mininterval": EVERY, "miniters": 1, "bar_format": LINE}
+        super().__init__(*args, **how)
+
+    def display(self, msg=None, pos=None):
+        if not self.in_lines:
+            super().display(msg, pos)
+        elif msg is None:
+            say(f"{self}", "stderr")
+
+    def close(self):
+        self.disable |= self.in_lines  # there is no bar to take away
+        super().close()
+
+
+def progress(what: str) -> Callable:
+    """An iterable as it is, while a Bar that is gone at its end says how far it has come."""
+    return partial(Bar, desc=what, unit="batches", leave=False)

@@ -1,0 +1,215 @@
+"""explore.html: its decoder is the model's, its names are text, and in a browser its sliders move pixels."""
+
+import json
+import re
+import shutil
+import subprocess
+import zlib
+from base64 import b64decode
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import run
+from data import load as load_data
+from experiment import explore, load
+from experiment.run_folder import EXPLORE
+from experiment.trained_model import TrainedModel
+from tests import browser
+from tests.shell.runs import json_of, made, refused
+from tests.shell.undrawn import undrawn
+from tests.small import NUMPY, model_of, theta_of
+
+HOSTILE = ("</script><script>throw 1</script>", '<b>bold</b> & "quoted" it\'s', "<!-- 🦊 ]]>")
+TEMPLATE = explore.TEMPLATE.read_text(encoding="utf-8")
+COMMITTED = Path(explore.__file__).parent / EXPLORE
+
+
+def part(name: str, page: str) -> str:
+    """The text of a script of the page."""
+    return re.search(rf'<script[^>]* id="{name}">(.*?)</script>', page, re.DOTALL)[1]
+
+
+def contents(path: Path) -> dict:
+    return json.loads(part("content", path.read_text(encoding="utf-8")))
+
+
+def evaluated(script: str) -> np.ndarray:
+    """The numbers that a script comes to behind the page's decoder, in a JavaScript engine."""
+    script = f"{part('decoder', TEMPLATE)}; {script}"
+    try:
+        from py_mini_racer import MiniRacer
+    except ImportError:
+        if not shutil.which("node"):
+            pytest.skip("neither mini-racer nor node is installed")
+        node = subprocess.run(["node", "-p"], input=script, capture_output=True, text=True)
+        return np.array(json.loads(node.stdout))
+    return np.array(json.loads(MiniRacer().eval(script)))
+
+
+@pytest.mark.parametrize("activation", ["silu", "tanh", "relu", None])
+@pytest.mark.parametrize("coordinates", [0, 5], ids=["plain", "principal"])
+@pytest.mark.parametrize("sigmoid", [True, False], ids=["sigmoid", "linear"])
+def test_the_page_decodes_as_the_model_does(activation, coordinates, sigmoid, monkeypatch):
+    kind = {"hidden": (6, 5) if activation else (), "activation": activation, "sigmoid_output": sigmoid}
+    network = model_of(coordinates=coordinates, **kind)
+    run = SimpleNamespace(images=SimpleNamespace(shape=(1, 7, 1), pixels=7))
+    model = TrainedModel(NUMPY, run, network, 0.5 * theta_of(network), [])
+    z = np.random.default_rng(0).normal(size=(20, 3))
+    expected = model.decode(z).reshape(20, 7)
+    assert np.mean((expected > 0) & (expected < 1)) > 0.3
+    for largest, tolerance in ((explore.HALF, 5e-3), (0, 1e-6)):  # as float16, as float32
+        monkeypatch.setattr(explore, "HALF", largest)
+        arrays = {name: explore.numbers(a) for name, a in explore.decoder_of(model).items()}
+        said = {"decoder": arrays, "activation": activation, "output": "sigmoid" if sigmoid else ""}
+        script = f"const model = modelOf({json.dumps(said)}), zs = {z.tolist()};"
+        found = evaluated(f"{script} JSON.stringify(zs.map(z => [...decode(model, z)]))")
+        assert np.abs(found - expected).max() < tolerance
+
+
+def test_float16_is_read_as_numpy_reads_it():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    every = every[np.isfinite(every)]
+    stored = json.dumps(explore.numbers(every))
+    found = evaluated(f"JSON.stringify([...numbers({stored})])")
+    assert np.array_equal(found.astype(np.float32), every.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with two short runs of unlike networks, of κ = 1.5 and κ = 2."""
+    out = tmp_path_factory.mktemp("explore")
+    with pytest.MonkeyPatch.context() as patch:
+        undrawn(patch)
+        made(out / "a", "--kappa", "1.5", "--output", "sigmoid", "--latent", "7")
+        made(out / "b", "--kappa", "2")
+    return out
+
+
+def test_what_the_page_says_of_a_run_is_what_the_model_says(trained):
+    found, data = contents(trained / "a" / EXPLORE), load_data("digits")
+    summary, (one,), model = json_of(trained / "a", "summary.json"), found["runs"], load(trained / "a")
+    rows = [int(name.removeprefix("test/")) for name in found["names"]]
+    images, scale = data.test[rows], 255 if data.test.dtype == np.uint8 else 1
+    stored = np.frombuffer(zlib.decompress(b64decode(found["test"])), np.uint8).reshape(images.shape)
+    assert np.array_equal(stored, np.rint(images * (255 / scale)))
+    assert sorted(rows) == [*range(len(data.test))] != rows
+    assert found["labels"] == data.labels[1][rows].tolist()
+    assert (one["rate"], one["error"], one["target"]) == (summary["rate"], summary["error"], 2.25)
+    assert sum(one["rates"]) == pytest.approx(summary["rate"], rel=1e-4)
+    assert one["active"] == summary["active_units"]
+    assert sorted(one["rates"][: one["active"]], reverse=True) == one["rates"][: one["active"]]
+    mean, std = model.encode(images)
+    for name, array in (("means", mean), ("stds", std)):
+        stored = np.frombuffer(b64decode(one[name]["base64"]), "<f2").reshape(len(rows), -1)
+        own = array[:, one["order"]][:, : stored.shape[1]]
+        assert np.allclose(stored, own, rtol=1e-3, atol=1e-4)
+    off = model.decode(mean).reshape(images.shape) - images / scale
+    assert np.allclose(one["error_at_mean"], (off**2).sum(axis=1), rtol=1e-3)
+    likely = model.log_likelihood(images, 500)
+    assert np.corrcoef(one["log_likelihood"], likely)[0, 1] > 0.98
+
+
+def test_the_plane_of_the_classes_is_where_they_differ_and_comes_first():
+    labels = np.arange(600) % 3
+    means = np.random.default_rng(0).normal(size=(600, 4)) * [9, 1, 1, 9]
+    means[:, 1:3] += 6 * np.stack([labels == 1, labels == 2], axis=1)
+    by_class, leading = explore.planes_of(means, labels.tolist())
+    for plane, places in ((by_class, [1, 2]), (leading, [0, 3])):
+        assert np.linalg.norm(np.array(plane["directions"])[:, places]) == pytest.approx(2**0.5, abs=0.01)
+    assert leading["share"] == pytest.approx(162 / (162 + 18), abs=0.02)
+    assert [plane["name"] for plane in explore.planes_of(means, [])] == [leading["name"]]
+
+
+def test_a_page_that_would_be_too_large_is_not_written_and_the_run_is_whole(elsewhere, monkeypatch, capsys):
+    sentence, command = f"{EXPLORE} is not written: it would have 0.[0-9] MB or more", ["--load", "out", "--explore"]
+    monkeypatch.setattr(explore, "LARGEST", 30_000)
+    made("out")
+    assert re.search(sentence, capsys.readouterr().err)
+    refused(capsys, command, sentence, "out")
+    monkeypatch.setattr(explore, "LARGEST", 1000)  # the weights alone are larger
+    monkeypatch.setattr(explore, "content", None)
+    refused(capsys, command, sentence, "out")
+
+
+def test_an_old_run_gets_its_page_and_a_comparison_one_of_all_runs(trained, elsewhere, capsys):
+    shutil.copytree(trained, "runs")
+    path, command = Path("runs/a") / EXPLORE, ["--load", "runs/a", "--explore"]
+    before = path.read_bytes()
+    refused(capsys, command, "exists; choose another --out or add --force", "runs")
+    refused(capsys, [*command, "--force", "--out", "runs/a/config.json"], "choose another --out$", "runs")
+    path.write_text("old")
+    assert run.main([*command, "--force"]) == 0 and path.read_bytes() == before
+    Path("runs/a/summary.json").rename("summary.json")  # as if the run had been stopped
+    assert run.main([*command, "--force"]) == 0 and path.read_bytes() == before
+    Path("summary.json").rename("runs/a/summary.json")
+    assert run.main(["--compare", "runs", "--explore", "--out", "all"]) == 0
+    assert capsys.readouterr().out.endswith(f", {EXPLORE}\n")
+    assert {one["options"]["kappa"] for one in contents(Path("all") / EXPLORE)["runs"]} == {1.5, 2}
+
+
+def test_the_committed_page_is_that_of_four_kappas_in_the_present_template():
+    text = COMMITTED.read_text(encoding="utf-8")
+    assert text == TEMPLATE.replace(explore.PLACE, part("content", text)) and len(text.encode()) < 4e6
+    assert {one["target"] for one in contents(COMMITTED)["runs"]} == {9, 16, 25, 36}
+
+
+PIXELS = '[...$("decoded").getContext("2d").getImageData(0, 0, W, H).data].filter((_, i) => i % 4 === 0)'
+SHOWN = '["figures", "ten", "sliders"].map(id => $(id).textContent)'
+NAMES = '[...$("legend").children].slice(0, 3).map(button => button.textContent)'
+
+
+def slide(slider: str, value: float) -> str:
+    return f'{slider}.value = {value}, {slider}.dispatchEvent(new Event("input"))'
+
+
+def drag_and_press_a_key(page) -> None:
+    page.value('$("plane").scrollIntoView(), $("plane").focus()')
+    left, top = page.value('(box => [box.left, box.top])($("plane").getBoundingClientRect())')
+    for kind, x, y in (("Pressed", 200, 150), ("Moved", 120, 240), ("Released", 120, 240)):
+        where = {"x": left + x, "y": top + y, "button": "left", "buttons": 1, "clickCount": 1}
+        page.call("Input.dispatchMouseEvent", type=f"mouse{kind}", **where)
+    page.value(f"window.dragged = {PIXELS}")
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowLeft")
+
+
+@pytest.mark.skipif(browser.FOUND is None, reason=f"none of {browser.NAMES} is here")
+def test_in_a_browser_each_way_through_the_latents_moves_the_pixels_and_names_are_text(trained, tmp_path):
+    data, path = load_data("digits"), trained / "hostile.html"
+    files = [f"{HOSTILE[0]}{i}" for i in range(len(data.test))]
+    data = data._replace(classes=(*HOSTILE, *data.classes[3:]), files=([], files))
+    runs = [(load(trained / name), json_of(trained / name, "summary.json")) for name in ("b", "a")]
+    explore.write(path, runs, data)
+    steps = [slide('document.querySelector(".latent input")', 2.5), slide('$("way")', 0.4), "drag"]
+    steps += [f'$("{button}").click()' for button in ("prior", "aggregate", "back", "origin")]
+    with browser.opened(tmp_path) as page:
+        page.open(path)
+        drawn = "new Promise(done => setTimeout(() => done(now.z !== null), 50))"
+        assert any(page.value(drawn) for _ in range(400))
+        assert page.value(NAMES) == [*HOSTILE] and page.value('$("whose").textContent').startswith(HOSTILE[0])
+        assert page.value('document.querySelectorAll("#legend b, script").length') == 3
+        seen = [page.value(PIXELS)]
+        for step in [*steps, 'document.querySelector("#samples button").click()']:
+            if step == "drag":
+                drag_and_press_a_key(page)
+                seen.append(page.value("window.dragged"))
+            else:
+                page.value(step)
+            seen.append(page.value(PIXELS))
+        assert len(seen) == 10 and all(old != new for old, new in pairwise(seen))
+        order = page.value("model().order")
+        z = np.array(page.value("[...now.z]"))[None, np.argsort(order)]
+        assert np.argsort(order).tolist() != order
+        model = load(trained / "a")  # κ = 1.5 comes first
+        assert np.abs(np.array(seen[-1]) / 255 - model.decode(z).ravel()).max() < 0.01
+        noise, drawn = np.array(page.value('["prior", "aggregate"].map(from => [...drawn(5, from)])'))
+        mean, std = (array[:, order] for array in model.encode(data.test))  # drawn from one image's q(z|x)
+        assert np.abs(mean + std * noise - drawn).max(axis=1).min() < 5e-3 < np.abs(noise - drawn).max()
+        before = page.value(SHOWN)
+        page.value(slide('$("run")', 1))
+        after = page.value(SHOWN)
+        assert all(old != new for old, new in zip(before, after, strict=True)) and "κ² = 4" in after[0]
+        assert page.value("performance.getEntriesByType('resource').length") == 0 and not page.errors
