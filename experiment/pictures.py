@@ -48,7 +48,9 @@ def draw_pictures(out: Path, model, data, rows=()) -> None:
     draws = rng.standard_normal((5 * wide, means.shape[1]))
     drawn = rng.permutation(np.linspace(0, len(means) - 1, len(draws)).astype(int))  # whatever order a file has
     samples = {"prior p(z)": draws, "aggregate\nposterior q(z)": means[drawn] + stds[drawn] * draws}
-    rows = [(name, row) for name, z in samples.items() for row in np.split(model.decode(z), 5)]
+    rows = []
+    for name, z in samples.items():
+        rows += [(name, row) for row in np.split(model.decode(z), 5)]
     save(out / "samples.png", sheet(rows))
     order, rates, active = by_rate(means, stds)
     save(out / "traversals.png", traversals(model, order, rates, active))
@@ -203,7 +205,8 @@ def sheet(rows: Sequence[tuple], columns: Sequence[str] = (), title: str = "") -
     high, scale = enlargement(count, height, width)
     tall, wide = height * high, width * scale + GAP
     columns = [broken(name, wide // (6 * FINE)) for name in columns]
-    left = 10 * FINE + max(int(font.getlength(line)) for row in rows for line in row[0].split("\n"))
+    lines = "\n".join(row[0] for row in rows).split("\n")
+    left = 10 * FINE + max(int(font.getlength(line)) for line in lines)
     tops = [FINE * (20 * bool(title) + 5 + 13 * max((1 + name.count("\n") for name in columns if name), default=0))]
     for name, _, *below in rows:
         tops.append(tops[-1] + max(tall + GAP + 14 * FINE * len(below), 17 * FINE * (1 + name.count("\n"))))
