@@ -383,8 +383,9 @@ def draw_rate_distortion(path: Path, result: dict) -> None:
         axes.errorbar(x, y, **dict(zip(("xerr", "yerr"), spreads, strict=True)), **how)
         for j, (name, *point) in enumerate(zip(names, x, y, strict=True)):
             own = ", ".join(part for part in name if any(part not in other for other in names))
-            aside = (6, -11 if (i + j) % 2 else 4)  # neighbours do not cover each other
-            axes.annotate(own, point, aside, textcoords="offset points", fontsize=9, color=f"C{i % 10}")
+            # Above or below a falling curve by turns: neighbours do not cover each other.
+            side = {"xytext": (-6, -11), "ha": "right"} if (i + j) % 2 else {"xytext": (6, 4)}
+            axes.annotate(own, point, **side, textcoords="offset points", fontsize=9, color=f"C{i % 10}")
     largest = max(row["figures"]["rate"]["mean"] for row in result["rows"])
     axes.set(xlabel="rate [nats]", ylabel="error [squared error per image, z sampled]")
     axes.set(xlim=(-0.03 * largest, 1.15 * largest), ylim=(0, 1.12 * result["mean_image"]["error"]))
