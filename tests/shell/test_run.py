@@ -276,7 +276,7 @@ def curves(monkeypatch, *chosen: str, test_error=2.0) -> list:
 def test_the_last_multiplier_is_written_at_the_end_of_its_curve(monkeypatch):
     axes = curves(monkeypatch)[2]
     (text,), (left, right) = axes.texts, axes.get_xlim()
-    assert (text.get_text(), text.xy) == ("0.864", (20, 0.864)) and right - 20 > 0.15 * (right - left)
+    assert text.get_text() == "0.864" and text.xy == pytest.approx((20, 0.864)) and right - 20 > 0.15 * (right - left)
     assert [axes.yaxis.get_major_formatter()(tick, 0) for tick in (0.9, 12.5)] == ["0.9", "12.5"]
 
 
