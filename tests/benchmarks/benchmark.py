@@ -20,6 +20,7 @@ import platform
 import statistics
 import sys
 import time
+from contextlib import suppress
 from importlib import metadata
 from types import SimpleNamespace
 
@@ -136,6 +137,8 @@ def serve(pipe, name: str, library: str, precision: str, case: peers.Case, check
     """
     own = name in ("step", "products") or library == "cupy"
     backend = open_backend(library if own else "numpy", precision)  # no process holds a library that it does not need
+    if name == "jax":
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes 75 % of a card for itself
     if name not in OURS:
         importlib.import_module("jax" if name == "jax" else "torch")
     before = peak_memory()
@@ -169,27 +172,39 @@ def milliseconds(step, wait, repeats: int) -> float:
 def measure(names: list[str], library: str, precision: str, case: peers.Case, rounds: int, check: bool = True):
     """Milliseconds of each contestant in each round, and its memory: {name: [ms, …]}, {name: (MB before, MB at most)}.
 
-    In a round all take turns, each for about a tenth of a second.
+    In a round all take turns, each for about a tenth of a second. One that dies, having said why, is left out.
     """
     spawn = multiprocessing.get_context("spawn")
-    pipes, processes, repeats = {}, [], {}
+    pipes, processes, repeats, times, memory = {}, {}, {}, {}, {}
+
+    def answer(name: str):
+        """What the contestant sends next; None where it has died."""
+        try:
+            return pipes[name].recv()
+        except EOFError:
+            print(f"{name} has died: it is left out", file=sys.stderr, flush=True)
+            del pipes[name]
+            return None
+
+    def ask(name: str, question: int):
+        with suppress(BrokenPipeError):  # the answer will tell
+            pipes[name].send(question)
+        return answer(name)
+
     for name in names:
         pipes[name], far_end = spawn.Pipe()
         arguments = far_end, name, library, precision, case, check
-        processes.append(spawn.Process(target=serve, args=arguments, daemon=True))
-        processes[-1].start()
+        processes[name] = spawn.Process(target=serve, args=arguments, daemon=True)
+        processes[name].start()
         far_end.close()
-        repeats[name] = pipes[name].recv()
-    times, memory = {name: [] for name in names}, {}
+        repeats[name], times[name] = answer(name), []
     for _ in range(rounds):
-        for name, pipe in pipes.items():
-            pipe.send(repeats[name])
-            times[name].append(pipe.recv())
-    for (name, pipe), process in zip(pipes.items(), processes, strict=True):
-        pipe.send(0)
-        memory[name] = pipe.recv()
-        process.join()
-    return times, memory
+        for name in [*pipes]:
+            times[name].append(ask(name, repeats[name]))
+    for name in [*pipes]:
+        memory[name] = ask(name, 0)
+        processes[name].join()
+    return {name: times[name] for name in pipes}, {name: memory[name] for name in pipes}
 
 
 def line_of(case: peers.Case, times: dict[str, list[float]]) -> dict:
@@ -197,6 +212,8 @@ def line_of(case: peers.Case, times: dict[str, list[float]]) -> dict:
     images = case.batch_size * case.samples
     row = {"method": case.method, "batch_size": case.batch_size, "samples": case.samples}
     row |= {f"{name}_ms": statistics.median(values) for name, values in times.items()}
+    if "step" not in times:
+        return row
     row |= {"µs_per_sample": 1e3 * row["step_ms"] / images}
     for name, values in times.items():
         if name != "step":

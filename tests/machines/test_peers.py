@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from tests.benchmarks import end_to_end, growth
+from backend import open_backend
+from tests.benchmarks import benchmark, end_to_end, growth
+from tests.benchmarks.peers import Case
 
 
 def test_phases_share_all_seconds_and_an_inner_phase_interrupts_the_outer(monkeypatch):
@@ -39,3 +41,40 @@ def test_the_seconds_of_a_whole_run_are_those_of_its_phases(tmp_path):
     assert abs(sum(seconds.values()) - float(cells["whole"])) < 0.05 * (len(seconds) + 1)  # each is rounded
     assert min(seconds[phase] for phase in ("start", "data", "steps", "evaluation", "information", "pictures")) > 0
     assert (tmp_path / "numpy" / "summary.json").exists()
+
+
+TINY = Case("geco", (8,), 4, "silu", "gaussian", 4, 1)
+
+
+def dying_contestant(pipe, name: str, *others) -> None:
+    """`serve` as a process runs it; "jax" dies before it is ready, "torch" in the second round."""
+    if name == "jax":
+        return
+    pipe.send(3)
+    rounds = 0
+    while repeats := pipe.recv():
+        rounds += 1
+        if name == "torch" and rounds == 2:
+            return
+        pipe.send(0.5 * repeats)
+    pipe.send((1.0, 2.0))
+
+
+def test_a_contestant_that_dies_is_left_out_and_the_others_go_on(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "serve", dying_contestant)
+    times, memory = benchmark.measure(["step", "jax", "torch", "products"], "numpy", "float32", TINY, 4)
+    assert times == {"step": [1.5] * 4, "products": [1.5] * 4} and [*memory] == ["step", "products"]
+    said = capsys.readouterr().err
+    assert "jax has died" in said and "torch has died" in said
+    row = benchmark.line_of(TINY, times)
+    assert row["step_ms"] == 1.5 and row["step/products"] == 1 and "jax_ms" not in row
+    assert "step_ms" not in benchmark.line_of(TINY, {"products": [1.0]})
+
+
+def test_the_seconds_in_which_a_gpu_is_waited_for_are_those_of_the_steps():
+    watch = end_to_end.Stopwatch(end_to_end.time.time())
+    slow = open_backend("numpy")._replace(synchronize=lambda: end_to_end.time.sleep(0.05))
+    backend = end_to_end.waiting_is_stepping(watch, lambda name: slow)("numpy")
+    watch.switch("rest")
+    backend.synchronize()
+    assert watch.seconds["steps"] >= 0.05 and watch.phase == "rest"
