@@ -2,8 +2,8 @@
 
 __version__ = "0.3.0"
 
+from experiment.commands import fit
 from experiment.record import UsageError
 from experiment.trained_model import TrainedModel, load
-from experiment.training import fit
 
 __all__ = ["TrainedModel", "UsageError", "__version__", "fit", "load"]

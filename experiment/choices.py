@@ -23,7 +23,7 @@ def choose(images: np.ndarray, kappa: float | None, latent: int | None, hidden: 
     if kappa is None:
         kappa = rounded(math.sqrt(share * total_variance(images)))
     if latent is None:
-        latent = latents_for(images, kappa**2)
+        latent = linear.latents_in_use(linear.variances_of(np, looked_at(images)), kappa**2)
     if hidden is None:
         hidden = hidden_for(len(images), images_a_unit)
     return {"kappa": kappa, "latent": latent, "hidden": hidden}
@@ -33,20 +33,6 @@ def kind(images: np.ndarray) -> tuple[float, int]:
     """DRAWN, where most pixels are black or white, or else PHOTOGRAPHED."""
     x = looked_at(images)
     return DRAWN if np.mean((x <= EXTREME) | (x >= 1 - EXTREME)) > 0.5 else PHOTOGRAPHED
-
-
-def latents_for(images: np.ndarray, error: float) -> int:
-    """The latents that the best linear VAE puts to use at this squared error an image, by reverse water-filling."""
-    variances = principal_variances(looked_at(images))
-    level = linear.level_for(variances, math.fsum(variances), error, 0.0)
-    return max(1, sum(variance > level for variance in variances))
-
-
-def principal_variances(x: np.ndarray) -> list[float]:
-    """The principal variances of images (N, D), the largest first, by the smaller of the two Gram matrices."""
-    x = x - x.mean(axis=0)
-    found = np.linalg.eigvalsh(x @ x.T if len(x) < x.shape[1] else x.T @ x)[::-1] / len(x)
-    return [float(variance) for variance in found if variance > linear.FLOOR * found[0]]
 
 
 def hidden_for(count: int, images_a_unit: int) -> tuple[int, ...]:
@@ -85,3 +71,8 @@ def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float
     mean = images.mean(axis=0, dtype=np.float64) if about is None else about * white(images)
     blocks = range(0, len(images), 250)
     return sum(float(np.sum((images[i : i + 250] - mean) ** 2)) for i in blocks) / len(images) / white(images) ** 2
+
+
+def a_pixel(error: float, pixels: int) -> tuple[float, float]:
+    """A squared error an image as a root mean square a pixel, and as a peak signal-to-noise ratio in dB."""
+    return math.sqrt(error / pixels), 10 * math.log10(pixels / error)

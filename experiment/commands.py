@@ -1,21 +1,24 @@
-"""What the command line asks for: a run, a run that goes on, every method, a comparison, or a trained model in use."""
+"""What the command line asks for, checked and ready to be done; and `fit`, a run on images in memory."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from backend import Backend, open_backend
 from backend.ranks import Ranks
-from data import DataError, Dataset
+from data import DataError, Dataset, npz
 from experiment import sources
-from experiment.command_line import USES, of_a_run, parsed
+from experiment.command_line import OF_A_RUN, USES, of_a_run, parsed
 from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete, own_options
 from experiment.evaluation import listing
-from experiment.record import SPLITS, Images, Run, UsageError, said, typed
+from experiment.record import CHOICES, IN_MEMORY, SPLITS, Images, Run, UsageError, flag, said, typed
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, resumable
-from experiment.training import begin_at, make
+from experiment.trained_model import TrainedModel, load
+from experiment.training import begin_at, make, proceed, started
 from experiment.use_model import use
 from ref.objectives import METHODS
 
@@ -39,10 +42,22 @@ def prepared(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     if "compare" in given:
         return Job(lambda: compare_folders(given, command) if ranks.rank == 0 else "")
     if "load" in given or {*USES} & {*given}:
-        return Job(lambda: use(given) if ranks.rank == 0 else "")
+        kind = use_of(given)
+        return Job(lambda: use(kind, given) if ranks.rank == 0 else "")
     if "resume" in given:
         return go_on(given, command, ranks)
     return begin(given, command, ranks)
+
+
+def use_of(given: dict[str, Any]) -> str:
+    """The use of a trained model that is asked for. Raises UsageError for none, several, and options that it lacks."""
+    kinds = [name for name in USES if name in given]
+    if len(kinds) != 1 or "load" not in given:
+        raise UsageError(f"--load DIR and one of {', '.join(map(flag, USES))} go together")
+    if unused := sorted({*given} - {"load", kinds[0], *USES[kinds[0]]}):
+        listed = ", ".join(map(flag, USES[kinds[0]]))
+        raise UsageError(f"{flag(unused[0])} is not used by --load with {flag(kinds[0])} (it takes: {listed})")
+    return kinds[0]
 
 
 def opened(run: Run, given: dict[str, Any], ranks: Ranks) -> Backend:
@@ -71,14 +86,17 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
 
     def work() -> str:
         print("\n".join(filter(None, (data.split, completed.sentence))))
-        summary = make(run, out, backend, data, command, given.get("checkpoint_every", 1), given.get("force", False))
-        return said_of(summary, out)
+        return train(run, out, backend, data, command, given)
 
     return Job(work, out)
 
 
-def said_of(summary: dict, out: Path) -> str:
-    """What there is to say after a run."""
+def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: dict[str, Any], stopped=False) -> str:
+    """Makes the run in `out`, or goes on with the stopped run there. Returns what there is to say."""
+    with held(out) if stopped and backend.ranks.rank == 0 else nullcontext():
+        saved = read_checkpoint(out) if stopped else None  # read now that nobody else writes it
+        every, force = given.get("checkpoint_every", 1), given.get("force", False)
+        summary = make(run, out, backend, data, command, every, force, saved)
     units = "rate, ELBO and NLL in nats, errors in squared error per image"
     return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(FILES)}"
 
@@ -89,17 +107,11 @@ def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     before = read_checkpoint(out)
     run = resumed(before, given)
     data, images = sources.opened_again(run, given, f"the run in {out}")
-    run = run.but(source=images.source, size=images.size)
+    run = run.but(images=images)
     given = {"backend": before.config["backend"]} | given
     backend = opened(run, given, ranks)
 
-    def work() -> str:
-        with held(out) if ranks.rank == 0 else nullcontext():
-            saved = read_checkpoint(out)  # once more: now nobody else writes it
-            every = given.get("checkpoint_every", 1)
-            return said_of(make(run, out, backend, data, command, every, saved=saved), out)
-
-    return Job(work, out)
+    return Job(lambda: train(run, out, backend, data, command, given, stopped=True), out)
 
 
 def resumed(saved: Saved, given: dict[str, Any]) -> Run:
@@ -150,16 +162,18 @@ def every_method(
             if "init_from" in given:
                 run = begin_at(given["init_from"], run)
             runs[out / f"{method}-{seed}"] = run
-    commands = [argv for argv in (missing(run, folder, given) for folder, run in runs.items()) if argv]
+    standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
     backend = opened(next(iter(runs.values())), given, ranks)
 
     def work() -> str:
         ranks.wait()  # until all have seen what is missing
-        for argv in commands:
-            print(prepared(parsed(argv), argv, ranks).work())
-        if ranks.rank:
-            return ""
-        return compare([finished(folder) for folder in runs], out, backend.name, data, command)
+        print(data.split)
+        for folder, run in runs.items():
+            if standing[folder] != "whole":
+                print(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
+        return (
+            compare([finished(folder) for folder in runs], out, backend.name, data, command) if not ranks.rank else ""
+        )
 
     return Job(work, again="the same command")
 
@@ -174,22 +188,50 @@ def of_method(asked: dict[str, Any], name: str, seed: int) -> dict[str, Any]:
     return found | {"method": name, "seed": seed}
 
 
-def missing(run: Run, folder: Path, given: dict[str, Any]) -> list[str] | None:
-    """The command line that makes the run in its folder or goes on with it; None if the folder holds it whole.
+def standing_of(run: Run, folder: Path, given: dict[str, Any]) -> str:
+    """Whether the folder holds the run "whole" or "stopped", or it is "missing".
 
     Raises UsageError, but with --force, if the folder holds something else.
     """
-    where = ("backend", "data_dir", "checkpoint_every")
-    here = [typed(name, given[name]) for name in where if name in given]
-    new = [*(typed(*option) for option in run.typed.items()), *here, f"--out={folder}"]
     if not any((folder / name).exists() for name in FILES):
-        return new
+        return "missing"
     try:
         if read_checkpoint(folder).run == run:
-            return [f"--resume={folder}", *here] if resumable(folder) else finished(folder) and None
+            return "stopped" if resumable(folder) else "whole"
         found = f"{folder} holds another run"
     except (DataError, UsageError) as error:
         found = f"{error}"
     if not given.get("force"):
         raise UsageError(f"{found}; choose another --out, or add --force to make {folder} anew")
-    return [*new, "--force"]
+    return "missing"
+
+
+def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="numpy", **chosen) -> TrainedModel:
+    """Trains a model on images and returns it. `out`, a folder, keeps the run and its pictures there.
+
+    images, test  (N, H, W, C), (N, H, W) or (N, D), uint8 or floats in [0, 1]; without `test` a tenth of the images is
+                  held out. Rows of a square number D are square pictures, others strips, unless `shape` is (H, W, C).
+    chosen        the options of a run on the command line: kappa=4.0, epochs=20, hidden=(256, 128), nll_samples=500, …
+
+    Raises a ValueError for other images and for options that there are not.
+    """
+    known = [name for rows in OF_A_RUN.values() for name in rows if name not in ("data", "size")]
+    if odd := sorted({*chosen} - {*known}):
+        raise UsageError(f"fit has no option {odd[0]}; it takes {', '.join(known)}")
+    told = {"method": method, **chosen}
+    argv = [typed(name, value) for name, value in told.items() if value is not None and value is not False]
+    asked = of_a_run(parsed(argv)) | {"data": IN_MEMORY}
+    if asked["method"] not in CHOICES["method"]:
+        raise UsageError(f"fit trains one of {', '.join(CHOICES['method'])}, not {method}")
+    arrays = {name: np.asanyarray(a) for name, a in (("images", images), ("test", test)) if a is not None}
+    given = npz.dataset("fit", "fit", arrays, shape=shape)
+    data, found = sources.opened(IN_MEMORY, None, None, SPLITS[0], binarization(asked), given)
+    run = complete(asked, data, found).run
+    opened = open_backend(backend, run.dtype, run.precision == "tf32")
+    if out is not None:
+        make(run, Path(out), opened, data, argv)
+        return load(out, backend)
+    read = sources.reader(opened, data.train, run.images.binarize == "dynamic")
+    model, state = started(run, opened, data, read)
+    proceed(model, state, data, read, lambda: None)
+    return model

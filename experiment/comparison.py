@@ -2,15 +2,13 @@
 
 import base64
 import json
-import math
+import re
 import shlex
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from data import Dataset, binarize
 from data.files import reason, write_whole
@@ -20,44 +18,16 @@ from experiment.defaults import METHOD_OPTIONS
 from experiment.evaluation import aligned, figures_of, progress, table
 from experiment.record import Run, UsageError, flag, said, typed
 from experiment.run_folder import CHECKPOINT, command_to_go_on, read_checkpoint, write_json
-from experiment.signals import interruptible
 from experiment.trained_model import load
 from ref.more import linear
 from ref.objectives import METHODS
 
 USED = ("compare", "out", "force", "data", "data_dir", "size", "backend")
 SAID_BY_THE_ROW = (*METHOD_OPTIONS, "samples", "method", "seed", "multiplier_rate", "data", "size")
-COMPARED = {
-    "reconstructions.png": "The same test images under every run, decoded at the mean of q(z|x).",
-    "generations.png": "The same draws of z from the prior under every run; the test images above them are no targets.",
-    "rate_distortion.png": "Every run as a point, beside the best linear VAE; lower left is better.",
-}
-SINGLE = {
-    "curves.png": "Training: each report on its batches, the mean of an epoch, and test images at the end of an epoch.",
-    "samples.png": "Decoded draws from the prior, and from the aggregate posterior.",
-    "latents.png": "The means of q(z|x) of test images in their two leading principal directions.",
-    "traversals.png": "The most active latents, one a row, from −2.5 to 2.5 about the first test image.",
-}
-LEGEND = """The rate is the average of KL(q(z|x)‖p(z)) over the test images. The error is ‖x − x̂(z)‖², z sampled from
-q(z|x), or at its mean. The rate is the sum of the marginal KL, KL(q(z)‖p(z)) with q(z) the average of q(z|x), and the
-mutual information I(x;z), which cannot exceed the logarithm of the number of images. The ELBO is at β = 1 whatever was
-trained, the NLL by importance sampling, with its standard error over images. NLLs compare only under the same
-likelihood, variance and binarization. C is the constraint. Rate, KL, information, ELBO and NLL are in nats an image,
-errors in squared error an image, pixels in [0, 1]. The mean image of the training set needs no latents. What the slides
-of Kuzina et al. call “Marginal KL” is the rate, and their error is the one at the mean of q(z|x): such a pair is no
-rate–distortion point."""
-PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-FILES = ("report.html", "comparison.json", *COMPARED)
-# Kuzina, Prokopenko & Shumovskaia 2018: their settings, their "Marginal KL", which is the rate, and "Reconstruction".
-SLIDES = {
-    ("mnist", "vae"): ({}, 1.5813, 55.8484),
-    ("mnist", "beta-vae"): ({"beta": 0.5}, 10.5938, 15.1434),
-    ("mnist", "geco"): ({"kappa": 4.0}, 10.4975, 14.6269),
-    ("mnist", "geco-iwae"): ({"kappa": 4.0, "samples": 5}, 1.3640, 12.9214),
-    ("cifar10", "vae"): ({}, 31.9662, 77.6570),
-    ("cifar10", "beta-vae"): ({"beta": 0.5}, 59.4998, 57.9653),
-    ("cifar10", "geco"): ({"kappa": 3.394}, 383.0849, 11.4413),
-}
+COMPARED, SINGLE = ("reconstructions", "generations", "rate_distortion"), ("curves", "samples", "latents", "traversals")
+FILES = ("report.html", "comparison.json", *(f"{name}.png" for name in COMPARED))
+HERE = Path(__file__).parent
+SLIDES = json.loads((HERE / "figures/slides.json").read_text(encoding="utf-8"))
 
 
 class Finished(NamedTuple):
@@ -186,7 +156,8 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
     The name says the options of the method, and those `told`, in which the runs of the comparison differ.
     """
     run, options = group[0].run, group[0].run.typed
-    own = {name: value for name, value in options.items() if name in METHOD_OPTIONS}
+    silent = {name for name, option in METHOD_OPTIONS.items() if options.get(name) == option.default == 0}
+    own = {name: value for name, value in options.items() if name in METHOD_OPTIONS and name not in silent}
     if run.samples > 1:
         own["samples"] = run.samples
     words = [said(name, value) for name, value in own.items()]
@@ -197,31 +168,24 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
         "method": run.method,
         "seeds": [other.run.seed for other in group],
         "runs": [str(other.out) for other in group],
-        "figures": figures_of([other.summary | slides_of(run) for other in group]),
+        "figures": figures_of([other.summary | published(options) for other in group]),
     }
 
 
-def slides_of(run: Run) -> dict:
-    """The slides' figures, for a run with the settings of the slides alone."""
-    settings, *figures = SLIDES.get((run.images.name, run.method), ({},))
-    grey = run.likelihood == "gaussian" and run.images.binarize == "none"
-    if not figures or not grey or any(run.typed.get(name) != value for name, value in settings.items()):
+def published(options: dict[str, Any]) -> dict[str, float]:
+    """The slides' figures, for a run with the settings of the slides alone: on grey pixels, of the same options."""
+    row = SLIDES.get(options.get("data"), {}).get(options.get("method"))
+    settings = {"likelihood": "gaussian", "binarize": "none"} | (row["settings"] if row else {})
+    if not row or any(options.get(name) != value for name, value in settings.items()):
         return {}
-    return dict(zip(("slides_rate", "slides_error"), figures, strict=True))
+    return {"slides_rate": row["rate"], "slides_error": row["error"]}
 
 
 def linear_bound(backend, data: Dataset, dynamic: bool) -> list[tuple[float, float]]:
-    """(rate, error) along the Gaussian rate–distortion curve of the training images.
-
-    It ends at a hundredth of their variance, or where the known principal variances end.
-    """
+    """(rate, error) along the Gaussian rate–distortion curve of the training images."""
     read, center = sources.reader(backend, data.train, dynamic), backend.asarray(sources.mean_image(data))
     images = (backend, read, len(data.train), center, backend.noise(0), progress("linear bound"))
-    variances, rest = interruptible(linear.principal_variances, *images)
-    total = math.fsum(variances) + rest
-    lowest = max(0.01 * total, rest + len(variances) * variances[-1] if rest else 0)
-    errors = map(float, np.geomspace(total, lowest, 100))
-    return [(linear.gaussian_rate_distortion(variances, error, rest), error) for error in errors]
+    return linear.rate_distortion_curve(*linear.principal_variances(*images))
 
 
 def lines_of(result: dict) -> list[list[str]]:
@@ -232,28 +196,26 @@ def lines_of(result: dict) -> list[list[str]]:
 
 def page(result: dict, out: Path) -> str:
     """The comparison as one page that needs no script and no other file; of each row the first run's pictures."""
+    text = (HERE / "report.html").read_text(encoding="utf-8")
+    before, of_run, after = re.split("<!-- (?:of each run|end) -->", text)
     header, *body = ([escape(cell) for cell in line] for line in lines_of(result))
     cells = [f"<tr><th>{'</th><th>'.join(header)}</th></tr>"]
     cells += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in body]
-    pictures = [figure(out / name, caption) for name, caption in COMPARED.items()]
+    runs = []
     for row in result["rows"]:
-        pictures.append(f"<h2>{escape(row['name'])}, seed {row['seeds'][0]}</h2>")
-        pictures += [figure(Path(row["runs"][0], name), caption) for name, caption in SINGLE.items()]
-    said = {
-        "title": f"Objectives for a variational autoencoder on {result['data']}",
-        "command": f"python {result['command']}",
-        "settings": result["settings"],
-        "versions": "; ".join(f"{name} {version}" for name, version in result["versions"].items()),
-        "test_images": str(result["test_images"]),
-        "legend": LEGEND,
-    }
-    plain = {name: escape(words) for name, words in said.items()}
-    return PAGE.substitute(plain, table="\n".join(cells), pictures="\n".join(pictures))
+        said = {"name": escape(row["name"]), "seed": row["seeds"][0]}
+        runs.append(Template(of_run).substitute(said, **embedded(Path(row["runs"][0]), SINGLE)))
+    said = {name: escape(str(result[name])) for name in ("data", "command", "settings", "test_images")}
+    said["versions"] = escape("; ".join(f"{name} {version}" for name, version in result["versions"].items()))
+    said |= embedded(out, COMPARED) | {"table": "\n".join(cells), "runs": "\n".join(runs)}
+    return Template(before + after).substitute(said)
 
 
-def figure(path: Path, caption: str) -> str:
-    """A PNG within the page; nothing for a picture that a run does not have."""
-    if not path.exists():
-        return ""
-    source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    return f'<figure><img alt="{escape(caption)}" src="{source}"><figcaption>{escape(caption)}</figcaption></figure>'
+def embedded(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """PNGs within a page, by name; an empty source for a picture that the folder does not have."""
+    found = {}
+    for name in names:
+        path = folder / f"{name}.png"
+        content = base64.b64encode(path.read_bytes()).decode() if path.exists() else ""
+        found[name] = f"data:image/png;base64,{content}"
+    return found

@@ -1,7 +1,6 @@
 """The tables of defaults, and a run made complete by them: which options clash, which are not used."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +68,7 @@ class Completed(NamedTuple):
         """What was chosen from the images; None where nothing was."""
         words = ", ".join(said(name, self.run.typed[name]) for name in self.chosen)
         if "kappa" in self.chosen:
-            rmse, psnr = a_pixel(self.run.target, self.run.images.pixels)
+            rmse, psnr = choices.a_pixel(self.run.target, self.run.images.pixels)
             words += f"; κ tolerates an RMSE of {rmse:.3f} a pixel, PSNR {psnr:.1f} dB"
         return f"chosen from the images: {words}" if words else None
 
@@ -126,11 +125,6 @@ def part_of_name(name: str, value) -> str:
     """An option as a part of a folder's name: kappa1, hidden64x32, init-from-mnist-geco-0."""
     values = value if isinstance(value, tuple) else (f"-{value.name}" if isinstance(value, Path) else value,)
     return name.replace("_", "-") + ("x".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values) or "none")
-
-
-def a_pixel(error: float, pixels: int) -> tuple[float, float]:
-    """A squared error an image as a root mean square a pixel, and as a peak signal-to-noise ratio in dB."""
-    return math.sqrt(error / pixels), 10 * math.log10(pixels / error)
 
 
 def refuse_unused(asked: dict[str, Any], method: Method) -> None:

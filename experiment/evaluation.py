@@ -10,10 +10,8 @@ from tqdm import tqdm
 
 import experiment
 from data import Dataset
-from experiment.choices import spread
-from experiment.defaults import a_pixel
+from experiment.choices import a_pixel, spread
 from experiment.record import Run
-from ref import vae
 from ref.more import metrics
 from ref.train import NonFiniteError
 
@@ -54,9 +52,9 @@ def summarize(model, data: Dataset, nll_samples: int) -> dict:
     what = (model.network, model.theta, model.readable(data.test), backend.noise(EVALUATION_SEED), draws)
     figures = metrics.evaluate(backend, *what)
     found, target = figures.pop("bounded"), run.target
-    on_train = watcher(model, spread(data.train, WATCHED))()["bounded"]
+    on_train = look(model, spread(data.train, WATCHED))["bounded"]
     figures["constraint"] = None if target is None else found - target
-    figures["train_constraint"] = None if target is None else on_train - target
+    figures["train_constraint"] = None if target is None or on_train is None else on_train - target
     if not all(math.isfinite(value) for value in figures.values() if value is not None):
         raise NonFiniteError("the figures on the test images are not finite")
     figures["rmse"], figures["psnr"] = a_pixel(figures["error"], run.images.pixels)
@@ -72,29 +70,13 @@ def watched(data: Dataset) -> np.ndarray:
     return spread(data.test, min(WATCHED, max(1, len(data.train) // 25)))
 
 
-def watcher(model, images: np.ndarray) -> Callable[[], dict]:
-    """look(): rate, error and ELBO on these images, by the same draws each time, and what the constraint bounds."""
-    backend, xp, constraint, samples = (
-        model.backend,
-        model.backend.xp,
-        model.run.objective.constraint,
-        model.run.samples,
-    )
-    images, at_once = model.readable(images), max(1, metrics.DECODED // samples)
-
-    def look() -> dict:
-        noise, sums = backend.noise(EVALUATION_SEED), 0.0
-        for rows in images.batches(xp, at_once):
-            x = images.read(rows, noise)
-            eps = backend.normal(noise, (samples, len(x), model.network.latents))
-            terms, _ = vae.forward(xp, model.network, model.params, x, eps)
-            bounded = constraint.bounded(xp, terms) if constraint else terms.err
-            parts = xp.stack([xp.mean(a) for a in (terms.kl, terms.err, terms.log_px - terms.kl, bounded)])
-            sums += backend.to_host(parts) * (len(x) / images.count)
-        names = ("test_rate", "test_error", "test_elbo", "bounded")
-        return {name: value if math.isfinite(value) else None for name, value in zip(names, sums.tolist(), strict=True)}
-
-    return look
+def look(model, images: np.ndarray) -> dict:
+    """rate, error, elbo and what is bounded on these images, by the same draws each time; None if not finite."""
+    run, backend = model.run, model.backend
+    bounded = run.objective.constraint and run.objective.constraint.bounded
+    what = (model.network, model.theta, model.readable(images), backend.noise(EVALUATION_SEED), run.samples, bounded)
+    found = metrics.batch_means(backend, *what)
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def warn(run: Run, summary: dict) -> str | None:

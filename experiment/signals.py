@@ -1,12 +1,9 @@
 """Ctrl-C, SIGTERM and a terminal that goes away end a run at a point from which it can go on."""
 
-import contextvars
 import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from threading import Thread
+from threading import current_thread, main_thread
 
 SIGHUP = getattr(signal, "SIGHUP", None)  # Windows has none
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([SIGHUP] if SIGHUP else []))
@@ -22,8 +19,11 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def handled_by(handler) -> Iterator[None]:
-    """Within, SIGNALS call handler(number, frame); but not a SIGHUP that is ignored, as under nohup."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    """Within, SIGNALS call handler(number, frame); but not a SIGHUP that is ignored, as under nohup.
+
+    Python lets the main thread alone handle signals, so that on another thread nothing changes.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS if current_thread() is main_thread()}
     if before.get(SIGHUP) == signal.SIG_IGN:
         del before[SIGHUP]
     for number in before:
@@ -52,20 +52,3 @@ def noted() -> Iterator[list[int]]:
 
     with handled_by(note):
         yield numbers
-
-
-def interruptible(f: Callable, backend, *args, **named):
-    """What f(backend, …) returns. It works on a thread of its own, so that a signal ends the wait at once.
-
-    Python hears a signal between two calls only, and one factorization by LAPACK may take seconds.
-    """
-    call, outcome = backend.anywhere(partial(f, backend, *args, **named)), Future()
-
-    def work() -> None:
-        try:
-            outcome.set_result(call())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
-    return outcome.result()

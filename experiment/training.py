@@ -1,4 +1,4 @@
-"""One run, from its first state or a checkpoint to what it leaves in its folder; and `fit`, on images in memory."""
+"""One run, from its first state or a checkpoint to what it leaves in its folder."""
 
 import hashlib
 import platform
@@ -13,16 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 import experiment
-from backend import open_backend
 from backend.parts import gather
-from data import Dataset, npz
+from data import Dataset
 from data.dataset import DataError
 from experiment import evaluation, pictures, record, run_folder, sources
-from experiment.command_line import OF_A_RUN, of_a_run, parsed
-from experiment.defaults import binarization, complete
-from experiment.record import IN_MEMORY, Run, Start, UsageError, typed
+from experiment.record import Run, Start, UsageError
 from experiment.run_folder import COLUMNS, Saved
-from experiment.signals import Stopped, interruptible, noted
+from experiment.signals import Stopped, noted
 from experiment.trained_model import TrainedModel, constants, load, network_of, trained_network
 from ref.more import linear
 from ref.objectives import initial_multiplier
@@ -66,7 +63,7 @@ def linear_start(run: Run, backend, data: Dataset, read: Callable, noise):
     network = network_of(run, backend.asarray(sources.mean_image(data)))
     what = (backend, read, len(data.train), network.center, run.latent, noise)
     shown = evaluation.progress("principal components")
-    directions, variances, total = interruptible(linear.principal_components, *what, progress=shown)
+    directions, variances, total = linear.principal_components(*what, progress=shown)
     level = run.variance * run.options.get("beta", 1.0)
     level = linear.level_for(variances, total, run.target, level)
     network = linear.in_principal_coordinates(backend.xp, network, directions, variances)
@@ -122,14 +119,17 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
     the training at the next report: Stopped is raised once that is saved.
     """
     backend, history, plan = model.backend, model.history, plan_of(model.run, len(data.train))
-    ranks, watch = backend.ranks, evaluation.watcher(model, evaluation.watched(data))
+    ranks, watched = backend.ranks, evaluation.watched(data)
     step, saved_at = make_step(backend, model.network, model.run.objective, plan, read, state), time.monotonic()
     often, method = REPORTS * -(-plan.samples // 10), model.run.method
     bar = tqdm(total=plan.steps, initial=int(state["step"]), desc=method, unit="step", disable=None)
     with bar, noted() as signals:
         for report in train(backend, step, state, plan, often):
             whole, last = report["step"] % plan.steps_per_epoch == 0, report["step"] == plan.steps
-            history.append(report | (watch() if whole and ranks.rank == 0 else {}))
+            if whole and ranks.rank == 0:
+                found = evaluation.look(model, watched)
+                report |= {f"test_{name}": found[name] for name in ("rate", "error", "elbo")}
+            history.append(report)
             bar.update(report["steps"])
             bar.set_postfix(postfix(history))
             stopped = ranks.largest(max(signals, default=0))
@@ -235,34 +235,3 @@ def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None
     rows = rows_of(model.history, len(data.train) // model.run.batch_size)
     pictures.draw_curves(out / "curves.png", model.run, model.history, rows)
     run_folder.write_json(out / "summary.json", summary)
-
-
-def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="numpy", **chosen) -> TrainedModel:
-    """Trains a model on images and returns it. `out`, a folder, keeps the run and its pictures there.
-
-    images, test  (N, H, W, C), (N, H, W) or (N, D), uint8 or floats in [0, 1]; without `test` a tenth of the images is
-                  held out. Rows of a square number D are square pictures, others strips, unless `shape` is (H, W, C).
-    chosen        the options of a run on the command line: kappa=4.0, epochs=20, hidden=(256, 128), nll_samples=500, …
-
-    Raises a ValueError for other images and for options that there are not.
-    """
-    known = [name for rows in OF_A_RUN.values() for name in rows if name not in ("data", "size")]
-    if odd := sorted({*chosen} - {*known}):
-        raise UsageError(f"fit has no option {odd[0]}; it takes {', '.join(known)}")
-    told = {"method": method, **chosen}
-    argv = [typed(name, value) for name, value in told.items() if value is not None and value is not False]
-    asked = of_a_run(parsed(argv)) | {"data": IN_MEMORY}
-    if asked["method"] not in record.CHOICES["method"]:
-        raise UsageError(f"fit trains one of {', '.join(record.CHOICES['method'])}, not {method}")
-    arrays = {name: np.asanyarray(a) for name, a in (("images", images), ("test", test)) if a is not None}
-    given = npz.dataset("fit", "fit", arrays, shape=shape)
-    data, found = sources.opened(IN_MEMORY, None, None, record.SPLITS[0], binarization(asked), given)
-    run = complete(asked, data, found).run
-    opened = open_backend(backend, run.dtype, run.precision == "tf32")
-    if out is not None:
-        make(run, Path(out), opened, data, argv)
-        return load(out, backend)
-    read = sources.reader(opened, data.train, run.images.binarize == "dynamic")
-    model, state = started(run, opened, data, read)
-    proceed(model, state, data, read, lambda: None)
-    return model

@@ -10,10 +10,9 @@ from data import images_at
 from data.dataset import file_names, safe_name
 from data.files import write_whole
 from experiment import sources
-from experiment.command_line import USES
 from experiment.evaluation import listing, summarize
 from experiment.pictures import picture, save, seen, sheet
-from experiment.record import UsageError, flag
+from experiment.record import UsageError
 from experiment.run_folder import FILES, write_json
 from experiment.trained_model import TrainedModel, load
 
@@ -21,15 +20,8 @@ SHOWN = 100  # samples on a sheet at most
 UNLIKELY = 5  # images that --encode names
 
 
-def use(given: dict[str, Any]) -> str:
-    """Does with the model in --load what else is `given`. Returns what there is to say about it."""
-    kinds = [name for name in USES if name in given]
-    if len(kinds) != 1 or "load" not in given:
-        raise UsageError(f"--load DIR and one of {', '.join(map(flag, USES))} go together")
-    kind = kinds[0]
-    if unused := sorted({*given} - {"load", kind, *USES[kind]}):
-        listed = ", ".join(map(flag, USES[kind]))
-        raise UsageError(f"{flag(unused[0])} is not used by --load with {flag(kind)} (it takes: {listed})")
+def use(kind: str, given: dict[str, Any]) -> str:
+    """Does with the model in --load what `kind` says. Returns what there is to say about it."""
     model = load(given["load"], given.get("backend", "numpy"), given.get("tf32", False))
     return {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}[kind](model, given)
 

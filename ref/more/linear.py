@@ -49,6 +49,28 @@ def principal_variances(backend, read, images: int, center, noise, progress=iter
     return variances, max(0.0, total - math.fsum(variances))
 
 
+def variances_of(xp, x) -> list[float]:
+    """The principal variances of a few images (N, D), the largest first, by the smaller of the two Gram matrices."""
+    x = x - xp.mean(x, axis=0)
+    gram = xp.matmul(x, x.T) if len(x) < x.shape[1] else xp.matmul(x.T, x)
+    found = xp.linalg.eigvalsh(gram)[::-1] / len(x)
+    return [float(variance) for variance in found if variance > FLOOR * found[0]]
+
+
+def latents_in_use(variances: list[float], distortion: float) -> int:
+    """The latents that the best linear VAE puts to use at this error."""
+    level = level_for(variances, math.fsum(variances), distortion, 0.0)
+    return max(1, sum(variance > level for variance in variances))
+
+
+def rate_distortion_curve(variances: list[float], rest: float, points: int = 100) -> list[tuple[float, float]]:
+    """(R, D) from the whole variance down to a hundredth of it, or to where the known variances end."""
+    total = math.fsum(variances) + rest
+    lowest = max(0.01 * total, rest + len(variances) * variances[-1] if rest else 0)
+    errors = [total * (lowest / total) ** (i / (points - 1)) for i in range(points)]
+    return [(gaussian_rate_distortion(variances, error, rest), error) for error in errors]
+
+
 def gaussian_rate_distortion(variances: list[float], distortion: float, rest: float = 0.0) -> float:
     """R(D) = Σ_i ½ log max(e_i/ℓ, 1) at the water level ℓ of D, nats: what the best linear VAE pays for an error D.
 

@@ -104,6 +104,18 @@ def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws
     return found
 
 
+def batch_means(backend, model: vae.Model, theta, images: Images, noise, samples: int, bounded=None) -> dict:
+    """rate, error, elbo and what is `bounded`, averaged over all images by one draw of `samples` each: a quick look."""
+    xp, params, sums = backend.xp, vae.params_of(model, theta), 0.0
+    for rows in images.batches(xp, max(1, DECODED // samples)):
+        x = images.read(rows, noise)
+        eps = backend.normal(noise, (samples, len(x), model.latents))
+        terms, _ = vae.forward(xp, model, params, x, eps)
+        found = (terms.kl, terms.err, terms.log_px - terms.kl, bounded(xp, terms) if bounded else terms.err)
+        sums += backend.to_host(xp.stack([xp.mean(a) for a in found])) * (len(x) / images.count)
+    return dict(zip(("rate", "error", "elbo", "bounded"), sums.tolist(), strict=True))
+
+
 def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
     """The figures of a model: means of its `scores`, and what the latents know of the images.
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from studies import gap
-from studies.gap import factor_information, gaps
+from experiment.studies import measures
+from experiment.studies.measures import factor_information, gaps
 
 
 def encodings_of(factors: np.ndarray, mixing: np.ndarray):
@@ -71,7 +71,7 @@ def test_the_information_about_a_factor_is_computed_in_float64_whatever_the_prec
 def test_more_images_than_draws_leave_the_information_what_it_is(monkeypatch):
     mean, log_std = encodings_of(FACTORS, np.eye(3))
     whole, _ = information_of(mean, log_std, FACTORS[:, 1].astype(int))
-    monkeypatch.setattr(gap, "DRAWS", 60)
+    monkeypatch.setattr(measures, "DRAWS", 60)
     np.testing.assert_allclose(information_of(mean, log_std, FACTORS[:, 1].astype(int))[0], whole, atol=0.05)
 
 
@@ -79,7 +79,7 @@ def test_the_draws_are_spread_over_all_images(monkeypatch):
     # half of the images share a value, which costs log 2 to name; the others have each one of sixty, log 120
     factor = np.concatenate([np.zeros(60, int), 1 + np.arange(60)])
     mean = 100.0 * factor[:, None]
-    monkeypatch.setattr(gap, "DRAWS", 20)
+    monkeypatch.setattr(measures, "DRAWS", 20)
     known, entropy = information_of(mean, np.zeros_like(mean), factor)
     assert known[0] == pytest.approx(0.5 * (math.log(2) + math.log(120))) == pytest.approx(entropy)
 

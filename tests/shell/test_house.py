@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCES = {
     path.relative_to(ROOT): path.read_text()
-    for folder in ("ref", "backend", "data", "experiment", "studies", "tests")
+    for folder in ("ref", "backend", "data", "experiment", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
 } | {Path("run.py"): (ROOT / "run.py").read_text()}
 REF = {path: text for path, text in SOURCES.items() if path.parts[0] == "ref"}

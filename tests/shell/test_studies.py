@@ -1,4 +1,4 @@
-"""The studies behind the results: what the FactorVAE score measures, and that each script reads what run.py leaves."""
+"""The studies behind the results: what their measures measure, and that each reads what run.py leaves."""
 
 import json
 import math
@@ -16,14 +16,15 @@ import pytest
 import run
 from backend import open_backend
 from data import load as load_data
-from experiment import one
-from experiment.defaults import UsageError
-from experiment.model import load
+from experiment import pictures
+from experiment.comparison import Finished
+from experiment.studies import disentanglement, ladder, measures, runs, signal_to_noise, tables
+from experiment.studies.measures import factor_vae_score
+from experiment.studies.runs import FOLDERS, command, over_seeds
+from experiment.trained_model import load
 from ref import vae
-from ref.objectives import METHODS
-from studies import ablation, disentanglement, figures, gap, ladder, signal_to_noise
-from studies.factor_vae import factor_vae_score
-from studies.runs import command, over_seeds
+from ref.objectives import METHODS, Now, log_weight
+from tests.small import NUMPY, model_of, theta_of
 
 FACTORS = dict(zip("abcd", np.array([*product(*map(range, (3, 4, 6, 5)))]).T, strict=True))
 COPIES = np.stack([*FACTORS.values()], axis=1).astype(float)  # a latent a factor
@@ -34,14 +35,22 @@ def test_a_latent_for_each_factor_scores_one_whatever_its_scale_sign_and_place()
     assert factor_vae_score(noisy * [-3.0, 0.1, 100.0, 1.0], FACTORS) == 1
 
 
+def many() -> dict[str, np.ndarray]:
+    """The values of four factors of 20,000 images, at random."""
+    return {name: np.random.default_rng(9).integers(v.max() + 1, size=20_000) for name, v in FACTORS.items()}
+
+
 def test_latents_that_know_no_factor_score_one_over_the_number_of_factors():
     scores = [factor_vae_score(np.random.default_rng(seed).normal(size=(20_000, 6)), many(), seed) for seed in range(3)]
     assert np.mean(scores) == pytest.approx(0.25, abs=0.02)
 
 
-def many() -> dict[str, np.ndarray]:
-    """The values of four factors of 20,000 images, at random."""
-    return {name: np.random.default_rng(9).integers(v.max() + 1, size=20_000) for name, v in FACTORS.items()}
+def test_the_score_is_that_of_other_votes_than_those_that_told_how_to_read(monkeypatch):
+    # 100 votes fall on 150 latents that know nothing: read by these very votes, most are read aright
+    monkeypatch.setattr(measures, "TRAINING", 100)
+    monkeypatch.setattr(measures, "TEST", 100)
+    latents = np.random.default_rng(0).normal(size=(20_000, 150))
+    assert np.mean([factor_vae_score(latents, many(), seed) for seed in range(5)]) < 0.4
 
 
 def test_two_latents_that_mix_two_factors_evenly_leave_a_coins_toss_between_these():
@@ -67,22 +76,36 @@ def test_the_same_code_has_the_same_score_every_time():
     assert factor_vae_score(code, FACTORS) == factor_vae_score(code, FACTORS) != factor_vae_score(code, FACTORS, seed=1)
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A folder with tiny runs on sprites: GECO with two seeds, and IWAE; their pictures are left out."""
-    out = tmp_path_factory.mktemp("studies")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_pictures", "draw_curves"):
-            patch.setattr(one, name, lambda *_: None)
-        loose = ["--kappa", "8"]  # which does not bind, so that λ falls
-        tiny = ["--data", "sprites", "--hidden", "4", "--epochs", "2", "--batch-size", "512", "--nll-samples", "1"]
-        for name, options in (
-            ("geco-0", ["geco", *loose]),
-            ("geco-1", ["geco", "--seed", "1", *loose]),
-            ("iwae-0", ["iwae"]),
-        ):
-            assert run.main([*tiny, "--out", str(out / name), "--method", *options]) == 0
-    return out
+def test_mean_and_standard_error_or_standard_deviation():
+    assert over_seeds([1.0, 2.0, 3.0]) == f"2.00 ± {1 / math.sqrt(3):.2f}" and over_seeds([-1.5], 1) == "−1.5"
+    assert over_seeds([1.0, 2.0, 3.0], of_mean=False) == "2.00 ± 1.00"
+
+
+OPTIONS = dict.fromkeys(runs.OPTIONS) | {"samples": 1, "seed": 0, "binarize": "none", "data": "mnist", "epochs": 30}
+OPTIONS |= {"likelihood": "gaussian"}
+
+
+def finished(out: Path, figures: dict, **options) -> Finished:
+    """A finished run, of which a study reads no more than this."""
+    record = SimpleNamespace(typed=OPTIONS | options, images=SimpleNamespace(sha256="the checksum"))
+    return Finished(out, record, {}, figures)
+
+
+def test_a_run_has_its_options_among_its_figures(monkeypatch):
+    figures = {"rate": 1.0, "error": 2.0, "error_at_mean": 3.0}
+    monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), figures, kappa=4.0, seed=7)])
+    (run_of,) = runs.finished_in(["a"])
+    assert run_of.summary == OPTIONS | figures | {"kappa": 4, "seed": 7, "images": "the checksum"}
+
+
+@pytest.mark.parametrize("option", ["binarize", "likelihood"])
+def test_runs_on_unlike_pixels_are_refused(monkeypatch, option):
+    of_version_0_2 = [finished(Path("a"), {}), finished(Path("b"), {}, **{option: "another"})]
+    monkeypatch.setattr(runs, "runs_in", lambda _: of_version_0_2)
+    with pytest.raises(runs.UsageError, match="b and a differ in images, binarization or likelihood"):
+        runs.like_runs_in(["a", "b"])
+    monkeypatch.setattr(runs, "runs_in", lambda _: of_version_0_2[:1])
+    assert [run_of.out for run_of in runs.like_runs_in(["a"])] == [Path("a")]
 
 
 def cells(table: str) -> list[list[str]]:
@@ -91,58 +114,27 @@ def cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
 
 
-@pytest.mark.slow
-def test_the_ladder_shows_the_evaluation_with_the_most_samples(runs):
-    assert [row[0] for row in cells(ladder.ladder([runs]))[1:]] == ["1", "1", "5"]
-    evaluated = json.loads((runs / "iwae-0/summary.json").read_text()) | {"nll": 77.7, "nll_samples": 9}
-    (runs / "iwae-0/evaluation-nll9.json").write_text(json.dumps(evaluated))
-    row = cells(ladder.ladder([runs]))[-1]
-    elbo, lacking = (float(cell.replace("−", "-")) for cell in row[5:7])
-    assert row[3].startswith("77.70 ±") and row[4] == "9" and row[-1] == "iwae-0"
-    assert elbo == pytest.approx(evaluated["elbo"], abs=0.006)
-    assert lacking == pytest.approx(-evaluated["elbo"] - 77.7, abs=0.006)
+def test_the_ladder_shows_the_evaluation_with_the_most_samples_and_goes_up_in_k(monkeypatch, tmp_path):
+    figures = {"nll": 90.0, "nll_standard_error": 0.5, "elbo": -95.0, "active_units": 9, "seconds": 60.2}
+    own = {"method": "iwae", "epochs": 30, "seed": 0, "nll_samples": 500}
+    found = []
+    for name, samples in (("many", 5), ("one", 1)):
+        (tmp_path / name).mkdir()
+        found.append(SimpleNamespace(out=tmp_path / name, summary=figures | own | {"samples": samples}))
+    for count, nll in ((100, 91.25), (5000, 88.125)):
+        later = figures | {"nll": nll, "nll_samples": count, "elbo": -96.0, "active_units": 8}
+        (tmp_path / f"many/evaluation-nll{count}.json").write_text(json.dumps(later))
+    monkeypatch.setattr(ladder, "like_runs_in", lambda _: found)
+    one_sample, five = cells(ladder.ladder([tmp_path]))[1:]
+    assert one_sample == ["1", "IWAE", "30", "90.00 ± 0.50", "500", "−95.00", "5.00", "9", "60", "one"]
+    assert five == ["5", "IWAE", "30", "88.12 ± 0.50", "5000", "−96.00", "7.88", "8", "60", "many"]
 
 
-@pytest.mark.slow
-def test_the_ablation_moves_a_rate_to_kappa_along_the_slope_lambda(runs):
-    header, row = cells(ablation.ablation([runs / "geco-0", runs / "geco-1"]))
-    runs_of = [json.loads((runs / f"geco-{seed}/summary.json").read_text()) for seed in (0, 1)]
-    moved = [of["rate"] + of["lambda"] * (of["distortion"] - 64) for of in runs_of]
-    error = abs(moved[0] - moved[1]) / 2  # of the mean of two
-    assert row[:2] == ["geco", "2"]
-    assert row[header.index("rate at κ²")] == f"{sum(moved) / 2:.2f} ± {error:.2f}".replace("-", "−")
-    assert float(row[header.index("overshoot of λ")].split()[0]) > 1  # λ was higher than at the end
-
-
-@pytest.mark.slow
-def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(gap, "DRAWS", 20)
-    text = disentanglement.study([runs], tmp_path)
-    first, second = (cells(table) for table in text.split("\n\n")[:2])
-    assert second[0][1:] == ["shape", "scale", "rotation", "x", "y"] and len(first) == len(second)
-    assert [row[0].split(",")[0] for row in first[1:]] == ["GECO", "IWAE", "untrained", "factors shuffled"]
-    pictures = {"disentanglement.png", "traversals-best.png", "traversals-median.png"}
-    assert {path.name for path in tmp_path.iterdir()} == pictures
-
-
-@pytest.mark.slow
-def test_one_floor_is_of_the_network_before_training_and_the_other_of_the_trained_network(runs, monkeypatch):
-    monkeypatch.setattr(gap, "DRAWS", 20)
-    (iwae,), sprites = disentanglement.finished_in([runs / "iwae-0"]), load_data("sprites")
-    floors = disentanglement.floors(iwae, sprites)
-    trained = disentanglement.figures_of(load(iwae.out), sprites)["rate"]
-    assert floors["factors shuffled"]["rate"] == trained != floors["untrained"]["rate"]
-
-
-@pytest.mark.slow
-def test_the_shuffled_factors_have_no_gap_even_where_the_latents_copy_the_factors(runs, monkeypatch):
-    monkeypatch.setattr(gap, "DRAWS", 200)
-    sprites = load_data("sprites")
-    monkeypatch.setattr(disentanglement, "load", lambda _: copies_of(sprites, *sprites.factors))
-    monkeypatch.setattr(disentanglement, "start", lambda *_: (copies_of(sprites, "x"), None))
-    found = disentanglement.floors(disentanglement.finished_in([runs / "iwae-0"])[0], sprites)
-    assert found["untrained"]["x"] == pytest.approx(1, abs=1e-3)
-    assert max(found["factors shuffled"][factor] for factor in sprites.factors) < 0.05
+def test_each_shuffled_factor_has_an_order_of_its_own_and_keeps_its_values():
+    images = np.arange(2000)
+    found = disentanglement.shuffled({"a": images, "b": images, "c": images})
+    assert all((np.sort(v) == images).all() for v in found.values())
+    assert np.abs(np.corrcoef([images, *found.values()]) - np.eye(4)).max() < 0.1
 
 
 def copies_of(sprites, *names: str) -> SimpleNamespace:
@@ -151,14 +143,19 @@ def copies_of(sprites, *names: str) -> SimpleNamespace:
     return SimpleNamespace(encode=lambda images: (copies, np.full(copies.shape, 1e-3)), backend=open_backend("numpy"))
 
 
-def test_the_median_is_that_of_the_setting_of_the_best_run_and_not_of_all_runs():
-    scores = {"a0": 0.1, "a1": 0.9, "a2": 0.3, "b0": 0.5, "b1": 0.6, "b2": 0.7}
-    rows = [{"runs": ["b0", "b1", "b2"]}, {"runs": ["a0", "a1", "a2"]}]
-    assert disentanglement.best_and_median(scores, rows) == ("a1", "a2")
+def test_the_floors_are_of_the_untrained_network_and_of_the_trained_network_with_shuffled_factors(monkeypatch):
+    monkeypatch.setattr(measures, "DRAWS", 200)
+    sprites = load_data("sprites")
+    monkeypatch.setattr(disentanglement, "load", lambda _: copies_of(sprites, *sprites.factors))
+    monkeypatch.setattr(disentanglement, "untrained", lambda *_: copies_of(sprites, "x"))
+    found = disentanglement.floors(SimpleNamespace(out="a run"), sprites)
+    assert found["untrained"]["x"] == pytest.approx(1, abs=1e-3)
+    assert max(found["factors shuffled"][factor] for factor in sprites.factors) < 0.05
+    assert found["factors shuffled"]["rate"] > 2 * found["untrained"]["rate"]  # of five latents, and of one
 
 
 def test_the_figures_of_latents_that_copy_all_factors_but_the_shape(monkeypatch):
-    monkeypatch.setattr(gap, "DRAWS", 200)
+    monkeypatch.setattr(measures, "DRAWS", 200)
     sprites = load_data("sprites")
     model = copies_of(sprites, *(name for name in sprites.factors if name != "shape"))
     copies, _ = model.encode(None)
@@ -170,96 +167,199 @@ def test_the_figures_of_latents_that_copy_all_factors_but_the_shape(monkeypatch)
     assert found["rate"] == pytest.approx(4 * rate)
 
 
-@pytest.mark.slow
-def test_the_gradients_whose_noise_is_measured_are_those_of_the_estimators(runs):
-    model = load(runs / "iwae-0")
-    x = np.random.default_rng(0).random((4, 784), dtype=np.float32)
+def small_model() -> SimpleNamespace:
+    """A network with random weights, as the study of its noise sees it."""
+    network = model_of()
+    theta = theta_of(network)
+    return SimpleNamespace(backend=NUMPY, network=network, theta=theta, params=vae.params_of(network, theta))
+
+
+def terms_of(model: SimpleNamespace, x, samples: int):
+    eps = NUMPY.normal(NUMPY.noise(signal_to_noise.SEED), (samples, len(x), model.network.latents))
+    return vae.forward(np, model.network, model.params, x, eps)
+
+
+def test_the_gradients_whose_noise_is_measured_are_those_of_the_estimators():
+    model, x = small_model(), np.random.default_rng(0).random((4, 7))
     (found,) = signal_to_noise.encoder_gradients(model, x, samples=3, draws=1)
-    eps = model.backend.normal(model.backend.noise(signal_to_noise.SEED), (3, 4, model.network.latents))
-    assert {*found} == {"iwae", "dreg"}
-    for name, gradient in found.items():
-        terms, cache = vae.forward(np, model.network, model.params, x, eps)
+    for gradient, name in zip(found, ("iwae", "dreg"), strict=True):
+        terms, cache = terms_of(model, x, 3)
         whole = np.zeros_like(model.theta)
         d_params = vae.params_of(model.network, whole)
-        vae.backward(np, model.network, model.params, cache, METHODS[name].backward(np, terms), d_params)
-        np.testing.assert_allclose(gradient, whole[: len(gradient)], rtol=1e-6)
+        vae.backward(np, model.network, model.params, cache, METHODS[name].backward(np, terms, Now()), d_params)
+        np.testing.assert_allclose(gradient, whole[: len(gradient)], rtol=1e-12)
         assert len(gradient) == sum(w.size for w in d_params["encoder"].values())
 
 
 def test_signal_to_noise_is_the_mean_ratio_over_the_parameters_that_vary():
-    draws = np.random.default_rng(0).normal(3, [1, 2, 0, 5], size=(50, 4))
-    ratio, variance = signal_to_noise.signal_and_noise({"iwae": g} for g in draws)["iwae"]
-    moving = draws[:, [0, 1, 3]]
-    assert ratio == pytest.approx(np.mean(moving.mean(axis=0) / moving.std(axis=0, ddof=1)))
-    assert variance == pytest.approx(draws.var(axis=0, ddof=1).sum())
+    draws = np.random.default_rng(0).normal(3, [[1, 2, 0, 5], [1, 1, 1, 1]], size=(50, 2, 4))
+    ratios, variances = signal_to_noise.signal_and_noise(iter(draws))
+    moving = draws[:, 0, [0, 1, 3]]
+    assert ratios[0] == pytest.approx(np.mean(moving.mean(axis=0) / moving.std(axis=0, ddof=1)))
+    np.testing.assert_allclose(variances, draws.var(axis=0, ddof=1).sum(axis=1))
 
 
-@pytest.mark.slow
-def test_effective_samples_are_one_to_k(runs):
-    model, x = load(runs / "iwae-0"), np.random.default_rng(0).random((4, 784), dtype=np.float32)
-    assert signal_to_noise.effective_samples(model, x, 1) == pytest.approx(1)
-    assert 1 < signal_to_noise.effective_samples(model, x, 8) < 8
+def test_effective_samples_are_the_mean_over_the_images():
+    model, x = small_model(), np.linspace(0, 1, 28).reshape(4, 7)
+    terms, _ = terms_of(model, x, 8)
+    weights = np.exp(log_weight(terms.log_px, terms))
+    of_images = weights.sum(axis=0) ** 2 / (weights**2).sum(axis=0)
+    assert np.ptp(of_images) > 1 and of_images.min() >= 1 and of_images.max() <= 8
+    assert signal_to_noise.effective_samples(model, x, 8) == pytest.approx(of_images.mean())
     # without weights q is the prior, and no z changes the picture
     model.params = {side: {name: 0 * w for name, w in views.items()} for side, views in model.params.items()}
     assert signal_to_noise.effective_samples(model, x, 8) == pytest.approx(8)
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A folder with tiny runs on sprites: GECO with two seeds, and IWAE; their pictures are left out."""
+    out = tmp_path_factory.mktemp("studies")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_pictures", "draw_curves"):
+            patch.setattr(pictures, name, lambda *_: None)
+        options = ["--data", "sprites", "--hidden", "4", "--epochs", "2", "--batch-size", "512", "--nll-samples", "1"]
+        for name, own in (("geco-0", ["geco"]), ("geco-1", ["geco", "--seed", "1"]), ("iwae-0", ["iwae"])):
+            assert run.main([*options, "--out", str(out / name), "--method", *own]) == 0
+    return out
+
+
 @pytest.mark.slow
-def test_the_picture_of_signal_to_noise_has_a_row_for_each_k(runs, tmp_path, monkeypatch):
+def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(measures, "DRAWS", 20)
+    text = disentanglement.study([tiny], tmp_path)
+    header, *rows = cells(text)
+    assert header[-5:] == [f"gap of {factor}" for factor in ("shape", "scale", "rotation", "x", "y")]
+    assert [row[0].split(",")[0] for row in rows] == ["GECO", "IWAE", "untrained", "factors shuffled"]
+    assert [row[1] for row in rows] == ["2", "1", "1", "1"] and " ± " in rows[0][2]
+    last = [line.split(": MIG ") for line in text.splitlines()[-3:]]
+    assert {folder for folder, _ in last} == {f"{tiny / name}" for name in ("geco-0", "geco-1", "iwae-0")}
+    assert [float(mig) for _, mig in last] == sorted((float(mig) for _, mig in last), reverse=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"disentanglement.png"}
+
+
+@pytest.mark.slow
+def test_the_untrained_network_is_that_of_the_run_before_its_first_step(tiny):
+    (iwae,), sprites = runs.like_runs_in([tiny / "iwae-0"]), load_data("sprites")
+    before, after = runs.untrained(iwae, sprites), load(iwae.out)
+    assert before.network._replace(center=0) == after.network._replace(center=0)
+    assert before.theta.shape == after.theta.shape and (before.theta != after.theta).any()
+
+
+@pytest.mark.slow
+def test_the_ladder_and_the_signal_to_noise_have_a_row_a_run_and_k(tiny, monkeypatch):
     monkeypatch.setattr(signal_to_noise, "DRAWS", 3)
     monkeypatch.setattr(signal_to_noise, "SAMPLES", (1, 4))
-    rows = cells(signal_to_noise.study([runs / "iwae-0"], tmp_path))
-    assert [row[1] for row in rows[1:]] == ["1", "4"] and (tmp_path / "signal-to-noise.png").is_file()
+    assert [row[0] for row in cells(ladder.ladder([tiny]))[1:]] == ["1", "1", "5"]
+    rows = cells(signal_to_noise.study([tiny / "iwae-0"]))
+    assert [row[1] for row in rows[1:]] == ["1", "4"] and {len(row) for row in rows} == {6}
 
 
-def test_mean_and_standard_error():
-    assert over_seeds([1.0, 2.0, 3.0]) == f"2.00 ± {1 / math.sqrt(3):.2f}" and over_seeds([-1.5], 1) == "−1.5"
+def test_folders_that_a_study_cannot_read_are_one_sentence(tmp_path, capsys):
+    for study in (ladder.ladder, signal_to_noise.study):
+        assert command("", study, FOLDERS, argv=[str(tmp_path)]) == 2
+    sentences = capsys.readouterr().err.splitlines()
+    assert len(sentences) == 2 and all("holds no run" in sentence for sentence in sentences)
 
 
-@pytest.mark.slow
-def test_folders_that_a_study_cannot_read_are_one_sentence(runs, tmp_path, capsys):
-    assert command("", ladder.ladder, argv=[str(tmp_path)]) == 2
-    assert command("", ablation.ablation, argv=[str(runs)]) == 2
-    assert command("", signal_to_noise.study, draws=True, argv=[str(tmp_path)]) == 2
-    shutil.copytree(runs / "geco-0", tmp_path / "other/geco-0")
-    assert command("", ablation.ablation, argv=[str(runs / "geco-0"), str(tmp_path / "other/geco-0")]) == 2
-    assert command("", figures.figures, draws=True, argv=[str(runs)]) == 2
-    empty, without, no_run, twice, unlike = capsys.readouterr().err.splitlines()
-    assert "holds no run" in empty and "iwae-0 does not bound" in without and "checkpoint" in no_run
-    assert "geco has a seed twice among [0, 0]" in twice and "the same error" in unlike
+def figures_file(folder: Path, name: str, **figures) -> None:
+    """The figures of a run among those of its data set."""
+    (folder / "mnist").mkdir(parents=True, exist_ok=True)
+    content = OPTIONS | {"images": "the checksum", "mean_image_error": 52.9, "method": "vae"} | figures
+    (folder / f"mnist/{name}.json").write_text(json.dumps(content))
 
 
-@pytest.mark.slow
-def test_the_ablation_refuses_the_method_whose_error_is_not_that_of_the_posterior(runs):
-    (geco,) = disentanglement.finished_in([runs / "geco-0"])
-    geco.args.method = "geco-iwae"
-    with pytest.raises(UsageError, match="does not bound the error of q"):
-        ablation.figures_of(geco)
+@pytest.fixture
+def figures(tmp_path, monkeypatch) -> Path:
+    """A folder of figures: GECO with three seeds and a VAE with one; and a page."""
+    monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(tables, "PAGES", (tmp_path / "page.md",))
+    for seed, rate in enumerate((9.0, 10.0, 11.5)):
+        figures_file(tmp_path / "figures", f"geco-kappa4.1-{seed}", method="geco", kappa=4.1, rate=rate, seed=seed)
+    figures_file(tmp_path / "figures", "vae-0", rate=12.25)
+    figures_file(tmp_path / "figures", "geco-kappa4-0", method="geco", kappa=4.0, rate=99.0)
+    return tmp_path / "figures"
 
 
-@pytest.mark.slow
-def test_the_curves_are_those_of_the_runs_and_the_line_is_at_the_square_of_kappa(runs, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(figures, "save_plot", lambda _, figure: drawn.append(figure))
-    finished = disentanglement.finished_in([runs / "geco-0", runs / "geco-1"])
-    figures.draw_multipliers(None, finished)
-    *of_runs, bound = drawn[0].axes[-1].lines
-    assert list(bound.get_ydata()) == [64, 64]
-    for line, run_of in zip(of_runs, finished, strict=True):
-        assert list(line.get_ydata()) == [report["distortion"] for report in epochs_of(run_of.out)]
+OPENING, END = "before\n<!-- table: mnist/vae mnist/geco-kappa4.1: rate slides_rate -->\n", "<!-- end -->\nafter\n"
+WRITTEN = """| mnist | rate | slides |
+| --- | --- | --- |
+| VAE | 12.25 | 1.58 |
+| GECO, κ = 4.1 | 10.17 ± 1.26 | – |
+| the mean image | 0.00 | – |
+
+*Mean ± standard deviation over seeds: 4 runs of 30 epochs, from experiment/figures/.*
+"""  # (9 + 10 + 11.5)/3 = 10.17; √((1.17² + 0.17² + 1.33²)/2) = 1.26
 
 
-def epochs_of(folder: Path) -> list[dict[str, float]]:
-    """The columns of metrics.csv that hold numbers, a row an epoch."""
-    header, *rows = (line.split(",") for line in (folder / "metrics.csv").read_text().splitlines())
-    return [dict(zip(header, (float(cell or "nan") for cell in row), strict=True)) for row in rows]
+def test_a_table_is_written_from_the_figures_that_are_there_and_the_rest_of_the_page_stays(figures):
+    page = figures.parent / "page.md"
+    page.write_text(f"{OPENING}an older table\n{END}", encoding="utf-8")
+    tables.write([])
+    assert page.read_text(encoding="utf-8") == f"{OPENING}{WRITTEN}{END}" == tables.written(page.read_text())
+    figures_file(figures, "vae-1", rate=13.25, seed=1)
+    assert "| VAE | 12.75 ± 0.71 |" in tables.written(page.read_text(encoding="utf-8"))
+    assert "| GECO, κ = 4 | 99.00 |" in tables.table(["mnist/geco-kappa4"], ["rate"])  # without the runs of κ = 4.1
 
 
-@pytest.mark.slow
-def test_the_figures_of_the_multiplier_are_drawn_where_they_are_asked_for(runs, tmp_path):
-    text = figures.figures([runs / "geco-0", runs / "geco-1"], tmp_path)
-    assert text.splitlines() == [f"{tmp_path / name}" for name in ("mnist-geco.png", "multipliers.png")]
-    assert {path.name for path in tmp_path.iterdir()} == {"mnist-geco.png", "multipliers.png"}
+def test_a_table_without_figures_stays_and_says_that_it_is_typed_by_hand(figures):
+    opening = OPENING.replace("mnist/", "cifar10/")
+    page = f"{opening}| typed |\n\n*Typed by hand: its runs are not there.*\n{END}"
+    assert tables.written(page) == page
+    with pytest.raises(runs.UsageError, match="no run of cifar10/vae"):
+        tables.written(f"{opening}| typed |\n{END}")
+
+
+def test_a_table_without_end_and_runs_of_unlike_settings_are_refused(figures):
+    with pytest.raises(runs.UsageError, match="markers"):
+        tables.written(OPENING)
+    figures_file(figures, "vae-2", rate=13.0, seed=2, epochs=5)
+    with pytest.raises(runs.UsageError, match="differ in epochs"):
+        tables.written(OPENING + END)
+
+
+def test_the_tables_of_the_pages_are_what_the_figures_say_and_the_figures_bear_their_names():
+    for path in tables.PAGES:
+        page = path.read_text(encoding="utf-8")
+        assert "<!-- table: " in page and tables.written(page) == page, "run python -m experiment.studies.tables"
+    for path in tables.FIGURES.glob("*/*.json"):
+        assert path == tables.FIGURES / tables.name_of(json.loads(path.read_text()))
+
+
+DIGITS = load_data("digits")
+
+
+def test_added_figures_have_the_mean_image_and_the_linear_bound_of_their_images_beside(figures, monkeypatch):
+    monkeypatch.setattr(runs, "images_of", lambda _: DIGITS)
+    summary = {"error": 2.0, "rate": 0.1 + 0.2, "seconds": 5.0}
+    own = {"data": "digits", "method": "geco-iwae", "kappa": 1.25, "samples": 5, "seed": 3}
+    monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), summary, **own)])
+    tables.add([Path("a")])
+    found = json.loads((figures / "digits/geco-iwae-kappa1.25-samples5-3.json").read_text())
+    assert found["rate"] == 0.1 + 0.2 and found["error"] == 2 and "seconds" not in found
+    train, test = (pixels.reshape(len(pixels), -1) / 255 for pixels in (DIGITS.train, DIGITS.test))
+    assert found["mean_image_error"] == pytest.approx(((test - train.mean(axis=0)) ** 2).sum(axis=1).mean(), rel=1e-5)
+    variances = np.linalg.eigvalsh(np.cov(train.T, bias=True))
+    levels = np.linspace(1e-6, 1, 1_000_000)  # one of which leaves the error 2
+    level = levels[np.searchsorted([np.minimum(variances, level).sum() for level in levels[::1000]], 2.0) * 1000]
+    assert found["linear_rate"] == pytest.approx(np.log(np.maximum(variances / level, 1)).sum() / 2, rel=0.02)
+
+
+def test_added_figures_replace_no_others_and_are_of_named_data_sets_on_pixels_that_stay(figures, monkeypatch):
+    monkeypatch.setattr(tables, "without_network", lambda _: (1.0, lambda error: 2.0))
+    figures_of = {"error": 2.0, "rate": 3.0}
+
+    def added(**options) -> None:
+        monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), figures_of, method="vae", **options)])
+        tables.add([Path("a")])
+
+    added(seed=5)
+    added(seed=5)  # the same again
+    with pytest.raises(runs.UsageError, match="holds other figures than a"):
+        added(seed=5, latent=3)
+    for options in ({"data": "../pictures"}, {"binarize": "dynamic"}):
+        with pytest.raises(runs.UsageError, match="named data sets"):
+            added(**options)
 
 
 STAND_IN = f"""#!{sys.executable}
@@ -269,14 +369,15 @@ if sys.argv[1] == "-c":
 out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
 out.mkdir()
 (out / "options").write_text(" ".join(sys.argv))
-(out / "metrics.csv").write_text("epoch,distortion\\n1,4\\n2," + ("9" if out.name == "beta4-0" else "25"))
+column = "error" if out.name == "beta4-0" else "distortion"  # the name of today, and of version 0.2
+(out / "metrics.csv").write_text(f"epoch,{{column}}\\n1,4\\n2," + ("9" if out.name == "beta4-0" else "25"))
 (out / "summary.json").touch()
 """
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_the_script_of_sprites_takes_kappa_from_the_last_error_of_the_like_run(tmp_path):
-    python, script = tmp_path / "python", Path(figures.__file__).with_name("sprites.sh")
+    python, script = tmp_path / "python", Path(ladder.__file__).with_name("sprites.sh")
     python.write_text(STAND_IN)
     python.chmod(0o755)
     (tmp_path / "runs").mkdir()

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from experiment import one
-from experiment.files import PICTURES
+from experiment import pictures
+from experiment.run_folder import PICTURES
 
 
 def undrawn(patch) -> None:
@@ -14,5 +14,6 @@ def undrawn(patch) -> None:
     def draw(path) -> None:
         Image.fromarray(rng.integers(0, 256, (101, 101), dtype=np.uint8)).save(path)
 
-    patch.setattr(one, "draw_pictures", lambda out, *_: [draw(out / name) for name in PICTURES if name != "curves.png"])
-    patch.setattr(one, "draw_curves", lambda path, *_: draw(path))
+    drawn = [name for name in PICTURES if name != "curves.png"]
+    patch.setattr(pictures, "draw_pictures", lambda out, *_: [draw(out / name) for name in drawn])
+    patch.setattr(pictures, "draw_curves", lambda path, *_: draw(path))

@@ -1,0 +1,48 @@
+"""Short runs for the tests of the shell, what their folders hold, and what every refusal has in common."""
+
+import json
+import re
+from pathlib import Path
+
+import run
+from experiment import sources
+from experiment.command_line import of_a_run, parsed
+from experiment.defaults import Completed, binarization, complete
+from experiment.record import SPLITS
+from tests.tested import on_command_line
+
+QUICK = ["--data", "digits", "--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
+
+
+def completed(*argv: str) -> Completed:
+    """The run that a command line asks for, which nobody trains."""
+    asked = of_a_run(parsed([*argv]))
+    data, images = sources.opened(asked["data"], None, asked.get("size"), SPLITS[0], binarization(asked))
+    return complete(asked, data, images)
+
+
+def made(out, *options: str, quick=QUICK) -> dict:
+    """The summary of a short run in the folder `out`, on the backend under test."""
+    assert run.main([*quick, *on_command_line(), *map(str, options), "--out", str(out)]) == 0
+    return json_of(out, "summary.json")
+
+
+def json_of(out, name: str) -> dict:
+    return json.loads(Path(out, name).read_text())
+
+
+def contents(folder) -> dict[Path, bytes]:
+    """Every file in a folder and below."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def refused(capsys, argv: list, sentence: str, folder=".") -> str:
+    """What a command says that must end with status 2, one sentence on stderr, and nothing written in the folder."""
+    capsys.readouterr()
+    before = contents(folder)
+    assert run.main([*map(str, argv)]) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.count("\n") == 1 and error.startswith("run.py: "), out + error
+    assert re.search(sentence, error), error
+    assert contents(folder) == before
+    return error
