@@ -14,34 +14,25 @@ KINDS = {"f": ("S", ctypes.c_float), "d": ("D", ctypes.c_double)}  # NumPy's let
 
 
 def library_behind(cp) -> ctypes.CDLL:
-    """cuBLAS, of whatever version and place. Raises OSError or AttributeError where it cannot be reached this way.
-
-    That is so with ROCm, and under Windows, where a module's symbols do not include those of what it is linked to.
-    """
-    library = ctypes.CDLL(cp.cuda.cublas.__file__)
-    for name in ("Create_v2", "SetStream_v2", "SetWorkspace_v2", "SetMathMode", "Sgemm_v2", "Dgemm_v2", "Sgemv_v2"):
-        getattr(library, f"cublas{name}")
-    return library
+    """cuBLAS, of whatever version and place. With ROCm and under Windows its functions are missing: AttributeError."""
+    return ctypes.CDLL(cp.cuda.cublas.__file__)
 
 
 class Cublas:
-    """Products on one stream; the handle and its workspace live as long as the process. Raises RuntimeError."""
+    """Products on one stream. The handle and its workspace live as long as the process."""
 
     def __init__(self, cp, stream, tf32: bool):
         self.cp, self.library, self.handle = cp, library_behind(cp), ctypes.c_void_p()
-        self.workspace = cp.empty(WORKSPACE, cp.uint8)
-        self.ones = cache(cp.ones)
-        self.call("Create_v2", by_reference=True)
+        self.workspace, self.ones = cp.empty(WORKSPACE, cp.uint8), cache(cp.ones)
+        done(self.library.cublasCreate_v2(ctypes.byref(self.handle)), "Create")
         self.call("SetStream_v2", ctypes.c_void_p(stream.ptr))
         size = ctypes.c_size_t(WORKSPACE)
         self.call("SetWorkspace_v2", pointer(self.workspace), size)  # after the stream, which resets it
         self.call("SetMathMode", TF32_MATH if tf32 else DEFAULT_MATH)
 
-    def call(self, name: str, *args, by_reference: bool = False) -> None:
-        """cublasNAME(handle, …). Raises RuntimeError if it does not succeed."""
-        handle = ctypes.byref(self.handle) if by_reference else self.handle
-        if status := getattr(self.library, f"cublas{name}")(handle, *args):
-            raise RuntimeError(f"cublas{name} ends with status {status}")
+    def call(self, name: str, *args) -> None:
+        """cublasNAME(handle, …)"""
+        done(getattr(self.library, f"cublas{name}")(self.handle, *args), name)
 
     def matmul(self, a, b, out=None):
         """A·B of matrices, or of two vectors."""
@@ -66,6 +57,12 @@ class Cublas:
         by_columns = columns, rows, one, pointer(a), columns
         self.call(f"{letter}gemv_v2", AS_IT_IS, *by_columns, pointer(ones), 1, zero, pointer(out), 1)
         return out
+
+
+def done(status: int, name: str) -> None:
+    """Raises RuntimeError unless a call has succeeded."""
+    if status:
+        raise RuntimeError(f"cublas{name} ends with status {status}")
 
 
 def pointer(a) -> ctypes.c_void_p:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from backend import Backend, BackendError
 from backend.cublas import KINDS, Cublas
+from backend.kernels import averaged, in_place
 
 INSTALL = (
     'pip install "cupy-cuda13x[ctk]==14.2.*" "cuda-toolkit==13.0.*" (driver 580 or newer) '
@@ -48,23 +49,12 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         noise=lambda seed: cp.random.Philox4x3210(seed, size=STREAMS)._state,
         normal=from_stream(cp, "standard_normal", dtype),
         uniform=from_stream(cp, "random", dtype),
-        fuse=lambda f: then_sum(cp, cp.fuse(f)),
+        fuse=partial(in_place, cp),
         compile=(lambda step: recorded(cp, stream, step)) if cublas else lambda step: step,
         synchronize=stream.synchronize,
         versions=versions | {"tf32": tf32, "graph": cublas is not None},
         on_host=through_pinned_memory,
-        anywhere=partial(on_stream, stream),
     )
-
-
-def then_sum(cp, kernel):
-    """The kernel, and then the sum of its first argument."""
-
-    def call(first, *others):
-        kernel(first, *others)
-        return cp.sum(first)
-
-    return call
 
 
 def from_stream(cp, method: str, dtype):
@@ -129,16 +119,6 @@ def usable_cupy():
     return cp
 
 
-def on_stream(stream, call):
-    """call() on that stream also where another thread calls it, whose current stream would be the default one."""
-
-    def on_any_thread():
-        with stream:
-            return call()
-
-    return on_any_thread
-
-
 def through_pinned_memory(f, read=lambda size: ..., written=lambda size: ...):
     """f, which works in place on a host array, for arrays on the device; a buffer stays for each kind of them.
 
@@ -173,21 +153,18 @@ def namespace(cp, cublas: Cublas | None) -> SimpleNamespace:
     def fused_sum(f):
         return cp.fuse(kernel_name=f"summed_{f.__name__}")(lambda *args: cp.sum(f(cp, *args), axis=-1))
 
-    own = {"fused": fused, "fused_sum": fused_sum} | in_one_kernel(cp, cublas)
+    own = {"fused": fused, "fused_sum": fused_sum} | own_functions(cp, cublas)
     own |= {"matmul": cublas.matmul} if cublas else {}
-    return SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)} | own)
+    xp = SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)} | own)
+    xp.averaged = cache(partial(averaged, cp, xp))
+    return xp
 
 
-def in_one_kernel(cp, cublas: Cublas | None) -> dict:
-    """`mean`, `stack` and `concatenate` in one kernel, where CuPy launches two, or one an array; sums over rows.
+def own_functions(cp, cublas: Cublas | None) -> dict:
+    """`concatenate` in one kernel, where CuPy launches one an array; sums over rows by `cublas`.
 
     `sum` and `mean` over an axis of one entry, as that of K = 1 samples is, launch none.
     """
-    # Of two inputs, because CuPy makes two kernels of a reduction of one, and compiles them anew for each size.
-    of = cp.ReductionKernel("T a, int64 count", "T mean", "a", "a + b", "mean = a / (T)count", "0", "fused_mean")
-
-    def mean(a, axis: int | None = None, out=None):
-        return of(a, a.size if axis is None else a.shape[axis], axis=axis, out=out)
 
     def total(a, axis: int | None = None, out=None):
         dense = a.flags.c_contiguous and (out is None or out.flags.c_contiguous)
@@ -199,6 +176,14 @@ def in_one_kernel(cp, cublas: Cublas | None) -> dict:
             return a[0] if axis == 0 and len(a) == 1 and out is None else reduce(a, axis=axis, out=out)
 
         return reduced
+
+    @cache
+    def full(shape: tuple[int, ...], dtype, value: float):
+        return cp.full(shape, value, dtype)
+
+    def constant(a, value: float):
+        """Made once, because nobody writes into it."""
+        return full(a.shape, a.dtype, value)
 
     @cp.fuse(kernel_name="fused_copies")
     def copy(*arrays) -> None:
@@ -216,10 +201,10 @@ def in_one_kernel(cp, cublas: Cublas | None) -> dict:
         return out
 
     return {
+        "full_like": constant,
         "sum": but_for_one(total),
-        "mean": but_for_one(mean),
+        "mean": but_for_one(cp.mean),
         "concatenate": concatenate,
-        "stack": lambda arrays: concatenate([a[None] for a in arrays]),
     }
 
 

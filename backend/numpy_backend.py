@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
-from backend import Backend, BackendError, cores
+from backend import Backend, BackendError
 
 BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
 # Rows × weights of a part: with less, two threads within each product were quicker; not measured with more than two.
@@ -42,7 +42,6 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         on_host=lambda f, **parts: f,
         parts=lambda rows, weights: threads if rows * weights >= threads * PART else 1,
         each=on_threads(threads, limit),
-        at_once=cores(),
     )
 
 
@@ -113,7 +112,7 @@ def on_threads(threads: int, limit: Callable) -> Callable:
 
 
 def fuse(f):
-    """`f` over flat vectors of one length, block by block; arguments of one number go to every block.
+    """f(xp, …) over flat vectors of one length, block by block; arguments of one number go to every block.
 
     Returns the sum of the first vector, each block's while it is in the cache.
     """
@@ -122,7 +121,7 @@ def fuse(f):
         total = args[0].dtype.type(0)
         for start in range(0, len(args[0]), BLOCK):
             first, *others = (a[start : start + BLOCK] if np.ndim(a) else a for a in args)
-            f(first, *others)
+            f(np, first, *others)
             total += np.sum(first)
         return total
 

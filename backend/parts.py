@@ -89,11 +89,11 @@ class Shared:
             self.grad[part] += other[part]
 
     def update(self, f: Callable) -> Callable:
-        """f(xp, theta, m, v, grad, scale, floor, beta1, beta2), in place; returns the sum of θ."""
+        """f(xp, theta, m, v, grad, scale, floor, beta1, beta2), in place; returns a number that is finite as θ is."""
         fused = {}
 
         def update(xp, theta, m, v, grad, scale, floor, *betas):
-            def in_place(*arrays) -> None:
+            def in_place(xp, *arrays) -> None:
                 f(xp, *arrays, *betas)
 
             if betas not in fused:

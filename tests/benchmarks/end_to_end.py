@@ -88,7 +88,7 @@ def waiting_is_stepping(watch: Stopwatch, open_backend):
 def ours(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
     """run.py with that backend, its functions wrapped. Returns the figures in its summary."""
     import run
-    from experiment import one, training
+    from experiment import commands, evaluation, pictures, run_folder, sources, training
     from ref.more import metrics
 
     def first_apart(make_step):
@@ -105,23 +105,19 @@ def ours(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
 
         return make
 
-    def watched(watcher):
-        """watcher, whose look() is timed."""
-        return lambda *args: watch.timed(watcher(*args), "watching")
-
-    training.make_step, one.watcher = first_apart(training.make_step), watched(one.watcher)
-    run.open_backend = waiting_is_stepping(watch, run.open_backend)
+    training.make_step = first_apart(training.make_step)
+    commands.open_backend = waiting_is_stepping(watch, commands.open_backend)
     for module, function, phase in (
-        (run, "open_backend", "start"),
-        (run, "open_data", "data"),
-        (one, "fingerprint", "data"),
-        (one, "summarize", "evaluation"),
+        (commands, "open_backend", "start"),
+        (sources, "opened", "data"),
+        (evaluation, "look", "watching"),
+        (evaluation, "summarize", "evaluation"),
         (metrics, "mutual_information", "information"),
-        (one, "draw_pictures", "pictures"),
-        (one, "draw_curves", "pictures"),
-        (one, "claim", "files"),
-        (training, "write_metrics", "files"),
-        (training, "save", "files"),
+        (pictures, "draw_pictures", "pictures"),
+        (pictures, "draw_curves", "pictures"),
+        (run_folder, "claim", "files"),
+        (run_folder, "append_row", "files"),
+        (run_folder, "write_checkpoint", "files"),
     ):
         watch.wrap(module, function, phase)
     watch.switch("rest")
@@ -145,49 +141,51 @@ def theirs(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
     """The same training, evaluation and pictures in PyTorch or JAX. Returns the figures."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes 75 % of a card
     importlib.import_module(CONTESTANTS[name])
-    from data import DataError, load
+    from data import DataError
+    from experiment import sources
+    from experiment.command_line import of_a_run, parsed
     from experiment.defaults import complete
-    from experiment.options import parsed
+    from experiment.record import SPLITS
 
     watch.switch("rest")
-    args, _ = parsed(options)
+    asked = of_a_run(parsed(options))
     try:
         with watch.during("data"):
-            data = load(args.data)
+            data, images = sources.opened(asked["data"], None, None, SPLITS[0], "none")
     except DataError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    args = complete(args, data)
+    run = complete(asked, data, images).run
     with watch.during("first step"):
-        peer = peer_of(name, args, data)
+        peer = peer_of(name, run, data)
         peer.step()
         peer.wait()
     with watch.during("steps"):
-        per_epoch = len(data.train) // args.batch_size
-        for t in range(1, args.epochs * per_epoch):
+        per_epoch = len(data.train) // run.batch_size
+        for t in range(1, run.epochs * per_epoch):
             if t % per_epoch == 0:
                 peer.shuffle()
             peer.step()
         peer.wait()
     with watch.during("evaluation"):
-        figures = judge(peer, data.test, args.nll_samples)
+        figures = judge(peer, data.test, run.nll_samples)
     with watch.during("pictures"):
         draw(out, peer, data)
     return figures | {"lambda": peer.multiplier()}
 
 
-def peer_of(name: str, args: argparse.Namespace, data):
-    """The peer before its first step, by run.py's options: its network, start and schedule."""
-    from experiment.training import mean_image
+def peer_of(name: str, run, data):
+    """The peer before its first step, by a run's record: its network, start and schedule."""
+    from experiment.sources import mean_image
     from ref.objectives import initial_multiplier
     from tests.benchmarks import peers
 
-    network = args.hidden, args.latent, args.activation, args.likelihood
-    case = peers.Case(args.method, *network, args.batch_size, args.samples, args.kappa)
-    steps = args.epochs * (len(data.train) // args.batch_size)
-    moved = args.lr, args.weight_decay, args.multiplier_rate, initial_multiplier(args.kappa**2)
-    recipe = peers.Recipe(steps, *moved, args.seed)
-    center, rng = mean_image(data), np.random.default_rng(args.seed)
+    network = run.hidden, run.latent, run.activation, run.likelihood
+    case = peers.Case(run.method, *network, run.batch_size, run.samples, run.target**0.5)
+    steps = run.epochs * (len(data.train) // run.batch_size)
+    moved = run.lr, run.weight_decay, run.multiplier_rate, initial_multiplier(run.target)
+    recipe = peers.Recipe(steps, *moved, run.seed)
+    center, rng = mean_image(data), np.random.default_rng(run.seed)
     bounded = np.clip(center, 1e-3, 1 - 1e-3)
     theta = peers.initial(case, center.size, np.log(bounded / (1 - bounded)), rng)
     arguments = case, recipe, theta, data.train, center, device_of(name)

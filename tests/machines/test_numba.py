@@ -142,11 +142,11 @@ def test_adam_in_one_loop_writes_what_numpys_writes(precision):
     ours, numpys = ([a.copy() for a in vectors] for _ in range(2))
     gradient = vectors[3].copy()
 
-    def of_numpy(*arrays) -> None:
-        adam(np, *arrays, 0.9, 0.999)
+    def of_numpy(xp, *arrays) -> None:
+        adam(xp, *arrays, 0.9, 0.999)
 
     total = fuse(of_numpy)(*ours, *sizes)
-    of_numpy(*numpys, *sizes)
+    of_numpy(np, *numpys, *sizes)
     assert total == pytest.approx(math.fsum(numpys[0]), rel=1e-5 if precision == "float32" else 1e-13)
     for a, b in zip(ours, numpys, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6 if precision == "float32" else 1e-15)
