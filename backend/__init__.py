@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from backend.parts import Shared
@@ -40,9 +41,14 @@ class Backend(NamedTuple):
         return Shared(self, batch, samples, grad)
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(group: str | Path = "/sys/fs/cgroup/cpu.max") -> int:
+    """How many cores this process may use: those that it may run on, and no more than a container's share of time."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        share, period = Path(group).read_text().split()  # microseconds, or "max"
+        return min(count, max(1, round(int(share) / int(period))))
+    except (OSError, ValueError):
+        return count
 
 
 def open_backend(name: str, precision: str = "float32", tf32: bool = False, ranks: Ranks = ALONE) -> Backend:

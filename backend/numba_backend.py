@@ -26,6 +26,8 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         raise BackendError(
             f"--backend numba needs Numba, which cannot be imported ({reason}): pip install numba"
         ) from error
+    if numba.config.DISABLE_JIT:
+        raise BackendError("NUMBA_DISABLE_JIT lets --backend numba compile nothing: unset it, or use --backend numpy")
     backend = numpy_backend.open_backend(precision, tf32)
     own = {"fused": fused, "fused_sum": lambda f: fused(f, summed=True), "sum": total}
     return backend._replace(
@@ -128,6 +130,8 @@ def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: tuple, summed: b
     """
     from numba import from_dtype, guvectorize
 
+    from backend.scalars import kept
+
     number, count = np.result_type(*dtypes), len(dtypes)
     lines, symbols, returned = traced(f, count)
     returned = returned or symbols[:1]
@@ -148,14 +152,12 @@ def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: tuple, summed: b
     types += [from_dtype(dtype)[::1] for dtype in results]
     inputs = ",".join("(n)" if row else "()" for row in rows)
     outputs = ",".join("()" if summed else "(n)" for _ in results)
-    make = guvectorize(
-        [tuple(types)],
-        f"{inputs}->{outputs}",
-        nopython=True,
-        cache=True,
-        writable_args=written,
-    )
-    return make(python_function(text, number)).ufunc
+    layout, function = f"{inputs}->{outputs}", python_function(text, number)
+
+    def make(cache: bool):
+        return guvectorize([tuple(types)], layout, nopython=True, cache=cache, writable_args=written)(function).ufunc
+
+    return kept(make)
 
 
 LOOP = """({arguments}):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
-from backend import Backend, BackendError
+from backend import Backend, BackendError, cores
 
 BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
 # Rows × weights of a part: with less, two threads within each product were quicker; not measured with more than two.
@@ -81,6 +81,7 @@ def blas_threads() -> tuple[int, Callable]:
             getattr(blas, name.format(f), None) for f in ("get_num_threads", "set_num_threads", "get_parallel")
         )
         if get and set_ and kind and kind() == PTHREADS:
+            set_(min(get(), cores()))  # it counts the machine's, not those of a container
             return get(), set_
     return 1, lambda count: None  # Accelerate, MKL, or an OpenBLAS whose threads each count their own
 

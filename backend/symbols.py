@@ -8,7 +8,7 @@ import numpy as np
 class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     """A number in a loop or in a kernel. NumPy's functions of it, operators included, become lines.
 
-    As with CuPy's fused functions there is no function but NumPy's ufuncs, and `where`.
+    As with CuPy's fused functions there is no function but NumPy's ufuncs, `where` and `clip`.
     """
 
     def __init__(self, lines: list[str], name: str):
@@ -25,6 +25,9 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         return target
 
     def __array_function__(self, function, types, operands, named):
+        if function is np.clip and not named:
+            a, low, high = operands
+            return np.minimum(np.maximum(a, low), high)
         if function is not np.where or named:
             raise TypeError(f"numpy.{function.__name__} is no function of single numbers, so no loop can have it")
         return Symbol(self.lines, self.line("where", operands))

@@ -51,7 +51,9 @@ def steps(folder: Path, backend: str, *methods: str) -> None:
 
 def run_in(folder: Path) -> int:
     import run
+    from experiment import training
 
+    training.PAUSE = 0.0  # a checkpoint after each epoch, however quick
     return run.main([*QUICK, "--out", str(folder)])
 
 
@@ -83,14 +85,14 @@ def one_fails(folder: Path) -> int:
 def one_overflows(folder: Path) -> int:
     """A run whose first step makes a weight infinite that the last rank updates, and no other."""
 
-    from experiment import one
+    from experiment import training
 
-    def build(*args, build=one.build):
+    def build(*args, build=training.first_state):
         model, state = build(*args)
         state["m"][-1] = np.inf
         return model, state
 
-    one.build = build
+    training.first_state = build
     return run_in(folder)
 
 
@@ -102,26 +104,26 @@ def one_is_stopped(folder: Path) -> int:
 
 def one_dies(folder: Path) -> int:
     """A run of which a rank is killed, after it has computed another start than the first, which it must not use."""
-    from experiment import one
+    from experiment import training
 
     rank = open_ranks().rank
 
-    def build(*args, build=one.build):
+    def build(*args, build=training.first_state):
         model, state = build(*args)
         state["theta"] += rank
         return model._replace(center=model.center + rank), state
 
-    one.build = build
+    training.first_state = build
     in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGKILL))
     return run_in(folder)
 
 
 def one_breaks(folder: Path) -> int:
     """A run of which a rank meets an error that nobody has foreseen, before the others are there."""
-    from experiment import one
+    from experiment import training
 
     if open_ranks().rank == 1:
-        one.build = None
+        training.first_state = None
     return run_in(folder)
 
 
