@@ -60,6 +60,11 @@ def options_of(case: peers.Case) -> dict[str, float]:
 
 def step_of(backend, case: peers.Case):
     """Our step: gathering, noise, forward, backward, Adam, multiplier."""
+    return step_and_state(backend, case)[0]
+
+
+def step_and_state(backend, case: peers.Case):
+    """The step, and the state that it advances."""
     model, state = setup(backend, case)
     steps = len(IMAGES) // case.batch_size
     plan = Plan(
@@ -77,7 +82,7 @@ def step_of(backend, case: peers.Case):
     )
     images = backend.asarray(IMAGES)
     read = lambda rows, noise: backend.xp.take(images, rows, axis=0).astype(backend.dtype) * (1 / 255)  # noqa: E731
-    return make_step(backend, model, METHODS[case.method], plan, read, state)
+    return make_step(backend, model, METHODS[case.method], plan, read, state), state
 
 
 def products_of(backend, case: peers.Case):

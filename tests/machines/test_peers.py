@@ -1,11 +1,13 @@
-"""The tools that time this project beside others: what they report is what they have seen."""
+"""The tools that time this project beside others and on a card: what they report is what they have seen."""
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from backend import open_backend
+from tests import on_gpu
 from tests.benchmarks import benchmark, end_to_end, growth
 from tests.benchmarks.peers import Case
 
@@ -78,3 +80,37 @@ def test_the_seconds_in_which_a_gpu_is_waited_for_are_those_of_the_steps():
     watch.switch("rest")
     backend.synchronize()
     assert watch.seconds["steps"] >= 0.05 and watch.phase == "rest"
+
+
+def test_a_stage_that_hangs_is_ended_with_all_that_it_started_and_what_it_told_before_is_kept(tmp_path, monkeypatch):
+    args = SimpleNamespace(out=tmp_path, small=True)
+    monkeypatch.setattr(on_gpu.sys, "executable", tmp_path / "python")
+    (tmp_path / "python").write_text(
+        f'#!/bin/sh\necho \'{{"stage": "card", "line": "a card"}}\' > {tmp_path}/results.jsonl\n'
+        f"sleep 60 &\necho $! > {tmp_path}/child\nwait\n"
+    )
+    (tmp_path / "python").chmod(0o755)
+    found = on_gpu.supervise("card", 1.0, args)
+    assert found["said"] == "FAIL: ended at its limit of 1 s" and found["seconds"] < 20
+    assert [row["line"] for row in on_gpu.lines_in(tmp_path)] == ["a card"]
+    assert subprocess.run(
+        ["ps", "-o", "stat=", "-p", (tmp_path / "child").read_text()], capture_output=True
+    ).stdout in (
+        b"",
+        b"Z\n",
+    )
+
+
+def test_the_nodes_of_a_graph_are_counted_by_kind():
+    node = '"graph_1_node_{i}"[style="solid" shape="record" label="{{{kind}|{{ID|{i}}}}}"];'
+    text = "\n".join(node.format(i=i, kind=kind) for i, kind in enumerate(["KERNEL", "KERNEL", "MEMCPY", "??"]))
+    graph = SimpleNamespace(debug_dot_str=lambda flags: f"digraph dot {{\n{text}\n}}")
+    assert on_gpu.nodes_of(graph) == {"kernel": 2, "memcpy": 1, "other": 1}
+
+
+def test_without_a_card_one_sentence_says_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(sys, "argv", ["on_gpu"])
+    assert on_gpu.main() == 2
+    said = capsys.readouterr().err
+    assert said.startswith("tests.on_gpu: --backend cupy needs CuPy") and said.count("\n") == 1
