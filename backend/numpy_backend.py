@@ -9,8 +9,7 @@ import numpy as np
 from backend import Backend, BackendError, cores
 
 BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
-# Rows × weights of a part: with less, two threads within each product were quicker; not measured with more than two.
-PART = 450_000_000
+ROWS, WORK = 32, 20_000_000  # of a part at least; rows × weights of a step that is worth a second thread
 PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, whose number of threads is one for the whole process
 
 
@@ -40,7 +39,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         synchronize=lambda: None,
         versions={"numpy": np.__version__, "threads": threads},
         on_host=lambda f, **parts: f,
-        parts=lambda rows, weights: threads if rows * weights >= threads * PART else 1,
+        parts=lambda rows, weights: max(1, min(threads, rows // ROWS)) if rows * weights >= WORK else 1,
         each=on_threads(threads, limit),
     )
 
@@ -87,13 +86,15 @@ def blas_threads() -> tuple[int, Callable]:
 
 
 def on_threads(threads: int, limit: Callable) -> Callable:
-    """each(f, parts), a part a thread, with BLAS limited to one: NumPy lets go of the interpreter while it computes."""
+    """each(f, parts), a part a thread, with BLAS limited to one: NumPy lets go of the interpreter while it computes.
+
+    A thread of BLAS's own spins and yields at each of a step's products; beside one other busy program that takes ten
+    times as long. These threads sleep. A part that none of them has begun when the first is done is computed here.
+    """
     pool = ThreadPoolExecutor(max(1, threads - 1))  # starts none before there is work
 
     def each(f, parts) -> list:
         first, *others = parts
-        if not others:
-            return [f(first)]
         settings = np.geterr()  # of this thread, and each thread has its own
 
         def work(part):
@@ -104,9 +105,12 @@ def on_threads(threads: int, limit: Callable) -> Callable:
         try:
             limit(1)
             futures += (pool.submit(work, part) for part in others)
-            return [f(first), *(future.result() for future in futures)]
+            found = [f(first)]
+            for part, future in zip(others, futures, strict=True):
+                found.append(f(part) if future.cancel() else future.result())
+            return found
         finally:
-            wait(futures)  # nobody writes any more when an error is on its way
+            wait(future for future in futures if not future.cancelled())  # none writes on while an error is on its way
             limit(threads)
 
     return each

@@ -3,6 +3,7 @@
 python -m tests.benchmarks.benchmark               every method on the slides' MNIST network, batch 128
 python -m tests.benchmarks.benchmark --method geco --batch-size 128 1000
 python -m tests.benchmarks.benchmark --network burda --method iwae --batch-size 20 --samples 50
+python -m tests.benchmarks.benchmark --method geco --busy 1           beside another program, and with one thread, too
 python -m tests.benchmarks.benchmark --method iwae --batch-size 32 128 512 4096 --samples 1 8 64 --no-peers --json
 
 All take turns in one run; times are medians over rounds, ratios medians of each round's ratio. PyTorch and JAX come
@@ -18,15 +19,17 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from types import SimpleNamespace
 
 import numpy as np
 
 from backend import BACKENDS, open_backend
+from backend.numpy_backend import blas_threads
 from ref import mlp, vae
 from ref.objectives import METHODS, Now
 from ref.train import Plan, initial_state, initial_theta, make_step
@@ -38,7 +41,7 @@ except ImportError:  # not a POSIX system: there, memory is not measured
     resource = None
 
 NETWORKS = {"slides": ((512, 256), 200, "silu", "gaussian"), "burda": ((200, 200), 50, "tanh", "bernoulli")}
-OURS = ("step", "products", "numpy")
+OURS = ("step", "products", "numpy", "one thread")
 RECIPE = peers.Recipe()
 IMAGES = np.random.default_rng(0).integers(0, 256, (8192, 784), dtype=np.uint8)
 
@@ -120,8 +123,8 @@ def same_loss(backend, case: peers.Case, loss) -> None:
 
 def contestant(name: str, backend, case: peers.Case, check: bool):
     """(step, wait for the device) of what is timed under that name; with `check` a peer's loss must be ours."""
-    if name in ("step", "products"):
-        return (step_of if name == "step" else products_of)(backend, case), backend.synchronize
+    if name in ("step", "products", "one thread"):
+        return (products_of if name == "products" else step_of)(backend, case), backend.synchronize
     if name == "numpy":
         return step_of(open_backend("numpy", backend.dtype.name), case), backend.synchronize
     device = "cuda" if backend.name == "cupy" else "cpu"
@@ -140,7 +143,9 @@ def serve(pipe, name: str, library: str, precision: str, case: peers.Case, check
 
     Answers with times, and at the end with the process's memory in MB: before the network was there, and at its peak.
     """
-    own = name in ("step", "products") or library == "cupy"
+    if name == "one thread":
+        blas_threads()[1](1)  # as with OMP_NUM_THREADS=1
+    own = name in ("step", "products", "one thread") or library == "cupy"
     backend = open_backend(library if own else "numpy", precision)  # no process holds a library that it does not need
     if name == "jax":
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes 75 % of a card for itself
@@ -212,6 +217,18 @@ def measure(names: list[str], library: str, precision: str, case: peers.Case, ro
     return {name: times[name] for name in pipes}, {name: memory[name] for name in pipes}
 
 
+@contextmanager
+def beside(count: int):
+    """Within, so many other processes compute without a pause, as on a machine that others use, too."""
+    others = [subprocess.Popen([sys.executable, "-c", "while 1: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def line_of(case: peers.Case, times: dict[str, list[float]]) -> dict:
     """Medians: milliseconds of each contestant, microseconds an image and sample, and our step over each other."""
     images = case.batch_size * case.samples
@@ -244,21 +261,29 @@ def main() -> None:
     p.add_argument("--rounds", type=int, default=15)
     p.add_argument("--backend", choices=BACKENDS, default="numpy")
     p.add_argument("--precision", choices=("float32", "float64"), default="float32")
+    p.add_argument("--busy", type=int, default=0, metavar="N", help="beside N other programs that never wait")
     p.add_argument("--no-peers", action="store_true", help="leave PyTorch and JAX out")
     p.add_argument("--json", action="store_true")
     args = p.parse_args()
     names = ["step", "products"] + (["numpy"] if args.backend == "numba" else [])
+    names += ["one thread"] if args.busy else []
     if not args.no_peers:
         names += ["torch", "compile"] if importlib.util.find_spec("torch") else []
         names += ["jax"] if importlib.util.find_spec("jax") else []
-    where = conditions() | open_backend(args.backend, args.precision).versions | {"precision": args.precision}
+    where = (
+        conditions()
+        | {"busy": args.busy}
+        | open_backend(args.backend, args.precision).versions
+        | {"precision": args.precision}
+    )
     if not args.json:
         print(", ".join(f"{name} {value}" for name, value in where.items()))
     cases = itertools.product(args.method, args.batch_size, args.samples or [None])
     for method, batch_size, samples in cases:
         case = peers.Case(method, *NETWORKS[args.network], batch_size, samples or METHODS[method].samples)
         racing = [name for name in names if name in OURS or method in peers.METHODS]
-        row = line_of(case, measure(racing, args.backend, args.precision, case, args.rounds)[0])
+        with beside(args.busy):
+            row = line_of(case, measure(racing, args.backend, args.precision, case, args.rounds)[0])
         if args.json:
             line = json.dumps(row | where, ensure_ascii=False)
         else:
