@@ -42,7 +42,7 @@ class Backend(NamedTuple):
 
 
 def cores(group: str | Path = "/sys/fs/cgroup/cpu.max") -> int:
-    """How many cores this process may use: those that it may run on, and no more than a container's share of time."""
+    """How many cores this process may use, no more than a container's share of time."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         share, period = Path(group).read_text().split()  # microseconds, or "max"

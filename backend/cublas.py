@@ -14,7 +14,7 @@ KINDS = {"f": ("S", ctypes.c_float), "d": ("D", ctypes.c_double)}  # NumPy's let
 
 
 def library_behind(cp) -> ctypes.CDLL:
-    """cuBLAS, of whatever version and place. With ROCm and under Windows its functions are missing: AttributeError."""
+    """cuBLAS, of any version. With ROCm and under Windows it has no such functions: AttributeError."""
     return ctypes.CDLL(cp.cuda.cublas.__file__)
 
 

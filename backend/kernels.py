@@ -1,4 +1,4 @@
-"""Kernels in CUDA C where CuPy's fusion makes several: an update with a flag, means with all that is made of them."""
+"""Kernels in CUDA C where CuPy's fusion makes several: an update with a flag, means and what is made of them."""
 
 from functools import cache, partial
 from pathlib import Path
@@ -11,9 +11,9 @@ KINDS = {"f": "float", "d": "double"}
 
 
 def in_place(cp, f):
-    """f(xp, vector, …), which writes into vectors; one number goes to every place. Returns a number, 0 or nan.
+    """f(xp, vector, …), which writes into vectors; one number goes to every place.
 
-    It is nan as soon as the first vector has held a number that is not finite, and stays so.
+    Returns 0, or nan as soon as the first vector has held a number that is not finite, and ever after.
     """
     flag = cache(partial(cp.zeros, ()))
 
@@ -64,9 +64,9 @@ for name, function in (("add", "add"), ("sub", "subtract"), ("mul", "multiply"),
 
 
 def averaged(cp, xp, f):
-    """f(xp, …), which stacks numbers made of means: one kernel, in which every array is averaged once.
+    """f(xp, …), which stacks numbers made of means: one kernel averages every array once.
 
-    Where f does more with a mean than arithmetic with numbers, it runs as written.
+    Where f does more with a mean than arithmetic, it runs as written.
     """
 
     def call(*args):
@@ -88,7 +88,7 @@ def in_one_kernel(cp, xp, f, args: tuple):
         if key not in loads:
             i = len(loads)
             loads[key] = f"const T x{i} = {load.format(f'a{i}')};"
-            sent.append(cp.ascontiguousarray(a))
+            sent.append(a)  # and it is kept: nobody else gets its place
         return Number(f"x{[*loads].index(key)}", write)
 
     def name_of(a) -> str:
@@ -109,7 +109,8 @@ def in_one_kernel(cp, xp, f, args: tuple):
             raise TypeError("the numbers of a kernel are of one type")
         out = cp.empty(len(found), sent[0].dtype)
         body = "\n    ".join([*loads.values(), *lines, *stores])
-        means_kernel(cp, out.dtype.char, len(sent), body)((1,), (THREADS,), (*sent, out))
+        kernel = means_kernel(cp, out.dtype.char, len(sent), body)
+        kernel((1,), (THREADS,), (*map(cp.ascontiguousarray, sent), out))
         return out
 
     return f(type(xp)(**vars(xp) | {"mean": mean, "stack": stack}), *args)

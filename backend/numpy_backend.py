@@ -86,10 +86,10 @@ def blas_threads() -> tuple[int, Callable]:
 
 
 def on_threads(threads: int, limit: Callable) -> Callable:
-    """each(f, parts), a part a thread, with BLAS limited to one: NumPy lets go of the interpreter while it computes.
+    """each(f, parts), a part a thread, with BLAS limited to one thread.
 
-    A thread of BLAS's own spins and yields at each of a step's products; beside one other busy program that takes ten
-    times as long. These threads sleep. A part that none of them has begun when the first is done is computed here.
+    BLAS's own threads wait for each other at every product, awake, and may be put aside by a busy machine meanwhile.
+    These sleep. A part that none of them has begun when the first is done is computed here.
     """
     pool = ThreadPoolExecutor(max(1, threads - 1))  # starts none before there is work
 
@@ -110,7 +110,7 @@ def on_threads(threads: int, limit: Callable) -> Callable:
                 found.append(f(part) if future.cancel() else future.result())
             return found
         finally:
-            wait(future for future in futures if not future.cancelled())  # none writes on while an error is on its way
+            wait(future for future in futures if not future.cancelled())  # nobody writes on
             limit(threads)
 
     return each

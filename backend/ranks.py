@@ -52,7 +52,7 @@ ALONE = Ranks()
 
 
 def started() -> tuple[int, str, str | None]:
-    """How many processes were started, which this one is, and the variable that says so; 1 where none says a number."""
+    """How many processes were started, which of them this one is, and the variable that says so."""
     for size, rank in STARTED:
         if os.environ.get(size, "").isdigit():
             return int(os.environ[size]), os.environ.get(rank) or "0", size

@@ -161,7 +161,7 @@ def two_normals(bits):
 
 
 def kept(make):
-    """make(True): what Numba compiles and keeps on disk; make(False) where it cannot be kept there, or not be read."""
+    """make(True), kept on disk by Numba; make(False) where it cannot be kept, or not be read."""
     try:
         return make(True)
     except Exception:  # of many kinds, as a file may be damaged in many ways

@@ -1,4 +1,4 @@
-"""A function of numbers, written down: it is called with symbols, and what is done to them becomes lines."""
+"""A function of numbers, written down: it is called with symbols, which note what is done to them."""
 
 from numbers import Real
 
@@ -44,7 +44,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def traced(f, count: int) -> tuple[list[str], list[Symbol], tuple[Symbol, ...]]:
-    """The lines of f(np, x0, x1, …), its operands as they are at the end, and what it returns."""
+    """The lines of f(np, x0, …), its operands at the end, and what it returns."""
     lines = []
     symbols = [Symbol(lines, f"x{i}") for i in range(count)]
     returned = f(np, *symbols)
