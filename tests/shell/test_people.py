@@ -130,6 +130,8 @@ def test_what_is_said_of_an_image_follows_from_that_image_alone(binarize):
 
 def test_noise_that_follows_from_the_images_is_normal_and_that_of_no_two_images_is_alike():
     model, images = fit(TEST, "vae", **TINY), np.unique(TEST, axis=0)
+    images[1] = images[0]
+    images[1, -1] += 1
     draw = model.own_noise(model.pixels(images))
     parts = [model.backend.to_host(draw(0, len(images), k)).astype(float) for k in (30, 20)]
     both = np.concatenate(parts)  # a stream goes on
