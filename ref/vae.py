@@ -102,6 +102,13 @@ def likelihood_backward(xp, model: Model, d: Gradient, x, decoded):
     return sum(others, first)
 
 
+@elementwise
+def with_kl(xp, d_mean, d_log_std, d_kl, mean, log_std):
+    """The gradients with the way through the KL added to them.   (B, Z), (B, Z), (B, 1) -> (B, Z), (B, Z)"""
+    kl_mean, kl_log_std = de.gaussian_kl_backward(xp, d_kl, mean, log_std)
+    return d_mean + kl_mean, d_log_std + kl_log_std
+
+
 def sample_terms(xp, model: Model, params, x, mean, log_std, eps):
     """The terms of K samples z = mean + std·eps of each image.   (K, B, Z) -> Terms, cache"""
     z = reparameterize(xp, mean, log_std, eps)
@@ -117,13 +124,6 @@ def forward(xp, model: Model, params, x, eps):
     mean, log_std, encoder_cache = encode(xp, model, params, x)
     terms, cache = sample_terms(xp, model, params, x, mean, log_std, eps)
     return terms, (encoder_cache, *cache)
-
-
-@elementwise
-def with_kl(xp, d_mean, d_log_std, d_kl, mean, log_std):
-    """The gradients with the way through the KL added to them.   (B, Z), (B, Z), (B, 1) -> (B, Z), (B, Z)"""
-    kl_mean, kl_log_std = de.gaussian_kl_backward(xp, d_kl, mean, log_std)
-    return d_mean + kl_mean, d_log_std + kl_log_std
 
 
 def backward(xp, model: Model, params, cache, d: Gradient, d_params) -> None:
