@@ -9,7 +9,7 @@ python run.py --compare runs/mnist-geco-0 runs/mnist-vae-0   finished runs on th
 python run.py --resume runs/mnist-geco-0                     go on with a run that was stopped
 python run.py --init-from runs/mnist-geco-0 --data digits.npz --epochs 5
 python run.py --load runs/mnist-geco-0 --encode my-pictures  mean, std and log-likelihood of each of one's images
-python run.py --load runs/mnist-geco-0 --sample 1000         also --reconstruct PATH, --evaluate
+python run.py --load runs/mnist-geco-0 --sample 1000         also --reconstruct PATH, --evaluate, --explore
 mpiexec -n 4 python run.py --data mnist                      share the work among four processes
 """
 

@@ -20,6 +20,7 @@ USES = {
     "encode": ("data_dir", "nll_samples", "backend", "tf32", "out", "force"),
     "sample": ("seed", "backend", "tf32", "out", "force"),
     "reconstruct": ("data_dir", "backend", "tf32", "out", "force"),
+    "interpolate": ("data", "data_dir", "size", "backend", "tf32", "out", "force"),
     "explore": ("data", "data_dir", "size", "backend", "tf32", "out", "force"),
 }
 
@@ -121,7 +122,7 @@ OF_A_COMMAND = {
         "init_from": (Path, "start a new run at the θ and λ that the run in a folder has trained, with its network"),
     },
     "several runs": {
-        "seeds": (COUNT, "with all: so many seeds, from --seed on (1)"),
+        "seeds": (COUNT, "so many runs by each method and value, from --seed on, and a comparison"),
         "compare": (Path, "trains nothing: a report on the finished runs in these folders, whoever made them"),
     },
     "a trained model": {
@@ -131,11 +132,13 @@ OF_A_COMMAND = {
         "sample": (COUNT, "decoded draws from the prior, by --seed, and a sheet, in LOAD/samples-<SAMPLE>-<seed>/"),
         "reconstruct": (str, "images at the mean of q(z|x), and a sheet, in LOAD/reconstructed-<RECONSTRUCT>/"),
         "explore": (bool, "the page on which its latents move, LOAD/explore.html; with --compare one of all runs"),
+        "interpolate": (str, "from one picture to another, each a path or test/0, test/1, … for the run's test images"),
     },
 }
 # fmt: on
 OPTIONS = OF_A_RUN | OF_A_COMMAND
-SEVERAL = ("compare",)  # options with several values
+SWEPT = (*METHOD_OPTIONS, "samples")  # options of which several values make as many runs
+SEVERAL = {"compare": "+", "interpolate": 2, **dict.fromkeys(SWEPT, "+")}  # options with several values, and how many
 
 
 class Parser(argparse.ArgumentParser):
@@ -159,14 +162,16 @@ def parser(description: str = "") -> Parser:
         group = p.add_argument_group(title)
         for name, (kind, about) in rows.items():
             how = {"action": "store_true"} if kind is bool else {"type": kind} if callable(kind) else {"choices": kind}
-            how |= {"nargs": "+"} if name in SEVERAL else {}
+            how |= {"nargs": SEVERAL[name]} if name in SEVERAL else {}
             group.add_argument(flag(name), **how, help=f"{about} {usual(name)}".strip())
     return p
 
 
 def parsed(argv: list[str], description: str = "") -> dict[str, Any]:
-    """The options that were typed, by name. Raises UsageError."""
-    return vars(parser(description).parse_args(argv))
+    """The options that were typed, by name; of several values of one in SWEPT a tuple. Raises UsageError."""
+    given = vars(parser(description).parse_args(argv))
+    swept = {name: tuple(given[name]) for name in SWEPT if name in given}
+    return given | {name: values if len(values) > 1 else values[0] for name, values in swept.items()}
 
 
 def of_a_run(given: dict[str, Any]) -> dict[str, Any]:

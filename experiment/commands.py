@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from itertools import product, starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,9 @@ from backend.ranks import Ranks
 from data import DATASETS, DataError, Dataset, npz
 from data.files import shown
 from experiment import sources
-from experiment.command_line import OF_A_RUN, USES, of_a_run, parsed
+from experiment.command_line import OF_A_RUN, SWEPT, USES, of_a_run, parsed
 from experiment.comparison import compare, compare_folders, finished
-from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete
+from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete, part_of_name
 from experiment.evaluation import listing
 from experiment.record import IN_MEMORY, Images, Run, UsageError, flag, own_options, said, typed
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, refuse_unwritable, resumable
@@ -40,8 +41,6 @@ class Job(NamedTuple):
 
 def prepared(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     """The job of the options that were typed. Raises UsageError, DataError, BackendError."""
-    if "seeds" in given and given.get("method") != "all":
-        raise UsageError("--seeds is used only with --method all")
     if "compare" in given:
         return Job(lambda: compare_folders(given, command) if ranks.rank == 0 else "")
     if "load" in given or {*USES} & {*given}:
@@ -72,14 +71,14 @@ def opened(run: Run, given: dict[str, Any], ranks: Ranks) -> Backend:
 
 
 def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
-    """A new run, or every method."""
+    """A new run, or several."""
     asked = of_a_run(given)
     if "init_from" in given:
         asked = with_network_of(given["init_from"], asked)
     how = {name: given[name] for name in ("size", "skip_broken", "data_dir") if name in given}
     data, images = sources.opened(asked["data"], binarization(asked), **how)
-    if asked["method"] == "all":
-        return every_method(asked, given, data, images, command, ranks)
+    if asked["method"] == "all" or "seeds" in given or values_of(asked):
+        return several_runs(asked, given, data, images, command, ranks)
     completed = complete(asked, data, images)
     run = begin_at(given["init_from"], completed.run) if "init_from" in given else completed.run
     backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
@@ -157,23 +156,39 @@ def with_network_of(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     return {name: trained[name] for name in brought if name in trained} | asked | {"init_from": folder}
 
 
-def every_method(
+def values_of(asked: dict[str, Any]) -> dict[str, tuple]:
+    """The options of which several values are asked for."""
+    return {name: asked[name] for name in SWEPT if isinstance(asked.get(name), tuple)}
+
+
+def each_run(asked: dict[str, Any], seeds: int) -> dict[str, dict[str, Any]]:
+    """The options of each run by the name of its folder: methods × values × seeds."""
+    found, every = {}, asked["method"] == "all"
+    for seed in range(asked["seed"], asked["seed"] + seeds):
+        for method in METHODS if every else [asked["method"]]:
+            own = of_method(asked, method, seed) if every else asked | {"seed": seed}
+            values = values_of(own)
+            for chosen in product(*values.values()):
+                which = dict(zip(values, chosen, strict=True))
+                found["-".join([method, *starmap(part_of_name, which.items()), f"{seed}"])] = own | which
+    return found
+
+
+def several_runs(
     asked: dict[str, Any], given: dict[str, Any], data: Dataset, images: Images, command: list[str], ranks: Ranks
 ) -> Job:
-    """--method all: the runs of all methods and seeds that the folder lacks, and the comparison of all of them.
+    """The runs of all methods, values and seeds asked for that the folder lacks, and the comparison of all of them.
 
     A run that was stopped goes on. Refusals come before any training.
     """
-    out = given.get("out", Path("runs") / f"{data.name}-all")
+    name = "-".join([data.name, asked["method"], *starmap(part_of_name, values_of(asked).items())])
+    out = given.get("out", Path("runs") / name)
     if (out / "config.json").exists():
         raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
     runs = {}
-    for seed in range(asked["seed"], asked["seed"] + given.get("seeds", 1)):
-        for method in METHODS:
-            run = complete(of_method(asked, method, seed), data, images).run
-            if "init_from" in given:
-                run = begin_at(given["init_from"], run)
-            runs[out / f"{method}-{seed}"] = run
+    for folder, own in each_run(asked, given.get("seeds", 1)).items():
+        run = complete(own, data, images).run
+        runs[out / folder] = begin_at(given["init_from"], run) if "init_from" in given else run
     refuse_unwritable(out)
     standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
     backend = opened(next(iter(runs.values())), given, ranks)

@@ -1,23 +1,20 @@
 """Finished runs on the same images beside one another: a row for all runs that differ in nothing but their seed."""
 
-import base64
 import json
-import re
 import shlex
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any, NamedTuple
 
 from data import Dataset
 from data.files import reason, write_whole
-from experiment import explore, pictures, sources
+from experiment import evaluation, explore, pictures, sources
 from experiment.choices import total_variance
 from experiment.defaults import METHOD_OPTIONS
-from experiment.evaluation import aligned, figures_of, table
+from experiment.evaluation import figures_of, table
 from experiment.record import Run, UsageError, flag, said, typed
-from experiment.run_folder import CHECKPOINT, PAGE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
+from experiment.report import COMPARED, for_terminal, page
+from experiment.run_folder import CHECKPOINT, EXPLORE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
 from experiment.streams import progress
 from experiment.trained_model import load
 from ref.more import linear
@@ -25,10 +22,8 @@ from ref.objectives import METHODS
 
 USED = ("compare", "explore", "out", "force", "data", "data_dir", "size", "backend")
 SAID_BY_THE_ROW = (*METHOD_OPTIONS, "samples", "method", "seed", "multiplier_rate", "data", "size")
-COMPARED, SINGLE = ("reconstructions", "generations", "rate_distortion"), ("curves", "samples", "latents", "traversals")
 FILES = ("report.html", "comparison.json", *(f"{name}.png" for name in COMPARED))
-HERE = Path(__file__).parent
-SLIDES = json.loads((HERE / "figures/slides.json").read_text(encoding="utf-8"))
+SLIDES = json.loads((Path(__file__).parent / "figures/slides.json").read_text(encoding="utf-8"))
 
 
 class Finished(NamedTuple):
@@ -38,6 +33,7 @@ class Finished(NamedTuple):
     run: Run
     config: dict
     summary: dict
+    history: Sequence[dict] = ()
 
 
 def compare_folders(given: dict[str, Any], command: list[str]) -> str:
@@ -59,8 +55,8 @@ def compare_folders(given: dict[str, Any], command: list[str]) -> str:
     table = compare(runs, out, backend, data, command)
     if "explore" not in given:
         return table
-    explore.write(out / PAGE, [(load(run.out, backend), run.summary) for run in runs], data)
-    return f"{table}, {PAGE}"
+    explore.write(out / EXPLORE, [(load(run.out, backend), run.summary) for run in runs], data)
+    return f"{table}, {EXPLORE}"
 
 
 def runs_in(folders: Sequence[Path]) -> list[Finished]:
@@ -88,7 +84,7 @@ def finished(out: Path) -> Finished:
             summary[new] = summary.pop(old)
     if lacking := {"rate", "error", "nll", "nll_standard_error"} - {*summary}:
         raise UsageError(f"{out} holds a run of another version, without {min(lacking)}")
-    return Finished(out, saved.run, saved.config, summary)
+    return Finished(out, saved.run, saved.config, {"not_finite": 0} | summary, saved.history)
 
 
 def refuse_unlike(runs: list[Finished]) -> None:
@@ -104,6 +100,9 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     Each network has the constants of its own checkpoint.
     """
     rows, shared = rows_of(runs)
+    by_folder = {str(run.out): run for run in runs}
+    for row in rows:
+        row["warnings"] = warnings_of([by_folder[folder] for folder in row["runs"]], data)
     models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
     result = {
@@ -121,10 +120,21 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "comparison.json", result)
-    said = pictures.drawn(pictures.draw_comparison, out, models, data)
-    said += pictures.drawn(pictures.draw_rate_distortion, out / "rate_distortion.png", result)
-    write_whole(out / "report.html", lambda file: file.write(page(result, out).encode(errors="replace")))
-    return "\n".join([aligned(lines_of(result)), *said, f"all in {out}/: {', '.join(FILES)}"])
+    failed = pictures.drawn(pictures.draw_comparison, out, models, data)
+    failed += pictures.drawn(pictures.draw_rate_distortion, out / "rate_distortion.png", result)
+    lines, title = lines_of(result), f"Objectives for a variational autoencoder on {data.name}"
+    text = page(result, title, lines, out)
+    write_whole(out / "report.html", lambda file: file.write(text.encode(errors="replace")))
+    return "\n".join([for_terminal(lines), *failed, f"all in {out}/: {', '.join(FILES)}"])
+
+
+def warnings_of(runs: list[Finished], data: Dataset) -> list[str]:
+    """What is to be said of runs that differ in their seeds."""
+    found = []
+    for run in runs:
+        which = f"seed {run.run.seed}: " if len(runs) > 1 else ""
+        found += [which + sentence for sentence in evaluation.warnings(run, data, run.summary)]
+    return found
 
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
@@ -205,30 +215,3 @@ def lines_of(result: dict) -> list[list[str]]:
     """The table of a comparison: every figure of every row, and the mean image's."""
     mean_image = result["mean_image"] | {"error_at_mean": result["mean_image"]["error"]}
     return table({row["name"]: row["figures"] for row in result["rows"]} | {"the mean image": figures_of([mean_image])})
-
-
-def page(result: dict, out: Path) -> str:
-    """The comparison as one page that needs no script and no other file; of each row the first run's pictures."""
-    text = (HERE / "report.html").read_text(encoding="utf-8")
-    before, of_run, after = re.split("<!-- (?:of each run|end) -->", text)
-    header, *body = ([escape(cell) for cell in line] for line in lines_of(result))
-    cells = [f"<tr><th>{'</th><th>'.join(header)}</th></tr>"]
-    cells += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in body]
-    runs = []
-    for row in result["rows"]:
-        said = {"name": escape(row["name"]), "seed": row["seeds"][0]}
-        runs.append(Template(of_run).substitute(said, **embedded(Path(row["runs"][0]), SINGLE)))
-    said = {name: escape(str(result[name])) for name in ("data", "command", "settings", "test_images")}
-    said["versions"] = escape("; ".join(f"{name} {version}" for name, version in result["versions"].items()))
-    said |= embedded(out, COMPARED) | {"table": "\n".join(cells), "runs": "\n".join(runs)}
-    return Template(before + after).substitute(said)
-
-
-def embedded(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """PNGs within a page, by name; an empty source for a picture that the folder does not have."""
-    found = {}
-    for name in names:
-        path = folder / f"{name}.png"
-        content = base64.b64encode(path.read_bytes()).decode() if path.exists() else ""
-        found[name] = f"data:image/png;base64,{content}"
-    return found

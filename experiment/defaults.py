@@ -120,7 +120,8 @@ def complete(asked: dict[str, Any], data: Dataset, images: Images) -> Completed:
 def part_of_name(name: str, value) -> str:
     """An option as a part of a folder's name: kappa1, hidden64x32, init-from-mnist-geco-0."""
     values = value if isinstance(value, tuple) else (f"-{value.name}" if isinstance(value, Path) else value,)
-    return name.replace("_", "-") + ("x".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values) or "none")
+    words = [str(v).removesuffix(".0") if isinstance(v, float) else str(v) for v in values]  # no two floats are one
+    return name.replace("_", "-") + ("x".join(words) or "none")
 
 
 def refuse_unused(asked: dict[str, Any], method: Method) -> None:

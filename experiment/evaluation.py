@@ -162,6 +162,11 @@ def aligned(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(map(str.rjust, line, widths))} |" for line in ruled)
 
 
+def upright(lines: list[list[str]]) -> list[list[str]]:
+    """A table with its rows as columns."""
+    return [*map(list, zip(*lines, strict=True))]
+
+
 def listing(summary: dict) -> str:
     """The figures of one run, one below the other."""
-    return aligned([*map(list, zip(*table({summary["method"]: figures_of([summary])}), strict=True))])
+    return aligned(upright(table({summary["method"]: figures_of([summary])})))

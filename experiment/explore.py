@@ -17,6 +17,7 @@ from experiment.choices import spread
 from experiment.record import UsageError
 from experiment.trained_model import TrainedModel
 from ref.more.metrics import ACTIVE
+from ref.more.planes import plane
 
 TEMPLATE, PLACE = Path(__file__).parent / "explore_template.html", "/* the content */"
 SEED = 20_181_003  # of the draw of the test images on the page
@@ -104,34 +105,15 @@ def decoder_of(model: TrainedModel) -> dict[str, np.ndarray]:
 
 
 def planes_of(means: np.ndarray, labels: list[int]) -> list[dict]:
-    """Planes of the latents: two orthonormal directions each, and the share of the variance of the means (N, A) in it.
-
-    Two classes have a single direction of Fisher's, which the leading one joins. A single latent has no plane.
-    """
-    centred = means - means.mean(axis=0)
-    leading = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :2]
-    bases = {"the two leading directions": leading}
+    """Planes of the latents: two directions each, and the share of the variance of the means (N, A) in the plane."""
+    points, one_class = means.astype(float), np.zeros(len(means), int)
+    found = {"the two leading directions": plane(np, points, one_class)}
     if len({*labels}) > 1:
-        both = np.concatenate([separating(centred, np.array(labels)), leading], axis=1)
-        bases = {"the plane that separates the classes best": np.linalg.qr(both)[0][:, :2]} | bases
-    shares = [np.sum((centred @ basis) ** 2) / max(np.sum(centred**2), 1e-12) for basis in bases.values()]
-    named = zip(bases.items(), shares, strict=True)
-    return [{"name": name, "share": float(share), "directions": basis.T.tolist()} for (name, basis), share in named]
-
-
-def separating(centred: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Fisher's directions: the variance between the classes is the largest multiple there of the variance within them.
-
-    The variance within them is drawn towards a sphere, the more the fewer images there are to a latent.
-    (N, A), (N,) -> (A, 2), of two classes or of one latent (A, 1)
-    """
-    (count, latents), (kinds, places) = centred.shape, np.unique(labels, return_inverse=True)
-    of_class = np.stack([centred[places == i].mean(axis=0) for i in range(len(kinds))])[places]
-    within, drawn = (centred - of_class).T @ (centred - of_class), latents / (latents + count)
-    sphere = np.eye(latents) * (np.trace(within) / latents + 1e-12)
-    half = np.linalg.inv(np.linalg.cholesky((1 - drawn) * within + drawn * sphere))  # half·within·halfᵀ = I
-    found = np.linalg.eigh(half @ of_class.T @ of_class @ half.T)[1][:, ::-1]
-    return half.T @ found[:, : min(2, len(kinds) - 1)]
+        found = {"the plane that separates the classes best": plane(np, points, np.array(labels))} | found
+    return [
+        {"name": name, "share": float(np.sum(shares)), "directions": basis.T.tolist()}
+        for name, (basis, shares) in found.items()
+    ]
 
 
 def packed(pixels: np.ndarray) -> str:

@@ -28,10 +28,14 @@ from experiment.record import Run, UsageError
 
 CHECKPOINT = "checkpoint.npz"
 MODELS = Path(__file__).parent / "models"  # checkpoints that come with the program, their θ in float16
-PICTURES = ("reconstructions.png", "samples.png", "traversals.png", "latents.png", "curves.png")
-PAGE = "explore.html"  # missing where it would be too large
-FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES, PAGE)
-OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz")  # what --load writes beside them: no longer true of another θ
+PICTURES = tuple(
+    f"{name}.png" for name in ("reconstructions", "samples", "traversals", "interpolations", "latents", "curves")
+)
+EXPLORE = "explore.html"  # missing where it would be too large
+PAGES = ("report.html", EXPLORE)
+FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES, *PAGES)
+# What --load writes beside them: no longer true of another θ.
+OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz", "interpolated-*.png")
 FORMATS = (1, 2)  # of the checkpoints of version 0.2, and of this version
 # The columns of the history and of metrics.csv, and how those of an epoch come from the reports in it.
 COLUMNS = {
@@ -228,7 +232,7 @@ def claim(out: Path, config: dict, rows: list[dict], save: Callable[[], object])
     save()
     write_json(out / "config.json", config)
     write_whole(out / "metrics.csv", lambda file: file.write(lines_of(rows, header=True)))
-    for pattern in (*PICTURES, PAGE, *OF_THE_MODEL):
+    for pattern in (*PICTURES, *PAGES, *OF_THE_MODEL):
         for path in out.glob(pattern):
             path.unlink()
 

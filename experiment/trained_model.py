@@ -97,6 +97,24 @@ class TrainedModel:
         """Images decoded at the mean of q(z|x).   images -> (N, H, W, C) floats"""
         return self.decode(self.encode(images)[0])
 
+    def interpolate(self, a, b, steps: int = 10) -> np.ndarray:
+        """Pictures on the straight line between two latents, from a to b.   -> (steps, H, W, C) floats
+
+        a and b are each an image, whose latents are the mean of q(z|x), or latents z (Z,). Where an image has as many
+        pixels as there are latents, a row of them could be either: images are (H, W, C) there, and latents (1, Z).
+        """
+        if not isinstance(steps, int | np.integer) or steps < 2:
+            raise UsageError(f"steps must be an integer above 1, found {steps!r}")
+        return self.decode(np.linspace(self._latents_of(a), self._latents_of(b), steps))
+
+    def _latents_of(self, end) -> np.ndarray:
+        """The latents of an end of `interpolate`.   -> (Z,)"""
+        end, latents = np.asarray(end), self.network.latents
+        if end.shape == (latents,) == (self.run.images.pixels,):
+            how = f"give an image as {self.shape}, and latents as (1, {latents})"
+            raise UsageError(f"a row of {latents} numbers may be an image or latents; {how}")
+        return end.reshape(-1) if end.shape in ((latents,), (1, latents)) else self.encode(end[None])[0][0]
+
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
         """Pictures at draws of z from the prior N(0, I).   -> (count, H, W, C) floats"""
         noise = self.backend.noise(seed)

@@ -14,7 +14,7 @@ import experiment
 from backend.parts import gather
 from data import Dataset
 from data.dataset import DataError
-from experiment import evaluation, explore, pictures, record, run_folder, sources
+from experiment import evaluation, explore, pictures, record, report, run_folder, sources
 from experiment.record import Run, Start, UsageError
 from experiment.run_folder import COLUMNS, Saved
 from experiment.signals import Stopped, noted
@@ -225,15 +225,15 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
 
 
 def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None:
-    """The summary, which calls the folder a whole run, the pictures and the page, and the warnings that it deserves."""
+    """The summary, which calls the folder a whole run; pictures and pages; and the warnings that the run deserves."""
     run_folder.write_json(out / "summary.json", summary)
     rows = rows_of(model.history, len(data.train) // model.run.batch_size)
     said = evaluation.warnings(model, data, summary)
 
-    def draw_page(out: Path, *_) -> None:
-        explore.write(out / run_folder.PAGE, [(model, summary)], data)
+    def draw_explore(out: Path, *_) -> None:
+        explore.write(out / run_folder.EXPLORE, [(model, summary)], data)
 
-    for draw in (pictures.draw_pictures, pictures.draw_curves, draw_page):
+    for draw in (pictures.draw_pictures, pictures.draw_curves, report.draw_report, draw_explore):
         said += pictures.drawn(draw, out, model, data, rows)
     for warning in said:
         say(f"run.py: {warning}", "stderr")

@@ -1,5 +1,6 @@
-"""--load: the model of a finished run evaluated again, on a page, or images encoded, sampled and reconstructed."""
+"""--load: a trained model evaluated again, on a page, or images encoded, sampled, reconstructed and interpolated."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,21 @@ from experiment import explore, sources
 from experiment.choices import fixed
 from experiment.comparison import finished
 from experiment.evaluation import listing, summarize
-from experiment.pictures import picture, save, seen, sheet
+from experiment.pictures import STEPS, across, ends, in_rows, judged, picture, save, seen, sheet
 from experiment.record import UsageError, flag
-from experiment.run_folder import FILES, PAGE, refuse_unwritable, write_json
+from experiment.run_folder import EXPLORE, FILES, refuse_unwritable, write_json
 from experiment.trained_model import TrainedModel, load
 
 SHOWN = 100  # samples on a sheet at most
 UNLIKELY = 5  # images that --encode names
+OF_TEST = re.compile("test/([0-9]{1,15})")  # a test image of the run by its number
 
 
 def use(kind: str, given: dict[str, Any]) -> str:
     """Does with the model in --load what `kind` says. Returns what there is to say about it."""
     model = load(given["load"], given.get("backend", "numpy"), given.get("tf32", False))
-    uses = {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct, "explore": to_explore}
-    return uses[kind](model, given)
+    uses = {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}
+    return (uses | {"interpolate": interpolate, "explore": to_explore})[kind](model, given)
 
 
 def evaluate(model: TrainedModel, given: dict[str, Any]) -> str:
@@ -62,15 +64,13 @@ def encode(model: TrainedModel, given: dict[str, Any]) -> str:
 
 
 def sample(model: TrainedModel, given: dict[str, Any]) -> str:
-    """PNG files of draws from the prior, and a sheet of the first of them."""
+    """PNG files of draws from the prior, and a sheet of them, or of the first SHOWN."""
     count, seed = given["sample"], given.get("seed", 0)
     out = free(given, f"samples-{count}-{seed}")
     pictures, names = model.sample(count, seed), [f"{i:0{len(str(count - 1))}}" for i in range(count)]
     write_pictures(out, pictures, names, {"model": str(given["load"]), "seed": seed})
-    wide = min(10, count)
-    rows = [("", pictures[i : i + wide]) for i in range(0, min(SHOWN, count) - wide + 1, wide)]
-    save(out / "sheet.png", sheet(rows))
-    return f"{count} samples of the prior in {out}/, the first of them in sheet.png"
+    save(out / "sheet.png", sheet(in_rows(pictures[:SHOWN], min(count, across(model.shape)))))
+    return f"{count} samples of the prior in {out}/, {'all' if count <= SHOWN else f'the first {SHOWN}'} in sheet.png"
 
 
 def reconstruct(model: TrainedModel, given: dict[str, Any]) -> str:
@@ -79,13 +79,15 @@ def reconstruct(model: TrainedModel, given: dict[str, Any]) -> str:
     pixels, names = images_of(model, "reconstruct", given)
     pictures, stems = model.reconstruct(pixels), file_names(names)
     write_pictures(out, pictures, stems, {"model": str(given["load"]), "of": dict(zip(stems, names, strict=True))})
-    save(out / "sheet.png", sheet([("original", seen(model, pixels)[:10]), ("at the mean", pictures[:10])]))
+    wide = across(model.shape)
+    images = seen(model, pixels[:wide])
+    save(out / "sheet.png", sheet([("original", images), judged("at the mean", pictures[:wide], images)]))
     return f"{len(names)} reconstructions in {out}/, the first of them in sheet.png"
 
 
 def to_explore(model: TrainedModel, given: dict[str, Any]) -> str:
     """The page of a run, on its own images."""
-    folder, out = Path(given["load"]), free(given, PAGE, is_file=True)
+    folder, out = Path(given["load"]), free(given, EXPLORE, is_file=True)
     data, _ = sources.opened_again(model.run, given, f"the run in {given['load']}")
     if (folder / "summary.json").exists():
         summary = finished(folder).summary
@@ -99,6 +101,37 @@ def images_of(model: TrainedModel, use: str, given: dict[str, Any]) -> tuple[np.
     """The images to use the model on, and their names: those of a data set from where the run's data lay."""
     source, lay = given[use], model.run.images.data_dir if given[use] in KEPT else None
     return images_at(source, model.shape, sources.folder_of(source, given.get("data_dir", lay), flag(use)))
+
+
+def interpolate(model: TrainedModel, given: dict[str, Any]) -> str:
+    """A sheet of two images, and between them of what is decoded on the line between their latents."""
+    names = given["interpolate"]
+    if any(map(OF_TEST.fullmatch, names)):
+        data, _ = sources.opened_again(model.run, given, f"the run in {given['load']}")
+        test = data.test
+    elif unused := [name for name in ("data", "data_dir", "size") if name in given]:
+        said = "is where the run's test images lie, and --interpolate names none of them, such as test/0"
+        raise UsageError(f"{flag(unused[0])} {said}")
+    else:
+        test = None
+    first, last = (end(name, test, model.shape) for name in names)
+    out = free(given, f"interpolated-{'-to-'.join(file_names(names))}.png", is_file=True)
+    between = model.interpolate(first.reshape(model.shape), last.reshape(model.shape), STEPS)
+    save(out, sheet([("", np.concatenate([seen(model, first), between, seen(model, last)]))], ends(STEPS)))
+    return f"from {names[0]} to {names[1]} in {out}"
+
+
+def end(name: str, test: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
+    """The picture at a path, or the test image of a name such as test/0.   -> (1, D)"""
+    match = OF_TEST.fullmatch(name)
+    if match and Path(name).exists():
+        raise UsageError(f"{name} is a test image of the run and a file here: give ./{name} for the file")
+    pixels = images_at(name, shape)[0] if not match else test[int(match[1]) : int(match[1]) + 1]
+    if match and not len(pixels):
+        raise UsageError(f"{name} is none of the run's test images, which are test/0 to test/{len(test) - 1}")
+    if len(pixels) > 1:
+        raise UsageError(f"{name} holds {len(pixels)} images; give one picture, or a test image such as test/0")
+    return pixels
 
 
 def named(source: str) -> str:

@@ -102,6 +102,13 @@ def likelihood_backward(xp, model: Model, d: Gradient, x, decoded):
     return sum(others, first)
 
 
+@elementwise
+def with_kl(xp, d_mean, d_log_std, d_kl, mean, log_std):
+    """The gradients with the way through the KL added to them.   (B, Z), (B, Z), (B, 1) -> (B, Z), (B, Z)"""
+    kl_mean, kl_log_std = de.gaussian_kl_backward(xp, d_kl, mean, log_std)
+    return d_mean + kl_mean, d_log_std + kl_log_std
+
+
 def sample_terms(xp, model: Model, params, x, mean, log_std, eps):
     """The terms of K samples z = mean + std·eps of each image.   (K, B, Z) -> Terms, cache"""
     z = reparameterize(xp, mean, log_std, eps)
@@ -134,6 +141,5 @@ def backward(xp, model: Model, params, cache, d: Gradient, d_params) -> None:
     if d.log_qz is not None:
         d_log_std = d_log_std + de.posterior_log_density_backward(xp, d.log_qz, log_std)
     if d.kl is not None:
-        kl_mean, kl_log_std = de.gaussian_kl_backward(xp, d.kl[:, None], mean, log_std)
-        d_mean, d_log_std = d_mean + kl_mean, d_log_std + kl_log_std
+        d_mean, d_log_std = with_kl(xp, d_mean, d_log_std, d.kl[:, None], mean, log_std)
     model.network.encode_backward(xp, model, params["encoder"], encoder_cache, d_mean, d_log_std, d_params["encoder"])

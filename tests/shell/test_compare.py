@@ -18,10 +18,11 @@ from PIL import Image
 
 import run
 from data import load as load_data
-from experiment import commands, comparison, evaluation, load, pictures
+from experiment import commands, comparison, evaluation, load, pictures, report
+from experiment.command_line import SWEPT, of_a_run, parsed
 from experiment.comparison import Finished, rows_of
 from experiment.record import Start, UsageError
-from experiment.run_folder import read_checkpoint, write_checkpoint
+from experiment.run_folder import PICTURES, read_checkpoint, write_checkpoint
 from ref import vae
 from ref.more import linear
 from ref.objectives import METHODS
@@ -29,7 +30,6 @@ from tests.shell.runs import completed, contents, json_of, made, refused
 from tests.shell.undrawn import undrawn
 from tests.tested import TESTED, on_command_line
 
-DRAW_PICTURES = pictures.draw_pictures
 TINY = ["--data", "digits", "--epochs", "1", "--hidden", "8", "--latent", "3", "--nll-samples", "2"]
 ALL = ["--method", "all", *TINY]
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -84,18 +84,19 @@ def mirrored(source: Path, out: Path, coordinate: int) -> None:
     write_checkpoint(path, record, config, history, arrays)
 
 
-def rows_of_sheet(path: Path, rows: int) -> np.ndarray:
-    """The last rows of a sheet of 8×8 images, ten across, each enlarged twelve times."""
-    pixels = np.asarray(Image.open(path))
-    return pixels[-99 * rows :, -990:].reshape(rows, 99, 990)
+def rows_of_sheet(path: Path, below: int) -> list[np.ndarray]:
+    """The three rows of a sheet of 8×8 images, 24 times as large; the last two have so many pixels of text below."""
+    pixels = np.asarray(Image.open(path))[:, -1980:].astype(int)
+    bottoms = (len(pixels) - 2 * (198 + below), len(pixels) - (198 + below) - below, len(pixels) - below)
+    return [pixels[bottom - 198 : bottom] for bottom in bottoms]
 
 
 def test_each_network_decodes_with_the_constants_of_its_own_checkpoint():
     made("source", "--epochs", "20", quick=TINY)
     mirrored(Path("source"), Path("other"), 1)
     compared_with(["source", "other"], "out")
-    for name in ("reconstructions.png", "generations.png"):
-        images, one, same = rows_of_sheet(Path("out") / name, 3).astype(int)
+    for name, below in (("reconstructions.png", 28), ("generations.png", 0)):
+        images, one, same = rows_of_sheet(Path("out") / name, below)
         assert np.abs(one - same).max() <= 1 and np.abs(images - one).max() > 100
 
 
@@ -246,7 +247,8 @@ def test_settings_are_shared_by_runs_that_all_have_them():
 def test_the_command_on_the_page_can_be_pasted_back():
     made("it's mine", quick=TINY)
     compared_with(["it's mine"], "my page")
-    code, settings = map(unescape, re.findall("<code>(.*?)</code>", Path("my page/report.html").read_text())[:2])
+    found = re.findall("<code>(.*?)</code>", Path("my page/report.html").read_text())
+    code, settings = (unescape(re.sub("</?span>", "", text)) for text in found)
     python, program, *argv = shlex.split(code)
     assert (python, program) == ("python", "run.py") and argv[1] == "it's mine" and argv[-1] == "my page"
     assert run.main([*argv, "--force"]) == 0
@@ -352,14 +354,15 @@ class Page(HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
-        self.tags, self.sources, self.open = [], [], []
+        self.tags, self.sources, self.open, self.places = [], [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "br"):
             self.open.append(tag)
         self.sources += [value for name, value in attrs if name in ("src", "href")]
+        self.places += [f"#{value}" for name, value in attrs if name == "id"]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -370,100 +373,114 @@ def test_the_page_holds_every_picture_and_needs_nothing_else(compared, monkeypat
     text = (compared / "report.html").read_text()
     found, prefix = Page(text), "data:image/png;base64,"
     assert found.open == [] and not {"script", "link", "iframe"} & {*found.tags} and "http" not in text
-    pngs = {base64.b64decode(source.removeprefix(prefix), validate=True) for source in found.sources}
+    links = [source for source in found.sources if source.startswith("#")]
+    assert {*links} == {*found.places} and len(found.places) == 2 + len(METHODS)
+    pngs = {base64.b64decode(source.removeprefix(prefix), validate=True) for source in {*found.sources} - {*links}}
     assert all(Image.open(io.BytesIO(png)).size[0] > 100 for png in pngs)
-    ours = [compared / f"{name}.png" for name in comparison.COMPARED]
-    ours += [compared / f"{method}-0" / f"{name}.png" for method in METHODS for name in comparison.SINGLE]
+    ours = [compared / f"{name}.png" for name in report.COMPARED]
+    ours += [compared / f"{method}-0" / f"{name}.png" for method in METHODS for name in report.SINGLE]
     assert pngs == {path.read_bytes() for path in ours}
+    assert {f"{name}.png" for name in report.SINGLE} == {*PICTURES}
     assert "--latent=3" in text and "numpy" in text and text.count("<tr>") == 2 + len(METHODS)
     result = json_of(compared, "comparison.json")
-    rows = [result["rows"][0] | {"name": "<i>"}, *result["rows"][1:]]
-    text = comparison.page(result | {"data": "<b>", "rows": rows}, compared)
-    assert "&lt;b&gt;" in text and "<td>&lt;i&gt;</td>" in text and not {"b", "i"} & {*Page(text).tags}
+    rows = [result["rows"][0] | {"name": "<i>", "warnings": ["<u>"]}, *result["rows"][1:]]
+    result |= {"data": "<b>", "rows": rows, "settings": "<s>"}
+    text = report.page(result, "<q>", comparison.lines_of(result), compared)
+    for tag in "biusq":
+        assert f"&lt;{tag}&gt;" in text and tag not in Page(text).tags
+    assert '<td><a href="#run-0"><span>&lt;i&gt;</span></a></td>' in text
 
 
-def test_a_sheet_enlarges_by_whole_numbers_fits_a_page_and_has_room_for_its_names():
-    ramp = np.linspace(0, 1, 64).reshape(1, 8, 8, 1).repeat(10, axis=0)
-    sheet = np.asarray(pictures.sheet([("low", 0.5 * ramp), ("full", ramp), ("over", 2 * ramp)], ["a"] * 10))
-    tiles = sheet[-99 * 3 :, -990:].reshape(3, 99, 10, 99)[:, :96, :, :96]
-    expected = np.rint(255 * np.minimum(np.multiply.outer([0.5, 1, 2], ramp[0, ..., 0]), 1))
-    assert (tiles == expected.repeat(12, axis=1).repeat(12, axis=2)[:, :, None]).all()
-    assert (sheet[-99 * 3 :, :-990] < 128).any() and (sheet[: -99 * 3, -990:] < 128).any()
-    colours = np.asarray(pictures.sheet([("", np.linspace(0, 1, 36).reshape(2, 2, 3, 3))]))
-    assert (colours[-67:-3:32, -99:-3:32] == np.rint(255 * np.linspace(0, 1, 36)[18:]).reshape(2, 3, 3)).all()
-    for side in (8, 28, 32, 64, 128, 300):
-        shape = (side, side, 3)
-        wide = pictures.sheet([("a name", np.zeros((pictures.across(shape, 10), *shape)))]).width
-        assert 500 < wide < 1300
+def test_a_run_has_a_page_of_its_own_with_its_figures_its_pictures_and_its_warnings(capsys):
+    summary = made("out", "--kappa", "0.5", quick=TINY)
+    warning = re.search("run.py: (the constraint .*)", capsys.readouterr().err)[1]
+    found = Page(text := Path("out/report.html").read_text())
+    assert found.open == [] and text.count("data:image/png") == len(PICTURES) and unescape(text).count(warning) == 1
+    assert {source for source in found.sources if source[0] == "#"} == {*found.places} == {"#figures", "#run-0"}
+    assert f"<span>rate</span></td><td>{summary['rate']:.2f}</td>" in text and "--kappa=0.5" in text
+    shutil.copytree("out", "old")
+    Image.new("L", (60, 9)).save("out/samples.png", dpi=(200, 200))
+    Image.new("L", (70, 9)).save("out/curves.png")  # as version 0.2 stored a sheet
+    assert compared_with(["out", "old"], "both")["rows"]["GECO, --kappa 0.5"]["warnings"] == [warning]
+    text = Path("both/report.html").read_text()
+    assert unescape(text).count(warning) == 1 and 'width="30"' in text and 'width="70"' in text
 
 
-class Identity:
-    """A model of 2×2 images whose latents are their pixels, the second with a posterior twice as wide."""
-
-    shape, std = (2, 2, 1), np.array([0.1, 0.2, 0.1, 0.1])
-
-    def pixels(self, images):
-        return images
-
-    def encode(self, images):
-        return images / 255, np.broadcast_to(self.std, images.shape)
-
-    def decode(self, z):
-        return z.reshape(-1, *self.shape)
+def test_warnings_of_several_seeds_say_which(compared):
+    """One epoch is not enough for kappa."""
+    said = comparison_in(compared)["rows"]["GECO, --kappa 1.2"]["warnings"]
+    assert [sentence.split(":")[0] for sentence in said] == ["seed 0", "seed 1"] and "is not met" in said[0]
 
 
-def test_the_rows_of_a_runs_pictures_are_what_their_names_say(tmp_path, monkeypatch):
-    sheets, rng = [], np.random.default_rng(0)
-    images = (rng.uniform(size=(400, 4)) * [200, 50, 255, 10]).astype(np.uint8)
-    monkeypatch.setattr(
-        pictures, "sheet", lambda rows, columns=(): sheets.append((rows, columns)) or Image.new("L", (1, 1))
-    )
-    data = load_data("digits")._replace(
-        test=images, shape=(2, 2, 1), labels=(None, np.arange(400) // 134), classes="abc"
-    )
-    DRAW_PICTURES(tmp_path, Identity(), data)
-    (reconstructions, names), (samples, _), (traversals, reach) = sheets
-    spread, x = images[np.linspace(0, 399, 10).astype(int)] / 255, images / 255
-    rows = {name: row.reshape(-1, 4) for name, row in reconstructions}
-    assert [*rows] == ["original", "at the mean", "a sample"] and "".join(names) == "aaaabbbccc"
-    np.testing.assert_allclose([rows["original"], rows["at the mean"]], [spread, spread], rtol=1e-6)
-    apart = (rows["a sample"] - spread) / Identity.std
-    assert 0.6 < apart.std() < 1.4 and abs(apart.mean()) < 0.5
-    drawn = {
-        which: np.concatenate([r.reshape(-1, 4) for name, r in samples if which in name]) for which in ("p(z)", "q(z)")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("GECO + IWAE, --kappa 4.1 --samples 5", ["GECO + IWAE,", "--kappa 4.1", "--samples 5"]),
+        ("GECO, --kappa 2.0 no --init-from, runs/1", ["GECO,", "--kappa 2.0", "no --init-from,", "runs/1"]),
+        ("the mean image", ["the mean image"]),
+    ],
+)
+def test_a_name_breaks_between_its_options_alone(name, expected):
+    assert pictures.parts(name) == expected and len(report.unbroken(name).split("</span> <span>")) == len(expected)
+
+
+def test_methods_are_columns_where_the_terminal_is_wide_enough(monkeypatch):
+    lines = [["", "rate", "error"], ["VAE", "1.00", "22.0"], ["GECO, --kappa 2.0", "3.00", "4.0"]]
+    monkeypatch.setenv("COLUMNS", "34")
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.for_terminal(lines).splitlines()]
+    assert [line for line in table if "-" not in line[0]] == [
+        ["", "VAE", "GECO"],
+        ["", "", "--kappa 2.0"],
+        ["rate", "1.00", "3.00"],
+        ["error", "22.0", "4.0"],
+    ]
+    assert max(map(len, report.for_terminal(lines).splitlines())) == 30
+    monkeypatch.setenv("COLUMNS", "29")
+    assert report.for_terminal(lines) == evaluation.aligned(lines)
+
+
+SWEEPS = {
+    "--kappa 3 4.5": ["geco-kappa3-0", "geco-kappa4.5-0"],
+    "--kappa 3 3 --seeds 2": ["geco-kappa3-0", "geco-kappa3-1"],
+    "--method vae --seeds 2 --seed 5": ["vae-5", "vae-6"],
+    "--kappa 0.1 0.10000000000000002": ["geco-kappa0.1-0", "geco-kappa0.10000000000000002-0"],
+    "--method geco-iwae --kappa 3 4 --samples 2 7": [
+        *("geco-iwae-kappa3-samples2-0", "geco-iwae-kappa3-samples7-0"),
+        *("geco-iwae-kappa4-samples2-0", "geco-iwae-kappa4-samples7-0"),
+    ],
+    "--method all --beta 0.5 2": ["vae-0", "beta-vae-beta0.5-0", "beta-vae-beta2-0", "geco-0", "iwae-0"],
+}
+
+
+@pytest.mark.parametrize("asked", SWEEPS)
+def test_each_method_value_and_seed_is_a_run(asked):
+    given = parsed(asked.split())
+    found = commands.each_run(of_a_run(given), given.get("seeds", 1))
+    assert [*found][: len(SWEEPS[asked])] == SWEEPS[asked]
+    for own in found.values():
+        assert not any(isinstance(own.get(name), tuple) for name in SWEPT)
+    values = [(own.get("kappa"), own.get("samples")) for own in found.values()]
+    if "samples" in asked:
+        assert values == [(3, 2), (3, 7), (4, 2), (4, 7)]
+
+
+def test_several_values_are_made_once_compared_and_said_beside_their_points(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save_plot", lambda path, figure: drawn.append(figure))
+    sweep = ["--kappa", "1", "1.2", "--seeds", "2", *TINY, *on_command_line()]
+    assert run.main(sweep) == 0
+    out = Path("runs/digits-geco-kappa1x1.2")
+    assert {path.parent.name for path in out.rglob("summary.json")} == {
+        *("geco-kappa1-0", "geco-kappa1-1", "geco-kappa1.2-0", "geco-kappa1.2-1")
     }
-    assert drawn["p(z)"].shape == (50, 4) and np.abs(drawn["p(z)"].std(axis=0) - 1).max() < 0.4
-    wide = np.sqrt(x.var(axis=0) + Identity.std**2)
-    np.testing.assert_allclose(drawn["q(z)"].std(axis=0), wide, rtol=0.4)
-    order = [2, 0, 1, 3]  # by the variance of the means
-    assert [name.split("\n")[0] for name, _ in traversals] == [f"latent {i}" for i in order]
-    assert float(traversals[0][0].split()[-1]) == pytest.approx(x[:, 2].var(), abs=0.005)
-    assert reach[0] == "−2.5" and reach[-1] == "2.5"
-    for latent, (_, row) in zip(order, traversals, strict=True):
-        expected = spread[[0]].repeat(10, axis=0)
-        expected[:, latent] = np.linspace(-2.5, 2.5, 10)
-        np.testing.assert_allclose(row.reshape(-1, 4), expected)
-
-
-def test_a_name_longer_than_its_image_is_shown_whole():
-    """Above images of 64 pixels the names have as much ink as above images where there is room for each in one line."""
-
-    def ink(side: int, names: list[str]) -> int:
-        sheet = 255 - np.asarray(pictures.sheet([("", np.zeros((3, side, side, 1)))], names)).astype(int)
-        return sheet[: -side - 3].sum()
-
-    names = ["golden_retriever", "bottlenose_dolphin", "a very small dog"]
-    whole = ink(300, names)
-    assert ink(64, names) == pytest.approx(whole, rel=0.03)
-    assert ink(64, ["golden_retri", *names[1:]]) < 0.95 * whole
-
-
-def test_the_plane_of_the_means_is_that_of_their_covariances_leading_eigenvectors():
-    means = np.random.default_rng(0).normal(size=(50, 4)) * [1, 3, 0.5, 2] + 7
-    values, vectors = np.linalg.eigh(np.cov(means.T))
-    plane, share = pictures.principal_plane(means)
-    expected = (means - means.mean(axis=0)) @ vectors[:, [3, 2]]
-    np.testing.assert_allclose(np.abs(plane), np.abs(expected), atol=1e-10)
-    np.testing.assert_allclose(share, values[[3, 2]] / values.sum())
-    plane, share = pictures.principal_plane(means[:, :1])
-    assert share == pytest.approx([1, 0]) and plane[:, 1] == pytest.approx(np.zeros(50))
+    rows = comparison_in(out)["rows"]
+    assert {name: row["seeds"] for name, row in rows.items()} == {f"GECO, --kappa {k}": [0, 1] for k in (1.0, 1.2)}
+    (axes,) = drawn[-1].axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["best linear VAE (Gaussian)", "GECO"]
+    beside = {text.get_text(): text.xy for text in axes.texts}
+    for k, label in ((1.0, "κ = 1"), (1.2, "κ = 1.2")):
+        figures = rows[f"GECO, --kappa {k}"]["figures"]
+        assert beside.pop(label) == (figures["rate"]["mean"], figures["error"]["mean"])
+    assert not beside
+    before = times(out / "geco-kappa1-0")
+    assert run.main(sweep) == 0 and times(out / "geco-kappa1-0") == before

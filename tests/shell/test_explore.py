@@ -16,7 +16,7 @@ import pytest
 import run
 from data import load as load_data
 from experiment import explore, load
-from experiment.run_folder import PAGE
+from experiment.run_folder import EXPLORE
 from experiment.trained_model import TrainedModel
 from tests import browser
 from tests.shell.runs import json_of, made, refused
@@ -25,7 +25,7 @@ from tests.small import NUMPY, model_of, theta_of
 
 HOSTILE = ("</script><script>throw 1</script>", '<b>bold</b> & "quoted" it\'s', "<!-- 🦊 ]]>")
 TEMPLATE = explore.TEMPLATE.read_text(encoding="utf-8")
-COMMITTED = Path(explore.__file__).parent / PAGE
+COMMITTED = Path(explore.__file__).parent / EXPLORE
 
 
 def part(name: str, page: str) -> str:
@@ -90,7 +90,7 @@ def trained(tmp_path_factory):
 
 
 def test_what_the_page_says_of_a_run_is_what_the_model_says(trained):
-    found, data = contents(trained / "a" / PAGE), load_data("digits")
+    found, data = contents(trained / "a" / EXPLORE), load_data("digits")
     summary, (one,), model = json_of(trained / "a", "summary.json"), found["runs"], load(trained / "a")
     rows = [int(name.removeprefix("test/")) for name in found["names"]]
     images, scale = data.test[rows], 255 if data.test.dtype == np.uint8 else 1
@@ -113,7 +113,7 @@ def test_what_the_page_says_of_a_run_is_what_the_model_says(trained):
     assert np.corrcoef(one["log_likelihood"], likely)[0, 1] > 0.98
 
 
-def test_the_plane_of_the_classes_is_where_they_differ():
+def test_the_plane_of_the_classes_is_where_they_differ_and_comes_first():
     labels = np.arange(600) % 3
     means = np.random.default_rng(0).normal(size=(600, 4)) * [9, 1, 1, 9]
     means[:, 1:3] += 6 * np.stack([labels == 1, labels == 2], axis=1)
@@ -121,17 +121,11 @@ def test_the_plane_of_the_classes_is_where_they_differ():
     for plane, places in ((by_class, [1, 2]), (leading, [0, 3])):
         assert np.linalg.norm(np.array(plane["directions"])[:, places]) == pytest.approx(2**0.5, abs=0.01)
     assert leading["share"] == pytest.approx(162 / (162 + 18), abs=0.02)
-    (two, _), (one,) = explore.planes_of(means, (labels == 1).tolist()), explore.planes_of(means[:, :1], [0] * 600)
-    assert (
-        abs(two["directions"][0][1]) > 0.99
-        and np.hypot(*two["directions"][1][::3]) > 0.99
-        and abs(np.dot(*two["directions"])) < 1e-9
-    )
-    assert one["directions"] == [[1.0]] and one["share"] == pytest.approx(1)
+    assert [plane["name"] for plane in explore.planes_of(means, [])] == [leading["name"]]
 
 
 def test_a_page_that_would_be_too_large_is_not_written_and_the_run_is_whole(elsewhere, monkeypatch, capsys):
-    sentence, command = f"{PAGE} is not written: it would have 0.[0-9] MB or more", ["--load", "out", "--explore"]
+    sentence, command = f"{EXPLORE} is not written: it would have 0.[0-9] MB or more", ["--load", "out", "--explore"]
     monkeypatch.setattr(explore, "LARGEST", 30_000)
     made("out")
     assert re.search(sentence, capsys.readouterr().err)
@@ -143,7 +137,7 @@ def test_a_page_that_would_be_too_large_is_not_written_and_the_run_is_whole(else
 
 def test_an_old_run_gets_its_page_and_a_comparison_one_of_all_runs(trained, elsewhere, capsys):
     shutil.copytree(trained, "runs")
-    path, command = Path("runs/a") / PAGE, ["--load", "runs/a", "--explore"]
+    path, command = Path("runs/a") / EXPLORE, ["--load", "runs/a", "--explore"]
     before = path.read_bytes()
     refused(capsys, command, "exists; choose another --out or add --force", "runs")
     refused(capsys, [*command, "--force", "--out", "runs/a/config.json"], "choose another --out$", "runs")
@@ -153,8 +147,8 @@ def test_an_old_run_gets_its_page_and_a_comparison_one_of_all_runs(trained, else
     assert run.main([*command, "--force"]) == 0 and path.read_bytes() == before
     Path("summary.json").rename("runs/a/summary.json")
     assert run.main(["--compare", "runs", "--explore", "--out", "all"]) == 0
-    assert capsys.readouterr().out.endswith(f", {PAGE}\n")
-    assert {one["options"]["kappa"] for one in contents(Path("all") / PAGE)["runs"]} == {1.5, 2}
+    assert capsys.readouterr().out.endswith(f", {EXPLORE}\n")
+    assert {one["options"]["kappa"] for one in contents(Path("all") / EXPLORE)["runs"]} == {1.5, 2}
 
 
 def test_the_committed_page_is_that_of_four_kappas_in_the_present_template():

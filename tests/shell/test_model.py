@@ -74,6 +74,30 @@ def test_samples_are_decoded_draws_of_the_prior_by_their_seed(folder):
     assert (samples == model.sample(20, seed=3)).all() and (samples != model.sample(20, seed=4)).any()
 
 
+def test_an_interpolation_decodes_the_line_between_the_latents_of_two_images(folder):
+    model, (first, last) = load(folder, NAME), DIGITS[[3, 8]]
+    (a, b), _ = model.encode(DIGITS[[3, 8]])
+    found = model.interpolate(first.reshape(8, 8), last.reshape(8, 8, 1), 5)
+    line = np.stack([a, 0.75 * a + 0.25 * b, (a + b) / 2, 0.25 * a + 0.75 * b, b])
+    np.testing.assert_allclose(found, model.decode(line), atol=1e-6)
+    for ends in ((a, b), (a[None], last), (first / 255, b)):
+        np.testing.assert_allclose(model.interpolate(*ends, 5), found, atol=1e-6)
+    assert len(model.interpolate(first, last)) == 10
+    with pytest.raises(UsageError, match="steps must be an integer above 1, found 1"):
+        model.interpolate(first, last, 1)
+    with pytest.raises(ValueError, match="shape"):
+        model.interpolate(first, b[:3])
+
+
+def test_a_row_that_may_be_an_image_or_latents_is_refused():
+    rows = np.random.default_rng(0).uniform(size=(40, 6))
+    model = fit(rows, "vae", shape=(1, 6, 1), epochs=1, hidden=(8,), latent=6, backend=NAME)
+    with pytest.raises(UsageError, match=r"give an image as \(1, 6, 1\), and latents as \(1, 6\)"):
+        model.interpolate(rows[0], rows[1])
+    image, z = rows[0].reshape(1, 6, 1), model.encode(rows[1:2])[0]
+    np.testing.assert_allclose(model.interpolate(image, z, 2), model.reconstruct(rows[:2]), atol=1e-6)
+
+
 @pytest.mark.parametrize("binarize", ["none", "dynamic"])
 def test_scores_agree_with_the_runs_figures_and_what_is_said_of_an_image_follows_from_that_image(binarize):
     summary, model = made("out", "--method", "iwae", "--binarize", binarize), load("out", NAME)
@@ -226,7 +250,9 @@ def test_evaluate_writes_the_table_again_beside_the_summary_and_never_over_it(fo
 
 def test_samples_and_reconstructions_are_png_files_and_a_sheet(folder):
     used(folder, "--sample", "12", "--seed", "3", "--out", "s")
-    assert len([*Path("s").glob("[0-9]*.png")]) == 12 and Path("s/sheet.png").exists()
+    assert len([*Path("s").glob("[0-9]*.png")]) == 12
+    sheet = np.asarray(Image.open("s/sheet.png"))[-2 * 198 :, -1980:].reshape(2, 198, 10, 198)[:, :192, :, :192]
+    assert [(tile != 255).any() for row in sheet for tile in row.swapaxes(0, 1)] == [True] * 12 + [False] * 8
     model, first = load(folder), np.asarray(Image.open("s/00.png")) / 255
     np.testing.assert_allclose(first, model.sample(12, 3)[0, :, :, 0], atol=0.51 / 255)
     np.save("x.npy", DIGITS[:3].reshape(3, 8, 8))
@@ -237,9 +263,29 @@ def test_samples_and_reconstructions_are_png_files_and_a_sheet(folder):
     np.testing.assert_allclose(second, model.reconstruct(DIGITS)[1, :, :, 0], atol=0.51 / 255)
 
 
+def test_interpolate_draws_both_images_and_the_line_between_them(folder):
+    Image.fromarray(DIGITS[8].reshape(8, 8)).save("b.png")
+    used(folder, "--interpolate", "test/3", "b.png")
+    model, tiles = load(folder), np.asarray(Image.open(folder / "interpolated-test_3-to-b.png"))
+    tiles = tiles[-198:-6:24, -1980:].reshape(8, 10, 198)[:, :, :192:24].swapaxes(0, 1)  # a pixel of each square
+    expected = model.interpolate(DIGITS[3], DIGITS[8], 8)[..., 0]
+    np.testing.assert_allclose(tiles[1:-1] / 255, expected, atol=0.51 / 255)
+    assert (tiles[[0, -1]] == DIGITS[[3, 8]].reshape(2, 8, 8)).all()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        ("--load FOLDER --interpolate test/299 b.png", "test/299 is none of the run's test images, .* test/298"),
+        ("--load FOLDER --interpolate test/0 digits", "digits holds 299 images; give one picture"),
+        ("--load FOLDER --interpolate b.png nothing.png", "nothing.png"),
+        ("--load FOLDER --interpolate b.png b.png --data digits", "--data is where the run's test images lie"),
+        ("--load FOLDER --interpolate test/0 b.png --data mnist-10k", "mnist-10k are not those that the run in .* was"),
+        (
+            "--load FOLDER --interpolate test/1 b.png",
+            "test/1 is a test image of the run and a file here: give ./test/1",
+        ),
+        ("--load FOLDER --interpolate b.png", "--interpolate"),
         ("--load FOLDER", "--load DIR and one of --evaluate, --encode"),
         ("--sample 3", "--load DIR and one of"),
         ("--load FOLDER --sample 3 --evaluate", "one of"),
@@ -252,6 +298,9 @@ def test_samples_and_reconstructions_are_png_files_and_a_sheet(folder):
     ],
 )
 def test_a_use_that_makes_no_sense_gets_one_sentence(options, sentence, folder, capsys):
+    Path("test").mkdir()
+    for name in ("b.png", "test/1"):
+        Image.fromarray(DIGITS[8].reshape(8, 8)).save(name, "PNG")
     refused(capsys, options.replace("FOLDER", str(folder)).split(), sentence)
 
 

@@ -167,12 +167,15 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
         ("--adam 0.9,1,1e-8", "each β between 0 and 1"),
         ("--preset kingma", "kingma.*burda"),
         ("--preset burda --variance 1", "--variance is not used by --likelihood bernoulli"),
-        ("--seeds 2", "--seeds is used only with --method all"),
         ("--data digits --hidden none --activation tanh", "--activation is not used by --hidden none"),
         ("--method iwae --warm-up 10", r"'10' is not a finite number in \[0, 1\]"),
         ("--warm-up 0.1", "--warm-up is not used by --method geco"),
         ("--tf32 --precision float64", "--tf32 is for --precision float32, not float64"),
         ("--latents 3", "unrecognized arguments: --latents 3; did you mean --latent?"),
+        ("--method vae --kappa 3 4", "--kappa is not used by --method vae .it takes: none"),
+        ("--kappa 3 nan", "'nan' is not a finite number in"),
+        ("--latent 3 4", "unrecognized arguments: 4"),
+        ("--method all --seeds 0", "'0' is not an integer above 0"),
         ("--data empty", "empty"),
         ("--data wrong.npz", "wrong.npz"),
         ("--data same.npz", "all the same"),
@@ -264,10 +267,17 @@ def curves(monkeypatch, *chosen: str, test_error=2.0) -> list:
     """The panels of the curves of a run that had an error of 2 and ends at that error on test images."""
     drawn, report = [], {"rate": 5.0, "error": 2.0, "lambda": 1.0, "elbo": -9.0, "test_rate": 5.0, "test_images": 100}
     monkeypatch.setattr(pictures, "save_plot", lambda path, figure: drawn.append(figure))
-    rows = [report | {"step": step, "test_error": test_error} for step in (10, 20)]
+    rows = [report | {"step": step, "test_error": test_error, "lambda": 17.28 / step} for step in (10, 20)]
     model = SimpleNamespace(run=completed("--data", "digits", *chosen).run, history=rows)
     DRAW_CURVES(Path(), model, load("digits"), rows)
     return drawn[0].axes
+
+
+def test_the_last_multiplier_is_written_at_the_end_of_its_curve(monkeypatch):
+    axes = curves(monkeypatch)[2]
+    (text,), (left, right) = axes.texts, axes.get_xlim()
+    assert text.get_text() == "0.864" and text.xy == pytest.approx((20, 0.864)) and right - 20 > 0.15 * (right - left)
+    assert [axes.yaxis.get_major_formatter()(tick, 0) for tick in (0.9, 12.5)] == ["0.9", "12.5"]
 
 
 @pytest.mark.parametrize("method", METHODS)
