@@ -394,6 +394,17 @@ def test_a_run_goes_on_when_nobody_listens_any_more(name, monkeypatch):
         monkeypatch.undo()
 
 
+@pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["missing", "closed"])
+def test_a_python_without_a_console_trains_and_scores(stream, monkeypatch):
+    if stream:
+        stream.close()
+    monkeypatch.setattr(streams, "EVERY", 0)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, stream)
+    assert np.isfinite(fit(TEST, **TINY).log_likelihood(TEST, 2)).all()
+    monkeypatch.undo()
+
+
 def test_without_a_terminal_a_line_says_now_and_then_how_far_a_run_is(monkeypatch, capsys):
     made("out", "--method", "vae")
     assert capsys.readouterr().err == ""
@@ -482,9 +493,11 @@ def test_scikit_learn_may_clone_thread_and_frame_a_model(folder, monkeypatch):
     assert (threads == alone).all() and (alone > 0.2).all()
     assert model.get_feature_names_out().tolist() == ["latent0", "latent1", "latent2", "latent3"]
     for library in ("pandas", "polars"):
-        monkeypatch.setitem(sys.modules, library, SimpleNamespace(DataFrame=lambda *what, **how: (what, how)))
-        (mean,), how = pickle.loads(pickle.dumps(model.set_output(transform=library))).transform(TEST)
-        assert (mean == model.encode(TEST)[0]).all() and model.get_feature_names_out().tolist() in how.values()
+        monkeypatch.setitem(
+            sys.modules, library, SimpleNamespace(DataFrame=lambda *what, **how: [*what, *how.values()])
+        )
+        mean, *others = pickle.loads(pickle.dumps(model.set_output(transform=library))).transform(TEST)
+        assert (mean == model.encode(TEST)[0]).all() and model.get_feature_names_out().tolist() in others
     assert model.set_output(transform=None).output == "polars"
     assert isinstance(model.set_output(transform="default").transform(TEST), np.ndarray)
     with pytest.raises(UsageError, match="found 'arrow'"):

@@ -353,14 +353,15 @@ DIGITS = load_data("digits")
 
 
 def test_added_figures_have_the_mean_image_and_the_linear_bound_of_their_images_beside(figures, monkeypatch):
-    monkeypatch.setattr(runs, "images_of", lambda _: DIGITS)
+    images = DIGITS._replace(test=DIGITS.test // 2)  # of which the linear bound is not
+    monkeypatch.setattr(runs, "images_of", lambda _: images)
     summary = {"error": 2.0, "rate": 0.1 + 0.2, "seconds": 5.0}
     own = {"data": "digits", "method": "geco-iwae", "kappa": 1.25, "samples": 5, "seed": 3}
     monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), summary, **own)])
     tables.add([Path("a")])
     found = json.loads((figures / "digits/geco-iwae-kappa1.25-samples5-3.json").read_text())
     assert found["rate"] == 0.1 + 0.2 and found["error"] == 2 and "seconds" not in found
-    train, test = (pixels.reshape(len(pixels), -1) / 255 for pixels in (DIGITS.train, DIGITS.test))
+    train, test = (pixels.reshape(len(pixels), -1) / 255 for pixels in (images.train, images.test))
     assert found["mean_image_error"] == pytest.approx(((test - train.mean(axis=0)) ** 2).sum(axis=1).mean(), rel=1e-5)
     variances = np.linalg.eigvalsh(np.cov(train.T, bias=True))
     levels = np.linspace(0, 1, 20_000)  # one of which leaves the error 2
