@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from backend.parts import Shared
@@ -26,7 +27,7 @@ class Backend(NamedTuple):
     noise: Callable  # seed -> the state of a stream of random numbers
     normal: Callable  # (noise, shape) -> standard normal numbers; advances the stream
     uniform: Callable  # (noise, shape) -> numbers uniform on [0, 1); advances the stream
-    fuse: Callable  # an elementwise f that writes into flat vectors -> the same in one pass; returns Σ of the first
+    fuse: Callable  # f(xp, vectors …), elementwise and in place -> the same in one pass; see `Shared.update`
     compile: Callable  # a step without arguments or result -> the same step, recorded if the library can
     synchronize: Callable  # waits until the device has finished
     versions: dict  # name -> version of the libraries that do the arithmetic
@@ -34,17 +35,20 @@ class Backend(NamedTuple):
     ranks: Ranks = ALONE  # the processes that share the work
     parts: Callable = lambda rows, weights: 1  # of a batch of rows, images × samples, that are best computed at once
     each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can
-    anywhere: Callable = lambda call: call  # call() with this library's arrays -> the same, on whatever thread
-    at_once: int = 1  # how many runs the machine makes best at once
 
     def shared(self, batch: int, samples: int, grad) -> Shared:
         """How the work of a step on a batch is cut into parts and shared by processes; `grad` is its flat gradient."""
         return Shared(self, batch, samples, grad)
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(group: str | Path = "/sys/fs/cgroup/cpu.max") -> int:
+    """How many cores this process may use, no more than a container's share of time."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        share, period = Path(group).read_text().split()  # microseconds, or "max"
+        return min(count, max(1, round(int(share) / int(period))))
+    except (OSError, ValueError):
+        return count
 
 
 def open_backend(name: str, precision: str = "float32", tf32: bool = False, ranks: Ranks = ALONE) -> Backend:
@@ -62,4 +66,4 @@ def open_backend(name: str, precision: str = "float32", tf32: bool = False, rank
         broadcast=backend.on_host(ranks.broadcast),
     )
     # no recorded graph can wait for other ranks
-    return backend._replace(ranks=on_device, compile=lambda step: step, at_once=1)
+    return backend._replace(ranks=on_device, compile=lambda step: step)

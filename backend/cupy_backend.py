@@ -1,20 +1,19 @@
-"""CuPy: the same code on an NVIDIA GPU. With nvmath-python a step is recorded once as a CUDA graph and replayed."""
+"""CuPy: the same code on an NVIDIA GPU, where a step is recorded once as a CUDA graph and replayed."""
 
 import sys
+import weakref
 from functools import cache, partial
 from types import SimpleNamespace
 
-import numpy as np
-
 from backend import Backend, BackendError
+from backend.cublas import KINDS, Cublas
+from backend.kernels import averaged, in_place
 
 INSTALL = (
     'pip install "cupy-cuda13x[ctk]==14.2.*" "cuda-toolkit==13.0.*" (driver 580 or newer) '
     'or "cupy-cuda12x[ctk]==14.2.*" (driver 525 or newer)'
 )
-EAGER = "every operation is launched by itself: pip install nvmath-python lets a step be recorded as a CUDA graph"
 WARM_UP = 2  # steps before the recording, in which kernels are compiled and memory is laid out
-WORKSPACE = 2**25  # bytes that cuBLAS may not allocate by itself while a step is recorded
 JOINED = 8  # arrays that one kernel joins at most
 STREAMS = 2**14  # of random numbers side by side, 64 bytes each; CuPy's default follows the card, and noise must not
 
@@ -28,12 +27,13 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     dtype, stream = cp.dtype(precision), recordable_stream(cp)
     stream.__enter__()  # for good; after use(), the end of a `with stream` inside CuPy would restore the default stream
     try:
-        products = products_through_cublas(cp, tf32)
-    except Exception as error:  # of many kinds, if the bindings or the library behind them cannot be loaded
+        cublas = cublas_of(cp, tf32)
+    except Exception as error:  # of many kinds, if the library cannot be reached or does not work
+        reason = f"cuBLAS cannot be reached through CuPy's module ({one_line(error)}), as with ROCm or under Windows"
         if tf32:
-            raise BackendError(f"--tf32 needs nvmath-python ({one_line(error)}); pip install nvmath-python") from error
-        products = None
-        say_once(f"run.py: --backend cupy runs eagerly ({one_line(error)}): {EAGER}")
+            raise BackendError(f"--tf32 cannot be had: {reason}; leave it out") from error
+        cublas = None
+        say_once(f"run.py: --backend cupy launches every operation by itself, a few times slower: {reason}")
 
     def asarray(a):
         a = cp.asarray(a)
@@ -42,30 +42,19 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     versions = {"cupy": cp.__version__, "device": cp.cuda.runtime.getDeviceProperties(0)["name"].decode()}
     return Backend(
         name="cupy",
-        xp=namespace(cp, products),
+        xp=namespace(cp, cublas),
         dtype=dtype,
         asarray=asarray,
         to_host=cp.asnumpy,
         noise=lambda seed: cp.random.Philox4x3210(seed, size=STREAMS)._state,
         normal=from_stream(cp, "standard_normal", dtype),
         uniform=from_stream(cp, "random", dtype),
-        fuse=lambda f: then_sum(cp, cp.fuse(f)),
-        compile=(lambda step: recorded(cp, stream, step)) if products else lambda step: step,
+        fuse=partial(in_place, cp),
+        compile=(lambda step: recorded(cp, stream, step)) if cublas else lambda step: step,
         synchronize=stream.synchronize,
-        versions=versions | {"tf32": tf32, "graph": products is not None},
+        versions=versions | {"tf32": tf32, "graph": cublas is not None},
         on_host=through_pinned_memory,
-        anywhere=partial(on_stream, stream),
     )
-
-
-def then_sum(cp, kernel):
-    """The kernel, and then the sum of its first argument."""
-
-    def call(first, *others):
-        kernel(first, *others)
-        return cp.sum(first)
-
-    return call
 
 
 def from_stream(cp, method: str, dtype):
@@ -101,11 +90,9 @@ def recordable_stream(cp):
 
 
 @cache
-def products_through_cublas(cp, tf32: bool):
-    """`recordable_matmul` with NVIDIA's bindings, made once a process: its handle and its workspace are never freed."""
-    from nvmath.bindings import cublas
-
-    return recordable_matmul(cp, cublas, recordable_stream(cp), tf32)
+def cublas_of(cp, tf32: bool) -> Cublas:
+    """One handle for every backend of this process."""
+    return Cublas(cp, recordable_stream(cp), tf32)
 
 
 def usable_cupy():
@@ -132,16 +119,6 @@ def usable_cupy():
     return cp
 
 
-def on_stream(stream, call):
-    """call() on that stream also where another thread calls it, whose current stream would be the default one."""
-
-    def on_any_thread():
-        with stream:
-            return call()
-
-    return on_any_thread
-
-
 def through_pinned_memory(f, read=lambda size: ..., written=lambda size: ...):
     """f, which works in place on a host array, for arrays on the device; a buffer stays for each kind of them.
 
@@ -163,8 +140,8 @@ def through_pinned_memory(f, read=lambda size: ..., written=lambda size: ...):
     return on_device
 
 
-def namespace(cp, products) -> SimpleNamespace:
-    """CuPy with one kernel for an elementwise function, or for its sum, and with `products` in place of its matmul."""
+def namespace(cp, cublas: Cublas | None) -> SimpleNamespace:
+    """CuPy with one kernel for an elementwise function, or for its sum, and with the products of `cublas`."""
 
     @cache
     def fused(f):
@@ -176,23 +153,37 @@ def namespace(cp, products) -> SimpleNamespace:
     def fused_sum(f):
         return cp.fuse(kernel_name=f"summed_{f.__name__}")(lambda *args: cp.sum(f(cp, *args), axis=-1))
 
-    own = {"fused": fused, "fused_sum": fused_sum} | ({"matmul": products} if products else {}) | in_one_kernel(cp)
-    return SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)} | own)
+    own = {"fused": fused, "fused_sum": fused_sum} | own_functions(cp, cublas)
+    own |= {"matmul": cublas.matmul} if cublas else {}
+    xp = SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)} | own)
+    xp.averaged = cache(partial(averaged, cp, xp))
+    return xp
 
 
-def in_one_kernel(cp) -> dict:
-    """`mean`, `stack` and `concatenate` in one kernel, where CuPy launches two, or one an array.
+def own_functions(cp, cublas: Cublas | None) -> dict:
+    """`concatenate` in one kernel, where CuPy launches one an array; sums over rows by `cublas`.
 
     `sum` and `mean` over an axis of one entry, as that of K = 1 samples is, launch none.
     """
-    count = "(_in_ind.size() / _out_ind.size())"
-    mean = cp.ReductionKernel("T a", "T mean", "a", "a + b", f"mean = a / {count}", "0", "fused_mean")
+
+    def total(a, axis: int | None = None, out=None):
+        dense = a.flags.c_contiguous and (out is None or out.flags.c_contiguous)
+        in_rows = axis == 0 and a.ndim > 1 and a.size and a.dtype.char in KINDS and dense
+        return cublas.sum_rows(a, out) if cublas and in_rows else cp.sum(a, axis=axis, out=out)
 
     def but_for_one(reduce):
         def reduced(a, axis: int | None = None, out=None):
             return a[0] if axis == 0 and len(a) == 1 and out is None else reduce(a, axis=axis, out=out)
 
         return reduced
+
+    @cache
+    def full(shape: tuple[int, ...], dtype, value: float):
+        return cp.full(shape, value, dtype)
+
+    def constant(a, value: float):
+        """Made once, because nobody writes into it."""
+        return full(a.shape, a.dtype, value)
 
     @cp.fuse(kernel_name="fused_copies")
     def copy(*arrays) -> None:
@@ -210,52 +201,11 @@ def in_one_kernel(cp) -> dict:
         return out
 
     return {
-        "sum": but_for_one(cp.sum),
-        "mean": but_for_one(mean),
+        "full_like": constant,
+        "sum": but_for_one(total),
+        "mean": but_for_one(cp.mean),
         "concatenate": concatenate,
-        "stack": lambda arrays: concatenate([a[None] for a in arrays]),
     }
-
-
-def recordable_matmul(cp, cublas, stream, tf32: bool):
-    """matmul(a, b, out=None) for matrices and vectors through NVIDIA's own bindings of cuBLAS.
-
-    CuPy's own refuses while a stream is being recorded.
-    """
-    workspace, handle = cp.empty(WORKSPACE, cp.uint8), cublas.create()
-    cublas.set_stream(handle, stream.ptr)
-    cublas.set_workspace(handle, workspace.data.ptr, WORKSPACE)  # after the stream, which resets it
-    cublas.set_math_mode(handle, cublas.Math.TF32_TENSOR_OP_MATH if tf32 else cublas.Math.DEFAULT_MATH)
-    gemm = {"f": cublas.sgemm, "d": cublas.dgemm}
-    one, zero = ({kind: np.array(value, kind) for kind in gemm} for value in (1, 0))
-
-    def matmul(a, b, out=None):
-        if a.ndim == b.ndim == 1:
-            return cp.sum(a * b)  # a sum of one array goes through many blocks of threads
-        kind, (m, k), n = a.dtype.char, a.shape, b.shape[1]
-        out = cp.empty((m, n), a.dtype) if out is None else out
-        a, b = packed(cp, a), packed(cp, b)
-        # cuBLAS counts by columns, where our C = A·B lies as Cᵀ = Bᵀ·Aᵀ
-        left, right = (operand(cublas, x) for x in (b, a))
-        sizes = (n, m, k, one[kind].ctypes.data)
-        gemm[kind](handle, left[0], right[0], *sizes, *left[1:], *right[1:], zero[kind].ctypes.data, out.data.ptr, n)
-        return out
-
-    matmul.workspace = workspace  # lives as long as the function
-    return matmul
-
-
-def packed(cp, a):
-    """The matrix itself if its rows or its columns lie densely, else a copy."""
-    return a if a.itemsize in a.strides and min(a.strides) > 0 else cp.ascontiguousarray(a)
-
-
-def operand(cublas, a) -> tuple[int, int, int]:
-    """(operation, pointer, leading dimension) of Aᵀ for cuBLAS: rows that lie densely are columns there."""
-    by_rows = a.strides[1] == a.itemsize
-    rows, columns = (0, 1) if by_rows else (1, 0)
-    leading = max(a.strides[rows] // a.itemsize, a.shape[columns])
-    return cublas.Operation.N if by_rows else cublas.Operation.T, a.data.ptr, leading
 
 
 def recorded(cp, stream, step):
@@ -279,6 +229,8 @@ def recorded(cp, stream, step):
                     return step()
         graph.launch(stream)
 
+    freed = weakref.finalize(run, pool.free_all_blocks)  # CuPy keeps the memory of a pool that is dropped
+    freed.atexit = False  # there the device may be gone
     return run
 
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from backend import Backend, BackendError, numpy_backend
+from backend.symbols import traced
 
 
 def open_backend(precision: str, tf32: bool = False) -> Backend:
@@ -25,6 +26,8 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         raise BackendError(
             f"--backend numba needs Numba, which cannot be imported ({reason}): pip install numba"
         ) from error
+    if numba.config.DISABLE_JIT:
+        raise BackendError("NUMBA_DISABLE_JIT lets --backend numba compile nothing: unset it, or use --backend numpy")
     backend = numpy_backend.open_backend(precision, tf32)
     own = {"fused": fused, "fused_sum": lambda f: fused(f, summed=True), "sum": total}
     return backend._replace(
@@ -58,7 +61,7 @@ def fused(f, summed: bool = False):
     def loop(dtypes: tuple, rows: tuple[bool, ...]):
         samples = f(np, *(np.ones(1, dtype) for dtype in dtypes))
         results = tuple(sample.dtype for sample in (samples if isinstance(samples, tuple) else (samples,)))
-        return compiled(lambda *symbols: f(np, *symbols), dtypes, rows, results, summed)
+        return compiled(f, dtypes, rows, results, summed)
 
     @cache
     def plan(kinds: tuple):
@@ -102,7 +105,7 @@ def in_rows(a: np.ndarray) -> np.ndarray:
 
 
 def fuse(f):
-    """`f`, which writes into its arguments, in one loop over flat vectors; arguments of one number go to every turn.
+    """f(xp, …), which writes into its arguments, in one loop over flat vectors; one number goes to every turn.
 
     Returns the sum of the first vector, which the loop adds up on its way.
     """
@@ -119,29 +122,6 @@ def fuse(f):
     return call
 
 
-class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
-    """A number in a loop. NumPy's functions of it, operators included, become lines of the loop.
-
-    As with CuPy's fused functions there is no function but NumPy's ufuncs.
-    """
-
-    def __init__(self, lines: list[str], name: str):
-        self.lines, self.name = lines, name
-
-    def __bool__(self):
-        raise TypeError("a loop has no `if` on a value: use xp.where, xp.minimum or xp.maximum")
-
-    def __array_ufunc__(self, ufunc, method, *operands, out=None):
-        if method != "__call__":
-            raise TypeError(f"numpy.{ufunc.__name__}.{method} is no function of single numbers, so no loop can have it")
-        names = (a.name if isinstance(a, Symbol) else f"number({float(a)!r})" for a in operands)
-        target = Symbol(self.lines, "") if out is None else out[0]  # in place, the symbol stands for the new number
-        name = f"t{len(self.lines)}"
-        self.lines.append(f"{name} = {ufunc.__name__}({', '.join(names)})")
-        target.name = name
-        return target
-
-
 def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: tuple, summed: bool):
     """The loop around f as a function of NumPy's, a gufunc: NumPy broadcasts, and lets go of the interpreter.
 
@@ -150,12 +130,13 @@ def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: tuple, summed: b
     """
     from numba import from_dtype, guvectorize
 
-    number, lines, count = np.result_type(*dtypes), [], len(dtypes)
-    symbols = [Symbol(lines, f"x{i}") for i in range(count)]
-    returned = f(*symbols)
-    returned = returned if isinstance(returned, tuple) else (symbols[0] if returned is None else returned,)
-    changed = [i for i, symbol in enumerate(symbols) if symbol.name != f"x{i}"]
-    stores = [f"a{i}[j] = {symbols[i].name}" for i in changed]
+    from backend.scalars import kept
+
+    number, count = np.result_type(*dtypes), len(dtypes)
+    lines, symbols, returned = traced(f, count)
+    returned = returned or symbols[:1]
+    written = [i for i, symbol in enumerate(symbols) if symbol.name != f"x{i}"]
+    stores = [f"a{i}[j] = {symbols[i].name}" for i in written]
     if summed:
         stores.append(f"total = plus(total, {returned[0].name})")
     else:
@@ -171,14 +152,12 @@ def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: tuple, summed: b
     types += [from_dtype(dtype)[::1] for dtype in results]
     inputs = ",".join("(n)" if row else "()" for row in rows)
     outputs = ",".join("()" if summed else "(n)" for _ in results)
-    make = guvectorize(
-        [tuple(types)],
-        f"{inputs}->{outputs}",
-        nopython=True,
-        cache=True,
-        writable_args=changed,
-    )
-    return make(python_function(text, number)).ufunc
+    layout, function = f"{inputs}->{outputs}", python_function(text, number)
+
+    def make(cache: bool):
+        return guvectorize([tuple(types)], layout, nopython=True, cache=cache, writable_args=written)(function).ufunc
+
+    return kept(make)
 
 
 LOOP = """({arguments}):

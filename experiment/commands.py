@@ -1,6 +1,5 @@
 """What the command line asks for, checked and ready to be done; and `fit`, a run on images in memory."""
 
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -19,7 +18,7 @@ from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, comple
 from experiment.evaluation import listing
 from experiment.record import IN_MEMORY, Images, Run, UsageError, flag, own_options, said, typed
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, refuse_unwritable, resumable
-from experiment.streams import say
+from experiment.streams import on_terminal, say
 from experiment.trained_model import TrainedModel, load
 from experiment.training import begin_at, make, proceed, started
 from experiment.use_model import use
@@ -257,7 +256,7 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     given = npz.dataset("fit", "fit", arrays, shape=shape)
     data, found = sources.opened(IN_MEMORY, binarization(asked), given=given)
     run = complete(asked, data, found).run
-    if not sys.stderr.isatty():  # where there is no bar
+    if not on_terminal():  # where there is no bar
         say(start_of(run, data, out), "stderr")
     opened = open_backend(backend, run.dtype, run.precision == "tf32")
     if out is not None:

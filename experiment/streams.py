@@ -1,8 +1,10 @@
 """What a run says, on streams that may be closed, be no terminal, or lack half of the letters."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from tqdm import tqdm
@@ -21,13 +23,20 @@ def make_safe() -> None:
             stream.reconfigure(errors="replace")
 
 
+def on_terminal() -> bool:
+    """Whether stderr is a terminal. It may be closed, or missing as in a Python without a console."""
+    with suppress(AttributeError, ValueError):
+        return sys.stderr.isatty()
+    return False
+
+
 def say(sentence: str, name: str = "stdout") -> None:
     """Prints at once. If nobody listens any more, as after `| head -1`, the work goes on unheard."""
     stream = getattr(sys, name)
     try:
-        print(sentence, file=stream, flush=True)
-    except OSError:
-        with open(os.devnull, "w") as nowhere:  # where all that follows goes, too
+        print(sentence, file=stream or io.StringIO(), flush=True)
+    except (OSError, ValueError):  # the second of a stream that is closed
+        with suppress(ValueError), open(os.devnull, "w") as nowhere:  # where all that follows goes, too
             os.dup2(nowhere.fileno(), stream.fileno())
 
 
@@ -35,7 +44,7 @@ class Bar(tqdm):
     """tqdm's bar on a terminal; elsewhere a line on stderr every EVERY seconds."""
 
     def __init__(self, *args, **how):
-        self.in_lines = not sys.stderr.isatty()
+        self.in_lines = not on_terminal()
         if self.in_lines:
             how |= {"delay": EVERY, "mininterval": EVERY, "miniters": 1, "bar_format": LINE}
         super().__init__(*args, **how)

@@ -165,12 +165,10 @@ class TrainedModel:
         mean, names = self.encode(images)[0], self.get_feature_names_out().tolist()
         if self.output == "default":
             return mean
-        how = (
-            {"schema": names}
-            if self.output == "polars"
-            else {"columns": names, "index": getattr(images, "index", None)}
-        )
-        return importlib.import_module(self.output).DataFrame(mean, **how)
+        frame = importlib.import_module(self.output).DataFrame
+        if self.output == "polars":
+            return frame(mean, schema=names)
+        return frame(mean, images.index if hasattr(images, "columns") else None, names)
 
     def set_output(self, *, transform: str | None = None) -> "TrainedModel":
         """scikit-learn's choice of what `transform` returns: an array ("default"), or a frame of pandas or polars."""

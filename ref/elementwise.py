@@ -27,3 +27,13 @@ def summed(f):
         return xp.fused_sum(f)(*arrays) if hasattr(xp, "fused_sum") else xp.sum(terms(xp, *arrays), axis=-1)
 
     return call
+
+
+def averaged(f):
+    """Marks f(xp, …), which stacks numbers made of means. A namespace with `averaged`, CuPy's, makes one kernel."""
+
+    @wraps(f)
+    def call(xp, *args):
+        return xp.averaged(f)(*args) if hasattr(xp, "averaged") else f(xp, *args)
+
+    return call

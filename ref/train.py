@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ref import vae
 from ref.adam import SCHEDULES, adam, decay, step_sizes
-from ref.elementwise import elementwise
+from ref.elementwise import averaged, elementwise
 from ref.mlp import size
 from ref.objectives import MULTIPLIERS, Method, Now, memory, moving_average
 
@@ -72,31 +72,32 @@ def initial_state(backend, theta, noise, images: int, lam: float | None) -> dict
 def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Callable, state: dict) -> Callable[[], None]:
     """The function that advances `state` by one minibatch; `read(rows, noise)` gives those images as floats (B, D)."""
     xp, theta, m, v, t = backend.xp, *(state[name] for name in ("theta", "m", "v", "step"))
-    grad, means = xp.zeros_like(theta), xp.zeros(len(REPORTED) + 1, backend.dtype)
+    grad, totals = xp.zeros_like(theta), state["totals"]
     params, d_params = vae.params_of(model, theta), vae.params_of(model, grad)
     log_lam = state["log_lambda"] if method.constraint else xp.zeros((), xp.float64)
     # These three calls of a step are cut into parts, and shared by several processes, where the backend says so.
     shared = backend.shared(plan.batch_size, plan.samples, grad)
     forward, backward, update = shared.forward(vae.forward), shared.backward(vae.backward), shared.update(adam)
     numbers_at = elementwise(partial(numbers, plan=plan, dtype=backend.dtype))
-    follow = elementwise(partial(follow_constraint, plan=plan))
+    means_of = averaged(partial(batch_means, method=method, plan=plan))
+    end = elementwise(partial(end_of_step, plan=plan))
+    constraint = [state[name] for name in ("log_lambda", "constraint_ma", "log_lambda_start") if method.constraint]
     batches = state["order"][: plan.steps_per_epoch * plan.batch_size].reshape(plan.steps_per_epoch, plan.batch_size)
 
-    def minibatch():
-        """This process's images of minibatch t and their noise; all processes draw the noise of the whole batch."""
-        x = read(xp.take(batches, t % plan.steps_per_epoch, axis=0), state["noise"])
+    def minibatch(row):
+        """This process's images of one minibatch and their noise; all processes draw the noise of the whole batch."""
+        x = read(xp.take(batches, row, axis=0), state["noise"])
         eps = backend.normal(state["noise"], (plan.samples, plan.batch_size, model.latents))
         return x[shared.images], eps[:, shared.images]
 
     def step() -> None:
         """Algorithm 1 of the slides; a method without a constraint leaves out λ."""
-        x, eps = minibatch()  # (B, D), (K, B, Z)
-        lam, done, scale, floor, shrink = numbers_at(xp, t, log_lam)
+        row, lam, done, scale, floor, shrink = numbers_at(xp, t, log_lam)
+        x, eps = minibatch(row)  # (B, D), (K, B, Z)
         now = Now(lam, plan.target, done)
 
         terms, cache = forward(xp, model, params, x, eps)  # z ~ q(z|x), and what the loss is made of
-        loss = method.loss(xp, terms, now, **plan.options)
-        means[...] = batch_means(xp, method, terms, loss)  # the last is Ĉ + κ²
+        means = means_of(xp, terms, now)
         d_terms = method.backward(xp, terms, now, **plan.options)  # does not see C_ma
         backward(xp, model, params, cache, d_terms, d_params)  # -> grad
         shared.mean(means)  # now those of the whole batch, as grad is
@@ -104,27 +105,34 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         if plan.weight_decay:
             decay(params, shrink)
         sum_theta = update(xp, theta, m, v, grad, scale, floor, *plan.adam[:2])  # θ ← Adam(θ, grad)
-        state["totals"][...] += means[:-1]
-        finite = xp.isfinite(state["totals"][0] + sum_theta)
-        if method.constraint:
-            follow(xp, log_lam, state["constraint_ma"], state["log_lambda_start"], t, means[-1], finite)
-        t[...] += finite  # t ← t + 1, and never again once a step was not finite
+        totals[...] += means[: len(totals)]
+        end(xp, t, totals[0], sum_theta, means[-1], *constraint)  # C_ma, λ, t ← t + 1
 
     return backend.compile(step)
 
 
 def numbers(xp, t, log_lam, plan: Plan, dtype):
-    """λ, the share of the run that is done, and what update t multiplies by: scale and floor of `adam`, the shrink."""
+    """The minibatch of update t, λ, the share of the run that is done, scale and floor of `adam`, the shrink."""
     rate = plan.lr * SCHEDULES[plan.schedule](xp, t, plan.steps)
     found = xp.exp(log_lam), t / plan.steps, *step_sizes(xp, t, rate, *plan.adam), 1 - rate * plan.weight_decay
-    return tuple(a.astype(dtype) for a in found)
+    return t % plan.steps_per_epoch, *(a.astype(dtype) for a in found)
 
 
-def batch_means(xp, method: Method, terms: vae.Terms, loss):
-    """The means under the names in REPORTED, and that of what the constraint bounds."""
-    rate = xp.mean(terms.kl)
-    bounded = xp.mean(method.constraint.bounded(xp, terms)) if method.constraint else xp.zeros_like(rate)
-    return xp.stack([loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate, bounded])
+def batch_means(xp, terms: vae.Terms, now: Now, method: Method, plan: Plan):
+    """The means under the names in REPORTED, and last that of what the constraint bounds: Ĉ + κ²."""
+    loss, rate = method.loss(xp, terms, now, **plan.options), xp.mean(terms.kl)
+    found = [loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate]
+    if method.constraint:
+        found.append(xp.mean(method.constraint.bounded(xp, terms)))
+    return xp.stack(found)
+
+
+def end_of_step(xp, t, total, sum_theta, bounded, *constraint, plan: Plan) -> None:
+    """t ← t + 1, C_ma and λ; once a step was not finite none of them moves again."""
+    finite = xp.isfinite(total + sum_theta)
+    if constraint:
+        follow_constraint(xp, *constraint, t, bounded, finite, plan)
+    t += finite
 
 
 def follow_constraint(xp, log_lam, c_ma, start, t, bounded, finite, plan: Plan) -> None:

@@ -51,7 +51,9 @@ def steps(folder: Path, backend: str, *methods: str) -> None:
 
 def run_in(folder: Path) -> int:
     import run
+    from experiment import training
 
+    training.PAUSE = 0.0  # a checkpoint after each epoch, however quick
     return run.main([*QUICK, "--out", str(folder)])
 
 

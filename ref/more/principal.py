@@ -26,7 +26,8 @@ def encode(xp, model, p, x):
 def encode_backward(xp, model, p, cache, d_mean, d_log_std, d_p) -> None:
     """(B, Z), (B, Z) -> None; writes d_p"""
     mlp_cache, u, path = cache
-    _, d_shift, d_gate_logit = gated_linear_backward(xp, d_mean, u, p["linear"], path, d_p["linear"])
+    of_images = gated_linear_backward(xp, d_mean, u, p["linear"], path, d_p["linear"], input_gradient=False)
+    _, d_shift, d_gate_logit = of_images
     d_out = xp.concatenate([d_shift, d_log_std, d_gate_logit], axis=1)
     nn.mlp_backward(xp, d_out, p, mlp_cache, d_p, input_gradient=False)
 
@@ -64,11 +65,12 @@ def gated(xp, linear, shift, gate_logit):
     return shift + gate * linear, gate
 
 
-def gated_linear_backward(xp, d_out, u, weights, cache, d_weights):
-    """d_u, d_shift, d_gate_logit; writes d_weights.   (N, out) -> (N, in), (N, out), (N, out)"""
+def gated_linear_backward(xp, d_out, u, weights, cache, d_weights, input_gradient: bool = True):
+    """d_u, which images do not need, d_shift, d_gate_logit; writes d_weights.   (N, out) -> (N, in), twice (N, out)"""
     d_linear, d_gate_logit = gated_backward(xp, d_out, *cache)
     xp.matmul(u.T, d_linear, out=d_weights)  # (in, N) @ (N, out)
-    return xp.matmul(d_linear, weights.T), d_out, d_gate_logit
+    d_u = xp.matmul(d_linear, weights.T) if input_gradient else None
+    return d_u, d_out, d_gate_logit
 
 
 @elementwise

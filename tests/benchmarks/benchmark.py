@@ -3,6 +3,7 @@
 python -m tests.benchmarks.benchmark               every method on the slides' MNIST network, batch 128
 python -m tests.benchmarks.benchmark --method geco --batch-size 128 1000
 python -m tests.benchmarks.benchmark --network burda --method iwae --batch-size 20 --samples 50
+python -m tests.benchmarks.benchmark --method geco --busy 1           beside another program, and with one thread, too
 python -m tests.benchmarks.benchmark --method iwae --batch-size 32 128 512 4096 --samples 1 8 64 --no-peers --json
 
 All take turns in one run; times are medians over rounds, ratios medians of each round's ratio. PyTorch and JAX come
@@ -18,14 +19,17 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from types import SimpleNamespace
 
 import numpy as np
 
 from backend import BACKENDS, open_backend
+from backend.numpy_backend import blas_threads
 from ref import mlp, vae
 from ref.objectives import METHODS, Now
 from ref.train import Plan, initial_state, initial_theta, make_step
@@ -37,7 +41,7 @@ except ImportError:  # not a POSIX system: there, memory is not measured
     resource = None
 
 NETWORKS = {"slides": ((512, 256), 200, "silu", "gaussian"), "burda": ((200, 200), 50, "tanh", "bernoulli")}
-OURS = ("step", "products", "numpy")
+OURS = ("step", "products", "numpy", "one thread")
 RECIPE = peers.Recipe()
 IMAGES = np.random.default_rng(0).integers(0, 256, (8192, 784), dtype=np.uint8)
 
@@ -59,6 +63,11 @@ def options_of(case: peers.Case) -> dict[str, float]:
 
 def step_of(backend, case: peers.Case):
     """Our step: gathering, noise, forward, backward, Adam, multiplier."""
+    return step_and_state(backend, case)[0]
+
+
+def step_and_state(backend, case: peers.Case):
+    """The step, and the state that it advances."""
     model, state = setup(backend, case)
     steps = len(IMAGES) // case.batch_size
     plan = Plan(
@@ -76,7 +85,7 @@ def step_of(backend, case: peers.Case):
     )
     images = backend.asarray(IMAGES)
     read = lambda rows, noise: backend.xp.take(images, rows, axis=0).astype(backend.dtype) * (1 / 255)  # noqa: E731
-    return make_step(backend, model, METHODS[case.method], plan, read, state)
+    return make_step(backend, model, METHODS[case.method], plan, read, state), state
 
 
 def products_of(backend, case: peers.Case):
@@ -114,8 +123,8 @@ def same_loss(backend, case: peers.Case, loss) -> None:
 
 def contestant(name: str, backend, case: peers.Case, check: bool):
     """(step, wait for the device) of what is timed under that name; with `check` a peer's loss must be ours."""
-    if name in ("step", "products"):
-        return (step_of if name == "step" else products_of)(backend, case), backend.synchronize
+    if name in ("step", "products", "one thread"):
+        return (products_of if name == "products" else step_of)(backend, case), backend.synchronize
     if name == "numpy":
         return step_of(open_backend("numpy", backend.dtype.name), case), backend.synchronize
     device = "cuda" if backend.name == "cupy" else "cpu"
@@ -134,8 +143,12 @@ def serve(pipe, name: str, library: str, precision: str, case: peers.Case, check
 
     Answers with times, and at the end with the process's memory in MB: before the network was there, and at its peak.
     """
-    own = name in ("step", "products") or library == "cupy"
+    if name == "one thread":
+        blas_threads()[1](1)  # as with OMP_NUM_THREADS=1
+    own = name in ("step", "products", "one thread") or library == "cupy"
     backend = open_backend(library if own else "numpy", precision)  # no process holds a library that it does not need
+    if name == "jax":
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes 75 % of a card for itself
     if name not in OURS:
         importlib.import_module("jax" if name == "jax" else "torch")
     before = peak_memory()
@@ -169,27 +182,51 @@ def milliseconds(step, wait, repeats: int) -> float:
 def measure(names: list[str], library: str, precision: str, case: peers.Case, rounds: int, check: bool = True):
     """Milliseconds of each contestant in each round, and its memory: {name: [ms, …]}, {name: (MB before, MB at most)}.
 
-    In a round all take turns, each for about a tenth of a second.
+    In a round all take turns, each for about a tenth of a second. One that dies, having said why, is left out.
     """
     spawn = multiprocessing.get_context("spawn")
-    pipes, processes, repeats = {}, [], {}
+    pipes, processes, repeats, times, memory = {}, {}, {}, {}, {}
+
+    def answer(name: str):
+        """What the contestant sends next; None where it has died."""
+        try:
+            return pipes[name].recv()
+        except EOFError:
+            print(f"{name} has died: it is left out", file=sys.stderr, flush=True)
+            del pipes[name]
+            return None
+
+    def ask(name: str, question: int):
+        with suppress(BrokenPipeError):  # the answer will tell
+            pipes[name].send(question)
+        return answer(name)
+
     for name in names:
         pipes[name], far_end = spawn.Pipe()
         arguments = far_end, name, library, precision, case, check
-        processes.append(spawn.Process(target=serve, args=arguments, daemon=True))
-        processes[-1].start()
+        processes[name] = spawn.Process(target=serve, args=arguments, daemon=True)
+        processes[name].start()
         far_end.close()
-        repeats[name] = pipes[name].recv()
-    times, memory = {name: [] for name in names}, {}
+        repeats[name], times[name] = answer(name), []
     for _ in range(rounds):
-        for name, pipe in pipes.items():
-            pipe.send(repeats[name])
-            times[name].append(pipe.recv())
-    for (name, pipe), process in zip(pipes.items(), processes, strict=True):
-        pipe.send(0)
-        memory[name] = pipe.recv()
-        process.join()
-    return times, memory
+        for name in [*pipes]:
+            times[name].append(ask(name, repeats[name]))
+    for name in [*pipes]:
+        memory[name] = ask(name, 0)
+        processes[name].join()
+    return {name: times[name] for name in pipes}, {name: memory[name] for name in pipes}
+
+
+@contextmanager
+def beside(count: int):
+    """Within, so many other processes compute without a pause, as on a machine that others use, too."""
+    others = [subprocess.Popen([sys.executable, "-c", "while 1: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def line_of(case: peers.Case, times: dict[str, list[float]]) -> dict:
@@ -197,6 +234,8 @@ def line_of(case: peers.Case, times: dict[str, list[float]]) -> dict:
     images = case.batch_size * case.samples
     row = {"method": case.method, "batch_size": case.batch_size, "samples": case.samples}
     row |= {f"{name}_ms": statistics.median(values) for name, values in times.items()}
+    if "step" not in times:
+        return row
     row |= {"µs_per_sample": 1e3 * row["step_ms"] / images}
     for name, values in times.items():
         if name != "step":
@@ -222,21 +261,29 @@ def main() -> None:
     p.add_argument("--rounds", type=int, default=15)
     p.add_argument("--backend", choices=BACKENDS, default="numpy")
     p.add_argument("--precision", choices=("float32", "float64"), default="float32")
+    p.add_argument("--busy", type=int, default=0, metavar="N", help="beside N other programs that never wait")
     p.add_argument("--no-peers", action="store_true", help="leave PyTorch and JAX out")
     p.add_argument("--json", action="store_true")
     args = p.parse_args()
     names = ["step", "products"] + (["numpy"] if args.backend == "numba" else [])
+    names += ["one thread"] if args.busy else []
     if not args.no_peers:
         names += ["torch", "compile"] if importlib.util.find_spec("torch") else []
         names += ["jax"] if importlib.util.find_spec("jax") else []
-    where = conditions() | open_backend(args.backend, args.precision).versions | {"precision": args.precision}
+    where = (
+        conditions()
+        | {"busy": args.busy}
+        | open_backend(args.backend, args.precision).versions
+        | {"precision": args.precision}
+    )
     if not args.json:
         print(", ".join(f"{name} {value}" for name, value in where.items()))
     cases = itertools.product(args.method, args.batch_size, args.samples or [None])
     for method, batch_size, samples in cases:
         case = peers.Case(method, *NETWORKS[args.network], batch_size, samples or METHODS[method].samples)
         racing = [name for name in names if name in OURS or method in peers.METHODS]
-        row = line_of(case, measure(racing, args.backend, args.precision, case, args.rounds)[0])
+        with beside(args.busy):
+            row = line_of(case, measure(racing, args.backend, args.precision, case, args.rounds)[0])
         if args.json:
             line = json.dumps(row | where, ensure_ascii=False)
         else:

@@ -3,6 +3,7 @@
 python -m tests.benchmarks.end_to_end --data mnist --epochs 30      NumPy, Numba, and the peers that are installed
 python -m tests.benchmarks.end_to_end torch-compiled jax --data mnist-10k --epochs 2
 python -m tests.benchmarks.end_to_end numba torch-compiled --cold   as if nothing had been compiled before
+python -m tests.benchmarks.end_to_end cupy jax                      on a GPU, where the peers go too if they find it
 
 Each contestant has a process of its own, one after another. The functions of run.py are wrapped from here; a phase
 within another counts for itself alone. The peers (`peers.py`; `pip install torch jax`) read the images through `data`,
@@ -26,7 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
-CONTESTANTS = {"numpy": None, "numba": "numba", "torch": "torch", "torch-compiled": "torch", "jax": "jax"}
+# Name: the library that it needs.
+CONTESTANTS = {"numpy": None, "numba": "numba", "cupy": "cupy"}
+CONTESTANTS |= {"torch": "torch", "torch-compiled": "torch", "jax": "jax"}
 # In the order of the columns. The rest is what nothing below names. The exit is seen from outside alone.
 WORK = ("start", "data", "first step", "steps", "watching", "evaluation", "information", "pictures", "files")
 PHASES = (*WORK, "rest", "exit")
@@ -72,6 +75,16 @@ class Stopwatch:
         return call
 
 
+def waiting_is_stepping(watch: Stopwatch, open_backend):
+    """open_backend; a step on a GPU is only begun by its call, so that waiting for the GPU counts as stepping."""
+
+    def opened(*args, **named):
+        backend = open_backend(*args, **named)
+        return backend._replace(synchronize=watch.timed(backend.synchronize, "steps"))
+
+    return opened
+
+
 def ours(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
     """run.py with that backend, its functions wrapped. Returns the figures in its summary."""
     import run
@@ -93,6 +106,7 @@ def ours(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
         return make
 
     training.make_step = first_apart(training.make_step)
+    commands.open_backend = waiting_is_stepping(watch, commands.open_backend)
     for module, function, phase in (
         (commands, "open_backend", "start"),
         (sources, "opened", "data"),
@@ -112,8 +126,20 @@ def ours(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
     return json.loads((out / "summary.json").read_text())
 
 
+def device_of(name: str) -> str:
+    """Where a peer works: on the GPU where its library finds one, else on the CPU."""
+    if name == "jax":
+        import jax
+
+        return "cuda" if jax.default_backend() == "gpu" else "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def theirs(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
     """The same training, evaluation and pictures in PyTorch or JAX. Returns the figures."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes 75 % of a card
     importlib.import_module(CONTESTANTS[name])
     from data import DataError
     from experiment import sources
@@ -154,14 +180,14 @@ def peer_of(name: str, run, data):
     from tests.benchmarks import peers
 
     network = run.hidden, run.latent, run.activation, run.likelihood
-    case = peers.Case(run.method, *network, run.batch_size, run.samples, run.options["kappa"])
+    case = peers.Case(run.method, *network, run.batch_size, run.samples, run.target**0.5)
     steps = run.epochs * (len(data.train) // run.batch_size)
     moved = run.lr, run.weight_decay, run.multiplier_rate, initial_multiplier(run.target)
     recipe = peers.Recipe(steps, *moved, run.seed)
     center, rng = mean_image(data), np.random.default_rng(run.seed)
     bounded = np.clip(center, 1e-3, 1 - 1e-3)
     theta = peers.initial(case, center.size, np.log(bounded / (1 - bounded)), rng)
-    arguments = case, recipe, theta, data.train, center, "cpu"
+    arguments = case, recipe, theta, data.train, center, device_of(name)
     return peers.jax_peer(*arguments) if name == "jax" else peers.torch_peer(*arguments, name == "torch-compiled")
 
 
@@ -199,9 +225,11 @@ def draw(out: Path, peer, data) -> None:
 def contest(name: str, started: float, out: Path, options: list[str]) -> None:
     """What a contestant's process does: it leaves its seconds and its figures in `out`."""
     watch = Stopwatch(started)
-    figures = (theirs if CONTESTANTS[name] in ("torch", "jax") else ours)(name, watch, out, options)
+    library = CONTESTANTS[name]
+    figures = (theirs if library in ("torch", "jax") else ours)(name, watch, out, options)
     watch.switch("exit")
-    report = {"seconds": watch.seconds, "figures": {key: figures[key] for key in FIGURES}}
+    device = device_of(name) if library in ("torch", "jax") else "cuda" if library == "cupy" else "cpu"
+    report = {"device": device, "seconds": watch.seconds, "figures": {key: figures[key] for key in FIGURES}}
     (out / REPORT).write_text(json.dumps(report))
 
 
@@ -254,7 +282,8 @@ def main() -> None:
             seconds = found["seconds"] | {"exit": found["whole"] - sum(found["seconds"].values())}
             cells = [f"{seconds.get(phase, 0):.1f}" for phase in PHASES]
             cells += [f"{found['whole']:.1f}", *(f"{found['figures'][key]:.2f}" for key in FIGURES)]
-            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+            where = " on the GPU" if found["device"] == "cuda" else ""
+            print(f"| {name}{where} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def on_paper(ranks) -> None:
     """Prints what a parameter costs here, and with two ranks what a large network would cost on more of them."""
     square = np.ones((1024, 1024), np.float32)
     theta, m, v, grad = (np.ones(LARGE // 10, np.float32) for _ in range(4))
-    update = open_backend("numpy").fuse(lambda *arrays: adam(np, *arrays, *np.float32([1e-3, 1e-8]), 0.9, 0.999))
+    update = open_backend("numpy").fuse(lambda xp, *arrays: adam(xp, *arrays, *np.float32([1e-3, 1e-8]), 0.9, 0.999))
     scattered = times(lambda: ranks.reduce_scatter(grad, 1 / ranks.size), 50)[0] / grad.size
     gathered = times(lambda: ranks.all_gather(theta), 50)[0] / theta.size
     updated = times(lambda: update(theta, m, v, grad), 5)[1] / theta.size

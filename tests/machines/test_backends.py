@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from backend import BackendError, open_backend
+from backend import BackendError, cores, open_backend
 from ref import vae
 from ref.mlp import sigmoid_backward
 from ref.more.metrics import Draws, Images, evaluate
@@ -134,6 +134,53 @@ def test_a_seed_is_a_stream_of_numbers_that_goes_on_from_its_state(kind, mean, s
     assert kind == "normal" or (first.min() >= 0 and first.max() < 1)
     assert first.dtype == precision
     assert precision == "float32" or (first != first.astype("float32")).mean() > 0.9
+
+
+def test_a_run_that_goes_on_with_another_backend_draws_no_number_of_its_first_steps_again(tmp_path):
+    import run
+    from experiment.run_folder import read_checkpoint
+    from experiment.training import restored_state
+
+    options = [
+        "--data",
+        "digits",
+        "--hidden",
+        "4",
+        "--latent",
+        "2",
+        "--epochs",
+        "1",
+        "--nll-samples",
+        "2",
+        "--seed",
+        "5",
+    ]
+    assert run.main([*options, "--out", str(tmp_path / "run")]) == 0
+    saved, backend = read_checkpoint(tmp_path / "run"), open_backend("numpy")
+    count = len(saved.arrays["order"])
+    same = restored_state(saved, saved.run, backend, count)[1]["noise"]
+    other = restored_state(saved, saved.run, backend._replace(name="another"), count)[1]["noise"]
+    assert (same == saved.arrays["noise"]).all() and (other != same).any()
+    assert (other != backend.noise(5)).any()  # that of the first step
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("10000 100000", 1),
+        ("9999999 100000", 8),
+        ("?", 8),
+    ],
+)
+def test_the_cores_are_those_that_the_process_may_use_and_a_containers_share_of_time(
+    content, expected, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
+    (tmp_path / "cpu.max").write_text(content + "\n")
+    assert cores(tmp_path / "cpu.max") == expected and cores(tmp_path / "none") == 8
 
 
 REFUSED = {

@@ -1,23 +1,29 @@
 """What can be known of the CuPy backend without a GPU: CuPy has what is called, and the products reach cuBLAS right."""
 
 import ctypes
+import gc
 import inspect
 import sys
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from backend import BackendError, open_backend
-from backend.cupy_backend import recordable_matmul, recordable_stream, say_once, through_pinned_memory
+from backend.cublas import TF32_MATH, Cublas
+from backend.cupy_backend import recordable_stream, say_once, through_pinned_memory
+from ref import vae
 from ref.densities import squared_error
+from ref.elementwise import averaged
 from ref.mlp import ACTIVATIONS
 from ref.more.linear import in_principal_coordinates, principal_components, start_linear
 from ref.more.metrics import Draws, Images, evaluate
-from ref.objectives import METHODS
+from ref.objectives import METHODS, Now
+from ref.train import batch_means
 from tests.machines.test_backends import reader, training
-from tests.small import NETWORKS, NUMPY, SOME, model_of, theta_of
+from tests.small import NETWORKS, NUMPY, SOME, model_of, plan_of, theta_of
 from tests.tested import NAME, host, open_tested
 
 NEEDS_CUPY = pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
@@ -82,17 +88,6 @@ def test_cupy_has_every_function_that_is_called_with_the_same_arguments():
         assert hasattr(cp.ndarray, method)
 
 
-def test_nvidias_bindings_have_the_functions_that_a_recorded_product_calls():
-    cublas = pytest.importorskip("nvmath.bindings.cublas", reason="nvmath-python is not installed")
-    for name in ("create", "set_stream", "set_workspace", "set_math_mode", "sgemm", "dgemm"):
-        assert callable(getattr(cublas, name))
-    assert (cublas.Operation.N, cublas.Operation.T) == (0, 1)
-    assert cublas.Math.TF32_TENSOR_OP_MATH != cublas.Math.DEFAULT_MATH
-    arguments = ["handle", "transa", "transb", "m", "n", "k", "alpha", "a", "lda", "b", "ldb", "beta", "c", "ldc"]
-    signature = cublas.sgemm.__doc__.splitlines()[0]
-    assert [part.split()[-1].strip("()") for part in signature.split("(", 1)[1].split(",")] == arguments
-
-
 @NEEDS_CUPY
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(5,), (1, 7), (3, 4), (50, 1000), (1, 3, 4), (2, 3, 4)])
@@ -122,52 +117,80 @@ class OnDevice(np.ndarray):
         return SimpleNamespace(ptr=self.ctypes.data)
 
 
-class Cublas:
-    """gemm by cuBLAS's definition, on host memory: C = op(A)·op(B), matrices by columns, with leading dimensions."""
+class Library:
+    """cuBLAS by its definition, on host memory: matrices by columns, with leading dimensions; every call succeeds."""
 
-    Operation, Math = SimpleNamespace(N=0, T=1), SimpleNamespace(DEFAULT_MATH=0, TF32_TENSOR_OP_MATH=3)
     math_mode = None
 
-    def create(self) -> int:
-        return 1
+    def __getattr__(self, name: str):
+        if not name.startswith("cublas"):
+            raise AttributeError(name)
+        return lambda *args: 0
 
-    def set_stream(self, handle, stream) -> None: ...
-
-    def set_workspace(self, handle, pointer, size) -> None: ...
-
-    def set_math_mode(self, handle, mode) -> None:
+    def cublasSetMathMode(self, handle, mode) -> int:
         self.math_mode = mode
+        return 0
 
-    def sgemm(self, *args) -> None:
-        self.gemm(ctypes.c_float, *args)
+    def cublasSgemm_v2(self, handle, *args) -> int:
+        return gemm(ctypes.c_float, *args)
 
-    def dgemm(self, *args) -> None:
-        self.gemm(ctypes.c_double, *args)
+    def cublasDgemm_v2(self, handle, *args) -> int:
+        return gemm(ctypes.c_double, *args)
 
-    def gemm(self, kind, handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) -> None:
-        def matrix(pointer, rows, columns, leading):
-            assert leading >= rows
-            flat = np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), (leading * columns,))
-            return flat.reshape(columns, leading).T[:rows]
+    def cublasSgemv_v2(self, handle, *args) -> int:
+        return gemv(ctypes.c_float, *args)
 
-        left = matrix(a, *((k, m) if op_a else (m, k)), lda)
-        right = matrix(b, *((n, k) if op_b else (k, n)), ldb)
-        alpha, beta = (ctypes.cast(p, ctypes.POINTER(kind))[0] for p in (alpha, beta))
-        out = matrix(c, m, n, ldc)
-        out[...] = alpha * (left.T if op_a else left) @ (right.T if op_b else right) + (beta * out if beta else 0)
+    def cublasDgemv_v2(self, handle, *args) -> int:
+        return gemv(ctypes.c_double, *args)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precision):
-    cp = SimpleNamespace(
+def by_columns(kind, pointer, rows: int, columns: int, leading: int) -> np.ndarray:
+    """The matrix that lies there."""
+    assert leading >= rows
+    flat = np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), (leading * columns,))
+    return flat.reshape(columns, leading).T[:rows]
+
+
+def gemm(kind, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) -> int:
+    """C ← α·op(A)·op(B) + β·C"""
+    left = by_columns(kind, a, *((k, m) if op_a else (m, k)), lda)
+    right = by_columns(kind, b, *((n, k) if op_b else (k, n)), ldb)
+    alpha, beta = (ctypes.cast(p, ctypes.POINTER(kind))[0] for p in (alpha, beta))
+    out = by_columns(kind, c, m, n, ldc)
+    out[...] = alpha * (left.T if op_a else left) @ (right.T if op_b else right) + (beta * out if beta else 0)
+    return 0
+
+
+def gemv(kind, op, m, n, alpha, a, lda, x, incx, beta, y, incy) -> int:
+    """y ← α·op(A)·x + β·y, as a product of matrices."""
+    assert (op, incx, incy) == (0, 1, 1)
+    return gemm(kind, 0, 0, m, 1, n, alpha, a, lda, x, n, beta, y, m)
+
+
+def on_host() -> SimpleNamespace:
+    """What `Cublas` needs of CuPy, with the host's memory."""
+    return SimpleNamespace(
         empty=lambda shape, dtype: np.empty(shape, dtype).view(OnDevice),
+        ones=lambda shape, dtype: np.ones(shape, dtype).view(OnDevice),
         uint8=np.uint8,
         sum=np.sum,
         ascontiguousarray=lambda a: np.ascontiguousarray(a).view(OnDevice),
     )
-    cublas = Cublas()
-    matmul = recordable_matmul(cp, cublas, SimpleNamespace(ptr=0), tf32=True)
-    assert cublas.math_mode == cublas.Math.TF32_TENSOR_OP_MATH
+
+
+@pytest.fixture
+def library(monkeypatch) -> Library:
+    """The library that is found behind CuPy's module."""
+    library = Library()
+    monkeypatch.setattr("backend.cublas.library_behind", lambda cp: library)
+    return library
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precision, library):
+    cublas = Cublas(on_host(), SimpleNamespace(ptr=0), tf32=True)
+    matmul = cublas.matmul
+    assert library.math_mode == TF32_MATH
     rng = np.random.default_rng(0)
 
     def laid_out(rows: int, columns: int) -> list:
@@ -184,6 +207,16 @@ def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precis
                 np.testing.assert_allclose(matmul(a, b), np.asarray(a) @ np.asarray(b), rtol=1e-4, atol=1e-5)
                 assert matmul(a, b, out=out) is out and np.isfinite(out).all()
     assert matmul(a[0], a[0]) == pytest.approx(float(np.sum(np.asarray(a[0]) ** 2)))
+    for shape in [(3, 4), (1, 4), (5, 1), (3, 4, 2)]:
+        a = rng.normal(size=shape).astype(precision).view(OnDevice)
+        np.testing.assert_allclose(cublas.sum_rows(a), np.sum(a, axis=0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_product_that_does_not_succeed_is_an_error(library):
+    cublas = Cublas(on_host(), SimpleNamespace(ptr=0), tf32=False)
+    library.cublasSgemm_v2 = lambda *args: 13
+    with pytest.raises(RuntimeError, match="cublasSgemm_v2 ends with status 13"):
+        cublas.matmul(*(np.ones((2, 2), np.float32).view(OnDevice) for _ in range(2)))
 
 
 class Device:
@@ -232,13 +265,13 @@ def cupy_of(device: Device, processors: int = 132) -> ModuleType:
 
     cp = ModuleType("cupy")
     cp.__version__, cp.dtype, cp.uint8, cp.asnumpy, cp.zeros = "14.2.0", np.dtype, np.uint8, np.asarray, np.zeros
-    cp.empty = lambda shape, dtype: np.empty(shape, dtype).view(OnDevice)
+    cp.empty, cp.ones = on_host().empty, on_host().ones
     cp.fuse = lambda kernel_name: lambda f: SimpleNamespace(kernel=kernel_name, f=f)
-    cp.ReductionKernel, cp.sum = lambda *definition: np.mean, np.sum
+    cp.mean, cp.sum, cp.full = np.mean, np.sum, np.full
     cp.random = SimpleNamespace(Philox4x3210=philox, Generator=lambda bits: None)
     cp.cuda = SimpleNamespace(
         Stream=lambda non_blocking: device.stream(),
-        MemoryPool=lambda: SimpleNamespace(malloc="its own pool"),
+        MemoryPool=lambda: SimpleNamespace(malloc="its own pool", free_all_blocks=lambda: device.log.append("freed")),
         using_allocator=using_allocator,
         get_current_stream=lambda: device.current,
         is_available=lambda: True,
@@ -248,14 +281,11 @@ def cupy_of(device: Device, processors: int = 132) -> ModuleType:
 
 
 @pytest.fixture
-def device(monkeypatch) -> Device:
+def device(monkeypatch, library) -> Device:
     """A device on which `open_backend("cupy")` works, with cuBLAS; what CuPy cannot do without a GPU is missing."""
     device = Device()
-    device.cupy, device.cublas = cupy_of(device), Cublas()
-    bindings = {"cupy": device.cupy, "nvmath": ModuleType("nvmath"), "nvmath.bindings": SimpleNamespace()}
-    bindings["nvmath.bindings"].cublas = device.cublas
-    for name, module in bindings.items():
-        monkeypatch.setitem(sys.modules, name, module)
+    device.cupy = cupy_of(device)
+    monkeypatch.setitem(sys.modules, "cupy", device.cupy)
     say_once.cache_clear()
     return device
 
@@ -296,13 +326,6 @@ def test_a_host_function_sees_what_it_reads_of_a_device_array_and_changes_only_w
     assert seen[1].tolist() == [0, 1, 9, 9, 9, 5] and (host(a) == 9).all()
 
 
-def test_a_call_on_another_thread_is_on_the_recordable_stream(device):
-    backend = open_backend("cupy")
-    stream, device.entered, device.current = device.current, [], 0  # as a thread begins
-    assert backend.anywhere(lambda: device.current)() is stream != 0
-    assert device.current == 0
-
-
 def test_a_step_on_another_stream_is_refused(device):
     backend = open_backend("cupy")
     run = backend.compile(lambda: device.log.append("step"))
@@ -338,25 +361,108 @@ def test_a_cupy_without_its_cuda_libraries_is_one_sentence_that_says_what_to_ins
     assert "\n" not in str(raised.value) and "cupy-cuda13x[ctk]" in str(raised.value)
 
 
-def test_why_steps_run_eagerly_is_said_on_one_line(device, capsys):
-    def create():
-        raise RuntimeError(SEVERAL_LINES)
+def test_without_cublas_steps_run_eagerly_and_one_line_says_so(device, monkeypatch, capsys):
+    def library_behind(cp):
+        raise AttributeError(SEVERAL_LINES)
 
-    device.cublas.create = create
+    monkeypatch.setattr("backend.cublas.library_behind", library_behind)
     backend = open_backend("cupy")
     said = capsys.readouterr().err
     assert "cannot find libnvrtc searched in: site-packages" in said and said.count("\n") == 1
     assert backend.versions["graph"] is False and backend.compile(open) is open
-    with pytest.raises(BackendError, match="cannot find libnvrtc searched in: site-packages"):
+    with pytest.raises(BackendError, match=r"--tf32 cannot be had: .*searched in: site-packages"):
         open_backend("cupy", tf32=True)
 
 
-def test_a_process_has_one_handle_of_cublas_however_many_backends_it_opens(device):
+@pytest.mark.parametrize("path", ["no such file", __file__, np.linalg._umath_linalg.__file__])
+def test_a_module_that_is_not_linked_to_cublas_is_an_error_before_anything_is_computed(path):
+    cp = on_host()
+    cp.cuda = SimpleNamespace(cublas=SimpleNamespace(__file__=path))
+    with pytest.raises((OSError, AttributeError)):
+        Cublas(cp, SimpleNamespace(ptr=0), tf32=False)
+
+
+def test_a_process_has_one_handle_of_cublas_however_many_backends_it_opens(device, library):
     handles = []
-    device.cublas.create = lambda: handles.append(1) or 1
+    library.cublasCreate_v2 = lambda handle: handles.append(1) or 0
     for precision in ("float32", "float64", "float32"):
         open_backend("cupy", precision)
     assert len(handles) == 1
+
+
+def test_the_memory_of_a_recorded_step_that_nobody_has_any_more_is_freed(device):
+    run = open_backend("cupy").compile(lambda: None)
+    for _ in range(4):
+        run()
+    assert "freed" not in device.log
+    del run
+    gc.collect()
+    assert device.log[-1] == "freed"
+
+
+@NEEDS_CUPY
+@pytest.mark.parametrize("warm_up", [0.0, 0.5])
+@pytest.mark.parametrize("name", METHODS)
+def test_the_means_of_a_step_in_one_kernel_are_those_of_cupy(name, warm_up):
+    backend, method, plan = open_tested("float64"), METHODS[name], plan_of(name, 30, 8, 40, 3)
+    if "warm_up" in plan.options:
+        plan = plan._replace(options={"warm_up": warm_up})
+    rng = np.random.default_rng(0)
+    kl, *others = (backend.asarray(rng.normal(size=shape)) for shape in [(300,)] + [(3, 300)] * 4)
+    terms = vae.Terms(kl, *others)
+    now = Now(backend.asarray(np.array(1.3)), 0.4, backend.asarray(np.array(0.3)))
+    plain = SimpleNamespace(**{key: f for key, f in vars(backend.xp).items() if key != "averaged"})
+    f = partial(batch_means, method=method, plan=plan)
+    found, expected = averaged(f)(backend.xp, terms, now), f(plain, terms, now)
+    np.testing.assert_allclose(host(found), host(expected), rtol=1e-12)
+    assert len(found) == 4 + bool(method.constraint)
+
+
+@NEEDS_CUPY
+def test_a_loss_that_does_more_with_a_mean_than_arithmetic_runs_as_written():
+    def f(xp, a, b):
+        return xp.stack([xp.exp(xp.mean(a)), xp.mean(b) * a[0] / 3, np.inf * xp.mean(b), -xp.mean(b) - np.nan])
+
+    xp = open_tested("float64").xp
+    a, b = xp.asarray(np.arange(3.0)), xp.asarray(np.arange(5.0))
+    np.testing.assert_allclose(host(averaged(f)(xp, a, b)), [np.e, 0, np.inf, np.nan], rtol=1e-14)
+    without_exp = averaged(lambda xp, a, b: f(SimpleNamespace(**vars(xp) | {"exp": lambda mean: 2 - mean}), a, b))
+    np.testing.assert_array_equal(host(without_exp(xp, a, b)), [1, 0, np.inf, np.nan])
+
+
+@NEEDS_CUPY
+def test_a_vector_that_has_been_infinite_stays_marked_for_the_function_that_updates_it():
+    def f(xp, a, b):
+        a += b
+
+    backend = open_tested("float32")
+    update, a = backend.fuse(f), backend.asarray(np.ones(1000))
+    assert float(update(a, a)) == 0
+    a[7] = np.inf
+    assert np.isnan(float(update(a, a)))
+    a[...] = 1
+    assert np.isnan(float(update(a, a))) and float(backend.fuse(f)(a, a)) == 0
+
+
+@NEEDS_CUPY
+def test_memory_comes_back_from_steps_that_were_recorded_and_dropped():
+    import cupy as cp
+
+    def used() -> int:
+        gc.collect()
+        cp.get_default_memory_pool().free_all_blocks()
+        free, total = cp.cuda.runtime.memGetInfo()
+        return total - free
+
+    backend, history = open_tested("float32"), []
+    for _ in range(6):
+        step, _ = training(backend, "iwae", NETWORKS[SOME[0]])
+        for _ in range(4):
+            step()
+        backend.synchronize()
+        del step, _
+        history.append(used())
+    assert history[-1] - history[1] < 10_000  # four such steps that stay take 80,000 bytes
 
 
 def test_a_step_runs_eagerly_twice_is_recorded_once_and_replayed_from_then_on(device):

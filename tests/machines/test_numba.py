@@ -7,17 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import NormalDist
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from backend import BackendError, open_backend
-from backend.numba_backend import fuse, fused
+from backend.numba_backend import fuse, fused, normals, python_function
 from ref import densities as de
 from ref import mlp
 from ref.adam import adam
 
-pytest.importorskip("numba", reason="Numba is not installed; pip install numba does it")
+scalars = pytest.importorskip("backend.scalars", reason="Numba is not installed; pip install numba does it")
 ROOT = Path(__file__).parents[2]
 EVERY_4999TH = np.arange(0, 2**32, 4999, dtype=np.uint64).astype(np.uint32).view(np.float32)  # of all float32
 rng = np.random.default_rng(0)
@@ -141,11 +142,11 @@ def test_adam_in_one_loop_writes_what_numpys_writes(precision):
     ours, numpys = ([a.copy() for a in vectors] for _ in range(2))
     gradient = vectors[3].copy()
 
-    def of_numpy(*arrays) -> None:
-        adam(np, *arrays, 0.9, 0.999)
+    def of_numpy(xp, *arrays) -> None:
+        adam(xp, *arrays, 0.9, 0.999)
 
     total = fuse(of_numpy)(*ours, *sizes)
-    of_numpy(*numpys, *sizes)
+    of_numpy(np, *numpys, *sizes)
     assert total == pytest.approx(math.fsum(numpys[0]), rel=1e-5 if precision == "float32" else 1e-13)
     for a, b in zip(ours, numpys, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6 if precision == "float32" else 1e-15)
@@ -178,12 +179,92 @@ def test_without_numba_one_sentence_says_what_to_install(monkeypatch):
         open_backend("numba")
 
 
+def test_every_bit_of_the_generators_number_makes_other_normal_numbers():
+    def drawn(number: int) -> bytes:
+        generator = SimpleNamespace(bit_generator=SimpleNamespace(random_raw=lambda: number))
+        return normals(generator, (4,)).tobytes()
+
+    assert len({drawn(0), *(drawn(1 << bit) for bit in range(64))}) == 65
+
+
+@pytest.mark.parametrize("bits", [0, 2**64 - 1, 2**32 - 1, 2**63, 2**34 - 1])
+def test_the_bits_that_give_the_largest_and_the_smallest_normal_numbers_give_finite_ones(bits):
+    pair = scalars.two_normals(np.uint64(bits))
+    high = (bits >> 34) & (2**30 - 1)  # u = (high + ½)/2³⁰, never 0
+    assert math.hypot(*pair) == pytest.approx(math.sqrt(-2 * math.log((high + 0.5) / 2**30)), rel=1e-5, abs=3e-4)
+
+
+def test_a_choice_and_a_bound_of_the_namespace_may_be_in_a_loop_and_no_other_function_of_whole_arrays():
+    def f(xp, a, b):
+        return xp.where(a > b, 2 * a, b - 1), xp.clip(a, -0.5, b)
+
+    a, b = rng.normal(size=(2, 3, 40))
+    for ours, numpys in zip(fused(f)(a, b), f(np, a, b), strict=True):
+        np.testing.assert_array_equal(ours, numpys)
+    single = fused(lambda xp, a: xp.where(a > 0, a, 0))(a.astype(np.float32))
+    assert single.dtype == np.float32 and (single == np.maximum(a.astype(np.float32), 0)).all()
+    with pytest.raises(TypeError, match=r"numpy.cumsum is no function of single numbers"):
+        fused(lambda xp, a: xp.cumsum(a))(a)
+    with pytest.raises(TypeError, match="no ndarray from elsewhere"):
+        fused(lambda xp, a: a * b[0])(a)
+
+
+def test_a_loop_is_not_taken_from_a_cache_of_other_functions_of_numbers(monkeypatch):
+    name = python_function("(a0):\n    return a0\n", np.dtype("f4")).__name__
+    assert name == python_function("(a0):\n    return a0\n", np.dtype("f4")).__name__
+    assert name != python_function("(a0):\n    return a0\n", np.dtype("f8")).__name__
+    monkeypatch.setattr(Path, "read_text", lambda *args, **named: "another scalars.py")
+    assert name != python_function("(a0):\n    return a0\n", np.dtype("f4")).__name__
+
+
+def test_without_a_compiler_one_sentence_says_which_variable_to_unset(monkeypatch):
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    with pytest.raises(
+        BackendError, match=r"^NUMBA_DISABLE_JIT lets --backend numba compile nothing: unset it, or use"
+    ):
+        open_backend("numba")
+
+
 COMPUTE = """
 import numpy as np
+from backend import open_backend
 from backend.numba_backend import fused
 from ref.vae import reparameterize
+backend = open_backend("numba")
+assert np.isfinite(backend.normal(backend.noise(0), (9,))).all()
 print(fused(reparameterize.__wrapped__)(np.ones(3), np.zeros(3), np.ones(3)).tolist())
 """
+
+
+def copied(folder: Path) -> dict[str, str]:
+    """A copy of the loops' source in the folder; the environment of a process that computes there."""
+    for name in ("backend", "ref"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    return environment | {"HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def computed(folder: Path, environment: dict[str, str]) -> None:
+    """Fails unless COMPUTE prints the right numbers there."""
+    command = [sys.executable, "-c", COMPUTE]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    assert result.stdout == "[2.0, 2.0, 2.0]\n" and not result.stderr, result.stderr
+
+
+@pytest.mark.slow
+def test_loops_run_where_no_cache_can_be_written_and_where_what_is_kept_is_damaged(tmp_path):
+    environment = copied(tmp_path)
+    computed(tmp_path, environment)
+    kept = [*(tmp_path / "backend/__pycache__").glob("*.nb[ic]")]
+    assert len(kept) >= 4
+    for content in (b"", b"no pickle", bytes(1000)):
+        for path in kept:
+            path.write_bytes(content)
+        computed(tmp_path, environment)
+    shutil.rmtree(tmp_path / "backend/__pycache__")
+    for place in (tmp_path / "backend/__pycache__", tmp_path / "home"):
+        place.write_text("no folder can be made here, by no user")
+    computed(tmp_path, environment)
 
 
 @pytest.mark.slow
@@ -191,12 +272,9 @@ print(fused(reparameterize.__wrapped__)(np.ones(3), np.zeros(3), np.ones(3)).tol
 def test_loops_are_compiled_once_and_kept_beside_the_source_or_where_that_is_read_only_in_the_users_cache(
     tmp_path, writable
 ):
-    for folder in ("backend", "ref"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = copied(tmp_path)
     if not writable:
         (tmp_path / "backend/__pycache__").write_text("no folder can be made here, by no user")
-    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
-    environment |= {"HOME": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def kept() -> dict[Path, int]:
         """What Numba keeps, and when it was written."""
@@ -205,8 +283,5 @@ def test_loops_are_compiled_once_and_kept_beside_the_source_or_where_that_is_rea
 
     for _ in range(2):
         before = kept()
-        result = subprocess.run(
-            [sys.executable, "-c", COMPUTE], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
-        )
-        assert result.stdout == "[2.0, 2.0, 2.0]\n", result.stderr
+        computed(tmp_path, environment)
     assert len(before) > 0 and kept() == before

@@ -1,11 +1,15 @@
-"""The tools that time this project beside others: what they report is what they have seen."""
+"""The tools that time this project beside others and on a card: what they report is what they have seen."""
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from tests.benchmarks import end_to_end, growth
+from backend import open_backend
+from tests import on_gpu
+from tests.benchmarks import benchmark, end_to_end, growth
+from tests.benchmarks.peers import Case
 
 
 def test_phases_share_all_seconds_and_an_inner_phase_interrupts_the_outer(monkeypatch):
@@ -39,3 +43,74 @@ def test_the_seconds_of_a_whole_run_are_those_of_its_phases(tmp_path):
     assert abs(sum(seconds.values()) - float(cells["whole"])) < 0.05 * (len(seconds) + 1)  # each is rounded
     assert min(seconds[phase] for phase in ("start", "data", "steps", "evaluation", "information", "pictures")) > 0
     assert (tmp_path / "numpy" / "summary.json").exists()
+
+
+TINY = Case("geco", (8,), 4, "silu", "gaussian", 4, 1)
+
+
+def dying_contestant(pipe, name: str, *others) -> None:
+    """`serve` as a process runs it; "jax" dies before it is ready, "torch" in the second round."""
+    if name == "jax":
+        return
+    pipe.send(3)
+    rounds = 0
+    while repeats := pipe.recv():
+        rounds += 1
+        if name == "torch" and rounds == 2:
+            return
+        pipe.send(0.5 * repeats)
+    pipe.send((1.0, 2.0))
+
+
+def test_a_contestant_that_dies_is_left_out_and_the_others_go_on(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "serve", dying_contestant)
+    times, memory = benchmark.measure(["step", "jax", "torch", "products"], "numpy", "float32", TINY, 4)
+    assert times == {"step": [1.5] * 4, "products": [1.5] * 4} and [*memory] == ["step", "products"]
+    said = capsys.readouterr().err
+    assert "jax has died" in said and "torch has died" in said
+    row = benchmark.line_of(TINY, times)
+    assert row["step_ms"] == 1.5 and row["step/products"] == 1 and "jax_ms" not in row
+    assert "step_ms" not in benchmark.line_of(TINY, {"products": [1.0]})
+
+
+def test_the_seconds_in_which_a_gpu_is_waited_for_are_those_of_the_steps():
+    watch = end_to_end.Stopwatch(end_to_end.time.time())
+    slow = open_backend("numpy")._replace(synchronize=lambda: end_to_end.time.sleep(0.05))
+    backend = end_to_end.waiting_is_stepping(watch, lambda name: slow)("numpy")
+    watch.switch("rest")
+    backend.synchronize()
+    assert watch.seconds["steps"] >= 0.05 and watch.phase == "rest"
+
+
+def test_a_stage_that_hangs_is_ended_with_all_that_it_started_and_what_it_told_before_is_kept(tmp_path, monkeypatch):
+    args = SimpleNamespace(out=tmp_path, small=True)
+    monkeypatch.setattr(on_gpu.sys, "executable", tmp_path / "python")
+    (tmp_path / "python").write_text(
+        f'#!/bin/sh\necho \'{{"stage": "card", "line": "a card"}}\' > {tmp_path}/results.jsonl\n'
+        f"sleep 60 &\necho $! > {tmp_path}/child\nwait\n"
+    )
+    (tmp_path / "python").chmod(0o755)
+    found = on_gpu.supervise("card", 1.0, args)
+    assert found["said"] == "FAIL: ended at its limit of 1 s" and found["seconds"] < 20
+    assert [row["line"] for row in on_gpu.lines_in(tmp_path)] == ["a card"]
+    assert subprocess.run(
+        ["ps", "-o", "stat=", "-p", (tmp_path / "child").read_text()], capture_output=True
+    ).stdout in (
+        b"",
+        b"Z\n",
+    )
+
+
+def test_the_nodes_of_a_graph_are_counted_by_kind():
+    node = '"graph_1_node_{i}"[style="solid" shape="record" label="{{{kind}|{{ID|{i}}}}}"];'
+    text = "\n".join(node.format(i=i, kind=kind) for i, kind in enumerate(["KERNEL", "KERNEL", "MEMCPY", "??"]))
+    graph = SimpleNamespace(debug_dot_str=lambda flags: f"digraph dot {{\n{text}\n}}")
+    assert on_gpu.nodes_of(graph) == {"kernel": 2, "memcpy": 1, "other": 1}
+
+
+def test_without_a_card_one_sentence_says_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(sys, "argv", ["on_gpu"])
+    assert on_gpu.main() == 2
+    said = capsys.readouterr().err
+    assert said.startswith("tests.on_gpu: --backend cupy needs CuPy") and said.count("\n") == 1

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -165,23 +164,25 @@ def test_shares_are_the_whole_each_image_once_and_weigh_one():
 
 
 @pytest.fixture
-def no_mpi4py(monkeypatch) -> None:
-    """Nobody has started this process as one of several, and mpi4py cannot be imported."""
-    for name in chain(*ranks.STARTED):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(sys.modules, "mpi4py", None)
+def nobody_started(monkeypatch):
+    """A process that no launcher has started, without mpi4py."""
+    for names in ranks.STARTED:
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)  # whose import fails
 
 
-def test_one_process_does_not_ask_for_mpi4py(no_mpi4py, monkeypatch):
+@pytest.mark.usefixtures("nobody_started")
+def test_one_process_does_not_ask_for_mpi4py(monkeypatch):
     assert open_ranks() is ALONE
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
-    assert open_ranks() is ALONE
+    for number in ("1", "", "four"):
+        monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", number)
+        assert open_ranks() is ALONE
 
 
-@pytest.mark.parametrize(("size", "rank"), ranks.STARTED)
-def test_several_processes_without_mpi4py_are_one_sentence_and_not_several_runs(
-    size, rank, no_mpi4py, monkeypatch, capsys
-):
+@pytest.mark.usefixtures("nobody_started")
+@pytest.mark.parametrize(("size", "rank"), [names for names in ranks.STARTED if names[0] != ranks.SLURM])
+def test_several_processes_without_mpi4py_are_one_sentence_and_not_several_runs(size, rank, monkeypatch, capsys):
     monkeypatch.setenv(size, "4")
     monkeypatch.setenv(rank, "0")
     with pytest.raises(RanksError, match="4 processes were started, which need mpi4py"):
@@ -191,3 +192,19 @@ def test_several_processes_without_mpi4py_are_one_sentence_and_not_several_runs(
     with pytest.raises(SystemExit, match="2"):
         open_ranks()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("nobody_started")
+@pytest.mark.parametrize("rank", [None, "", "0"])
+def test_a_single_process_in_a_shell_of_slurms_runs_alone_and_says_so_and_of_several_tasks_one_runs(
+    rank, monkeypatch, capsys
+):
+    monkeypatch.setenv(ranks.SLURM, "4")
+    if rank is not None:
+        monkeypatch.setenv("SLURM_PROCID", rank)
+    assert open_ranks() is ALONE
+    said = capsys.readouterr().err
+    assert "Slurm counts 4 tasks, and mpi4py cannot be imported" in said and said.count("\n") == 1
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    with pytest.raises(SystemExit, match="2"):
+        open_ranks()

@@ -9,7 +9,7 @@ from ref import objectives as ob
 from ref import vae
 from ref.train import REPORTED, batch_means
 from tests.gradients import hand_loss_and_gradient
-from tests.small import NOW, batch_of, model_of, options_of, theta_of
+from tests.small import NOW, batch_of, model_of, options_of, plan_of, theta_of
 from tests.tested import compute, device, host, needs_backend, xp
 
 pytestmark = needs_backend
@@ -188,7 +188,8 @@ def test_the_constraint_is_the_derivative_of_the_loss_by_lambda(method):
 @pytest.mark.parametrize("method", [name for name, row in ob.METHODS.items() if row.constraint])
 def test_a_constraint_bounds_the_mean_that_it_names_and_its_target_is_the_square_of_kappa(method):
     constraint = ob.METHODS[method].constraint
-    *reported, bounded = compute(batch_means, ob.METHODS[method], terms_of(), np.array(0.0))
+    how = {"method": ob.METHODS[method], "plan": plan_of(method, 1, 4, 4, 1)}
+    *reported, bounded = compute(batch_means, terms_of(), NOW, **how)
     named = [name for name, mean in zip(REPORTED, reported, strict=True) if mean == pytest.approx(bounded, rel=1e-12)]
     assert named == ([constraint.bounds] if constraint.bounds else [])
     assert (constraint.name, constraint.target(3.0)) == ("kappa", 9.0)

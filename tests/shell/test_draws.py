@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from data import Dataset
+from data import Dataset, load
 from experiment import fit
+from experiment import load as load_model
 from experiment.evaluation import look, summarize
 from experiment.sources import reader
 from tests.shell.runs import json_of, made
@@ -73,3 +74,10 @@ def test_the_constraint_of_geco_iwae_is_that_under_q_iw():
     w = np.exp(log_w) / np.sum(np.exp(log_w), axis=1, keepdims=True)
     expected, summary = np.mean(np.sum(w * err, axis=1)), json_of("out", "summary.json")
     assert summary["constraint"] + 0.25 == pytest.approx(expected, rel=0.02) != pytest.approx(err.mean(), rel=0.04)
+
+
+def test_the_nll_is_by_as_many_samples_as_are_asked_for_and_the_error_by_those_of_training():
+    chosen = ["--method", "vae", "--output", "sigmoid", "--variance", "0.2", "--nll-samples", "300"]
+    summary, test = made("out", *chosen), load("digits").test
+    expected = -load_model("out").log_likelihood(test, 300).mean()
+    assert summary["nll"] == pytest.approx(expected, abs=0.02) and -summary["elbo"] - summary["nll"] > 0.1

@@ -28,6 +28,7 @@ from experiment import UsageError, choices, evaluation, fit, load, pictures, sou
 from experiment.run_folder import FILES, read_checkpoint
 from experiment.studies import runs
 from ref.more import linear, metrics
+from ref.more.planes import plane
 from tests.shell.runs import QUICK, completed, contents, json_of, made, refused
 from tests.shell.undrawn import undrawn
 from tests.tested import NAME, on_command_line, open_tested
@@ -129,6 +130,8 @@ def test_what_is_said_of_an_image_follows_from_that_image_alone(binarize):
 
 def test_noise_that_follows_from_the_images_is_normal_and_that_of_no_two_images_is_alike():
     model, images = fit(TEST, "vae", **TINY), np.unique(TEST, axis=0)
+    images[1] = images[0]
+    images[1, -1] += 1
     draw = model.own_noise(model.pixels(images))
     parts = [model.backend.to_host(draw(0, len(images), k)).astype(float) for k in (30, 20)]
     both = np.concatenate(parts)  # a stream goes on
@@ -223,13 +226,11 @@ def test_a_class_keeps_its_name_in_the_legend_where_the_test_set_lacks_another(m
     labels = (np.arange(3), np.array([2, 0, 2, 0]))
     images = Dataset("pets", means, means, (1, 2, 1), labels=labels, classes=("ant", "a^$x_$", "cat"))
     (axes,) = figure_of(monkeypatch, "draw_latents", Path("x.png"), means, images).axes
-    found, (plane, _) = (
-        {group.get_label(): group.get_offsets() for group in axes.collections},
-        pictures.principal_plane(means),
-    )
+    found = {group.get_label(): group.get_offsets() for group in axes.collections}
+    points = (means - means.mean(axis=0)) @ plane(np, means, labels[1])[0]
     assert {*found} == {"ant", "cat"}
-    np.testing.assert_allclose(found["ant"], plane[1::2])
-    np.testing.assert_allclose(found["cat"], plane[::2])
+    np.testing.assert_allclose(found["ant"], points[1::2])
+    np.testing.assert_allclose(found["cat"], points[::2])
 
 
 def test_epoch_means_stand_at_the_middle_of_an_epoch_and_figures_of_test_images_at_its_end(monkeypatch):
@@ -278,7 +279,8 @@ def shown_by(monkeypatch, draw, *what) -> dict:
 def copying(latents: int, means=None) -> SimpleNamespace:
     """A model that decodes z to z."""
     network, encode = SimpleNamespace(latents=latents), lambda x: (means[: len(x)], np.ones((len(x), 1)))
-    same = {"decode": lambda z: z, "pixels": lambda x: x, "reconstruct": lambda x: x}
+    same = {"decode": lambda z: z[:, None, None], "pixels": lambda x: x}
+    same["reconstruct"] = lambda x: x.reshape(-1, 8, 8, 1)
     return SimpleNamespace(network=network, shape=(8, 8, 1), encode=encode, **same)
 
 
@@ -287,8 +289,8 @@ def test_models_of_unlike_latents_are_shown_at_draws_that_agree_where_both_have_
         dict(shown_by(monkeypatch, pictures.draw_comparison, {z: copying(z) for z in latents}, DIGITS)["generations"])
         for latents in ((2, 5), (2,))
     )
-    assert both[5].shape == (10, 5) and np.std(both[5]) > 0.7
-    assert (both[2] == both[5][:, :2]).all() and (both[2] == alone[2]).all()
+    assert both[5].shape == (10, 1, 1, 5) and np.std(both[5]) > 0.7
+    assert (both[2] == both[5][..., :2]).all() and (both[2] == alone[2]).all()
 
 
 def test_the_aggregate_posterior_is_shown_in_a_mixed_order(monkeypatch):
@@ -353,7 +355,7 @@ def test_settings_and_names_of_people_are_no_obstacle_to_drawing(drawn, monkeypa
         made("out", quick=["--data", "mine", *ONE_EPOCH])
         assert run.main(["--compare", "out", "--out", "both"]) == 0
         said = "".join(capsys.readouterr())
-        assert "failed" not in said and Image.open("out/latents.png").size == (750, 600)
+        assert "failed" not in said and Image.open("out/latents.png").size == (1500, 1200)
         monkeypatch.setattr(pictures, "draw_rate_distortion", lambda *_: {}["a font"])
         assert run.main(["--compare", "out", "--out", "other"]) == 0
     assert "<lambda> failed" in capsys.readouterr().out and Path("other/report.html").exists()
@@ -390,6 +392,17 @@ def test_a_run_goes_on_when_nobody_listens_any_more(name, monkeypatch):
         monkeypatch.setattr(sys, name, stream)
         made("out", "--method", "vae")
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["missing", "closed"])
+def test_a_python_without_a_console_trains_and_scores(stream, monkeypatch):
+    if stream:
+        stream.close()
+    monkeypatch.setattr(streams, "EVERY", 0)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, stream)
+    assert np.isfinite(fit(TEST, **TINY).log_likelihood(TEST, 2)).all()
+    monkeypatch.undo()
 
 
 def test_without_a_terminal_a_line_says_now_and_then_how_far_a_run_is(monkeypatch, capsys):
@@ -480,9 +493,11 @@ def test_scikit_learn_may_clone_thread_and_frame_a_model(folder, monkeypatch):
     assert (threads == alone).all() and (alone > 0.2).all()
     assert model.get_feature_names_out().tolist() == ["latent0", "latent1", "latent2", "latent3"]
     for library in ("pandas", "polars"):
-        monkeypatch.setitem(sys.modules, library, SimpleNamespace(DataFrame=lambda *what, **how: (what, how)))
-        (mean,), how = pickle.loads(pickle.dumps(model.set_output(transform=library))).transform(TEST)
-        assert (mean == model.encode(TEST)[0]).all() and model.get_feature_names_out().tolist() in how.values()
+        monkeypatch.setitem(
+            sys.modules, library, SimpleNamespace(DataFrame=lambda *what, **how: [*what, *how.values()])
+        )
+        mean, *others = pickle.loads(pickle.dumps(model.set_output(transform=library))).transform(TEST)
+        assert (mean == model.encode(TEST)[0]).all() and model.get_feature_names_out().tolist() in others
     assert model.set_output(transform=None).output == "polars"
     assert isinstance(model.set_output(transform="default").transform(TEST), np.ndarray)
     with pytest.raises(UsageError, match="found 'arrow'"):

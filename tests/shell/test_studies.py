@@ -211,6 +211,29 @@ def test_effective_samples_are_the_mean_over_the_images():
     assert signal_to_noise.effective_samples(model, x, 8) == pytest.approx(8)
 
 
+def test_a_variance_is_a_share_of_the_first_estimators(monkeypatch):
+    model = SimpleNamespace(backend=open_backend("numpy"))
+    model.readable = lambda images: SimpleNamespace(count=2, read=lambda rows, noise: images)
+    answers = {"like_runs_in": [finished(Path("a"), {})], "load": model, "images_of": DIGITS, "effective_samples": 1.5}
+    answers |= {"encoder_gradients": None, "signal_and_noise": (np.array([0.3, 0.7]), np.array([4.0, 1.0]))}
+    for name, answer in answers.items():
+        monkeypatch.setattr(signal_to_noise, name, lambda *_, answer=answer: answer)
+    _, first, *_ = cells(signal_to_noise.study([]))
+    assert first == ["a", "1", "1.5", "0.300", "0.700", "0.25"]
+
+
+def test_the_floors_are_those_of_the_run_of_the_highest_rate(monkeypatch):
+    asked, figures = [], dict.fromkeys(disentanglement.MEASURES, 0.5)
+    found = [finished(Path(name), {"rate": rate}) for name, rate in (("a", 1.0), ("b", 3.0), ("c", 2.0))]
+    row = {"name": "VAE", "method": "vae", "runs": ["a", "b", "c"]}
+    answers = {"like_runs_in": found, "images_of": DIGITS._replace(factors={}), "load": None, "draw": None}
+    answers |= {"rows_of": ([row], []), "figures_of": figures, "drawn": []}
+    for name, answer in answers.items():
+        monkeypatch.setattr(disentanglement, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(disentanglement, "floors", lambda run, _: asked.append(f"{run.out}") or {"untrained": figures})
+    assert "0.50" in disentanglement.study([], Path()) and asked == ["b"]
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A folder with tiny runs on sprites: GECO with two seeds, and IWAE; their pictures are left out."""
@@ -330,19 +353,20 @@ DIGITS = load_data("digits")
 
 
 def test_added_figures_have_the_mean_image_and_the_linear_bound_of_their_images_beside(figures, monkeypatch):
-    monkeypatch.setattr(runs, "images_of", lambda _: DIGITS)
+    images = DIGITS._replace(test=DIGITS.test // 2)  # of which the linear bound is not
+    monkeypatch.setattr(runs, "images_of", lambda _: images)
     summary = {"error": 2.0, "rate": 0.1 + 0.2, "seconds": 5.0}
     own = {"data": "digits", "method": "geco-iwae", "kappa": 1.25, "samples": 5, "seed": 3}
     monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), summary, **own)])
     tables.add([Path("a")])
     found = json.loads((figures / "digits/geco-iwae-kappa1.25-samples5-3.json").read_text())
     assert found["rate"] == 0.1 + 0.2 and found["error"] == 2 and "seconds" not in found
-    train, test = (pixels.reshape(len(pixels), -1) / 255 for pixels in (DIGITS.train, DIGITS.test))
+    train, test = (pixels.reshape(len(pixels), -1) / 255 for pixels in (images.train, images.test))
     assert found["mean_image_error"] == pytest.approx(((test - train.mean(axis=0)) ** 2).sum(axis=1).mean(), rel=1e-5)
     variances = np.linalg.eigvalsh(np.cov(train.T, bias=True))
-    levels = np.linspace(1e-6, 1, 1_000_000)  # one of which leaves the error 2
-    level = levels[np.searchsorted([np.minimum(variances, level).sum() for level in levels[::1000]], 2.0) * 1000]
-    assert found["linear_rate"] == pytest.approx(np.log(np.maximum(variances / level, 1)).sum() / 2, rel=0.02)
+    levels = np.linspace(0, 1, 20_000)  # one of which leaves the error 2
+    level = levels[np.searchsorted(np.minimum(variances[:, None], levels).sum(axis=0), 2.0)]
+    assert found["linear_rate"] == pytest.approx(np.log(np.maximum(variances / level, 1)).sum() / 2, rel=2e-3)
 
 
 def test_added_figures_replace_no_others_and_are_of_named_data_sets_on_pixels_that_stay(figures, monkeypatch):

@@ -1,0 +1,83 @@
+"""NVIDIA's cuBLAS, which CuPy's own module is linked to, called by ctypes: its products can be recorded.
+
+CuPy refuses its own while a stream is being recorded. A product with ones sums rows: it reads many at a time, where a
+kernel of CuPy's waits for each.
+"""
+
+import ctypes
+from functools import cache
+
+WORKSPACE = 2**25  # bytes that cuBLAS may not allocate by itself while a step is recorded
+DEFAULT_MATH, TF32_MATH = 0, 3  # cublas_api.h: CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
+AS_IT_IS, TRANSPOSED = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
+KINDS = {"f": ("S", ctypes.c_float), "d": ("D", ctypes.c_double)}  # NumPy's letter: cuBLAS's, the type of a number
+
+
+def library_behind(cp) -> ctypes.CDLL:
+    """cuBLAS, of any version. With ROCm and under Windows it has no such functions: AttributeError."""
+    return ctypes.CDLL(cp.cuda.cublas.__file__)
+
+
+class Cublas:
+    """Products on one stream. The handle and its workspace live as long as the process."""
+
+    def __init__(self, cp, stream, tf32: bool):
+        self.cp, self.library, self.handle = cp, library_behind(cp), ctypes.c_void_p()
+        self.workspace, self.ones = cp.empty(WORKSPACE, cp.uint8), cache(cp.ones)
+        done(self.library.cublasCreate_v2(ctypes.byref(self.handle)), "Create")
+        self.call("SetStream_v2", ctypes.c_void_p(stream.ptr))
+        size = ctypes.c_size_t(WORKSPACE)
+        self.call("SetWorkspace_v2", pointer(self.workspace), size)  # after the stream, which resets it
+        self.call("SetMathMode", TF32_MATH if tf32 else DEFAULT_MATH)
+
+    def call(self, name: str, *args) -> None:
+        """cublasNAME(handle, …)"""
+        done(getattr(self.library, f"cublas{name}")(self.handle, *args), name)
+
+    def matmul(self, a, b, out=None):
+        """A·B of matrices, or of two vectors."""
+        cp = self.cp
+        if a.ndim == b.ndim == 1:
+            return cp.sum(a * b)  # a sum of one array goes through many blocks of threads
+        (letter, number), (m, k), n = KINDS[a.dtype.char], a.shape, b.shape[1]
+        out = cp.empty((m, n), a.dtype) if out is None else out
+        a, b = packed(cp, a), packed(cp, b)
+        # cuBLAS counts by columns, where our C = A·B lies as Cᵀ = Bᵀ·Aᵀ
+        (left, *left_at), (right, *right_at) = operand(b), operand(a)
+        one, zero = ctypes.byref(number(1)), ctypes.byref(number(0))
+        self.call(f"{letter}gemm_v2", left, right, n, m, k, one, *left_at, *right_at, zero, pointer(out), n)
+        return out
+
+    def sum_rows(self, a, out=None):
+        """Σ over the first axis of a dense array of two or more axes."""
+        letter, number = KINDS[a.dtype.char]
+        out = self.cp.empty(a.shape[1:], a.dtype) if out is None else out
+        rows, columns = len(a), out.size
+        ones, one, zero = self.ones(rows, a.dtype), ctypes.byref(number(1)), ctypes.byref(number(0))
+        by_columns = columns, rows, one, pointer(a), columns
+        self.call(f"{letter}gemv_v2", AS_IT_IS, *by_columns, pointer(ones), 1, zero, pointer(out), 1)
+        return out
+
+
+def done(status: int, name: str) -> None:
+    """Raises RuntimeError unless a call has succeeded."""
+    if status:
+        raise RuntimeError(f"cublas{name} ends with status {status}")
+
+
+def pointer(a) -> ctypes.c_void_p:
+    """Where the array lies on the device."""
+    return ctypes.c_void_p(a.data.ptr)
+
+
+def packed(cp, a):
+    """The matrix itself if its rows or its columns lie densely, else a copy."""
+    return a if a.itemsize in a.strides and min(a.strides) > 0 else cp.ascontiguousarray(a)
+
+
+def operand(a) -> tuple[int, ctypes.c_void_p, int]:
+    """(operation, pointer, leading dimension) of Aᵀ for cuBLAS: rows that lie densely are columns there."""
+    by_rows = a.strides[1] == a.itemsize
+    rows, columns = (0, 1) if by_rows else (1, 0)
+    leading = max(a.strides[rows] // a.itemsize, a.shape[columns])
+    return AS_IT_IS if by_rows else TRANSPOSED, pointer(a), leading
