@@ -15,7 +15,7 @@ from experiment import choices, command_line, training
 from experiment.choices import a_pixel
 from experiment.command_line import OF_A_RUN, parsed
 from experiment.defaults import BY_DATA, row_of
-from experiment.record import CHOICES, Images, Run, Start, as_json, of_json, own_options
+from experiment.record import CHOICES, Images, Run, Start, as_json, flag, of_json, own_options
 from ref.adam import adam, step_sizes
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS
@@ -84,8 +84,8 @@ CHANGES += (
 )
 CHANGES += "--schedule=constant --adam=0.5,0.5,0.1 --weight-decay=0.1 --precision=float64 --nll-samples=7"
 WITH_OTHERS = {
-    "--beta=0.3": ["--method=beta-vae"],
-    "--warm-up=0.2": ["--method=iwae"],
+    # the options of each loss, whatever methods there are
+    **{f"{flag(o)}=0.3": [f"--method={name}"] for name, method in METHODS.items() for o in method.options},
     "--preset=burda": ["--method=iwae"],
     "--likelihood=bernoulli": ["--binarize=dynamic", "--output=sigmoid"],
     "--data=sprites": ["--likelihood=gaussian"],
