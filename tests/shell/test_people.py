@@ -270,7 +270,7 @@ def shown_by(monkeypatch, draw, *what) -> dict:
     sheets = {}
     monkeypatch.setattr(pictures, "save", lambda path, rows: sheets.setdefault(path.stem, rows))
     monkeypatch.setattr(pictures, "sheet", lambda rows, *_: [*rows])
-    for name in ("draw_latents", "traversals"):
+    for name in ("draw_latents", "traversals", "interpolations", "above"):
         monkeypatch.setattr(pictures, name, lambda *_: None)
     draw(Path(), *what)
     return sheets
