@@ -1,6 +1,7 @@
 """NumPy: the reference."""
 
 import ctypes
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -46,10 +47,12 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
 
 def from_stream(draw: Callable) -> Callable:
     """draw(generator, shape) as a function of (noise, shape), where noise is the generator's state and is advanced."""
-    bits = np.random.SFC64(0)
-    generator = np.random.Generator(bits)
+    of_thread = threading.local()  # two threads that draw at once would mix their streams
 
     def numbers(noise: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        if not hasattr(of_thread, "generator"):
+            of_thread.generator = np.random.Generator(np.random.SFC64(0))
+        generator, bits = of_thread.generator, of_thread.generator.bit_generator
         bits.state = {"bit_generator": "SFC64", "state": {"state": noise}, "has_uint32": 0, "uinteger": 0}
         out = draw(generator, shape)
         noise[...] = bits.state["state"]["state"]

@@ -5,6 +5,7 @@ Those of recording run also on a tape, the stand-in for a CUDA graph. The stand-
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,16 @@ def test_without_a_gpu_its_tests_skip_with_the_reason():
         assert str(error) in said_by_tests_on("cupy", "objectives")
     else:
         pytest.skip("there is a GPU")
+
+
+def test_threads_that_draw_at_once_have_streams_of_their_own():
+    backend = open_tested("float32")
+
+    def drawn(seed: int):
+        noise = backend.noise(seed)
+        return [backend.to_host(backend.normal(noise, (301,))).copy() for _ in range(40)]
+
+    expected = [drawn(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = [*pool.map(drawn, range(8))]
+    assert np.array_equal(found, expected)
