@@ -256,9 +256,12 @@ def test_threads_that_draw_at_once_have_streams_of_their_own():
 
     def drawn(seed: int):
         noise = backend.noise(seed)
-        return [backend.to_host(backend.normal(noise, (301,))).copy() for _ in range(40)]
+        return [backend.to_host(backend.normal(noise, (3001,))).copy() for _ in range(40)]
 
     expected = [drawn(seed) for seed in range(8)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
     with ThreadPoolExecutor(8) as pool:
         found = [*pool.map(drawn, range(8))]
+    sys.setswitchinterval(before)
     assert np.array_equal(found, expected)
