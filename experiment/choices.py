@@ -19,27 +19,18 @@ UNITS = 8, 512  # of the first hidden layer: no fewer, no more
 
 def choose(images: np.ndarray, kappa: float | None, latent: int | None, hidden: tuple[int, ...] | None) -> dict:
     """kappa, latent and hidden by name: what is given, and what is None chosen from the images (N, D)."""
-    share, images_a_unit = kind(images)
+    x = looked_at(images)
+    near = EXTREME * (x.max() - x.min())
+    black_or_white = np.mean((x < x.min() + near) | (x > x.max() - near))
+    share, images_a_unit = DRAWN if black_or_white > 0.5 else PHOTOGRAPHED
     if kappa is None:
         kappa = rounded(math.sqrt(share * total_variance(images)))
     if latent is None:
-        latent = linear.latents_in_use(linear.variances_of(np, looked_at(images)), kappa**2)
-    if hidden is None:
-        hidden = hidden_for(len(images), images_a_unit)
+        latent = linear.latents_in_use(linear.variances_of(np, x), kappa**2)
+    if hidden is None:  # grows with the number of images, because a large network learns few by heart
+        units = max(UNITS[0], len(images) // images_a_unit)
+        hidden = (units,) if units < UNITS[1] else (UNITS[1], UNITS[1] // 2)
     return {"kappa": kappa, "latent": latent, "hidden": hidden}
-
-
-def kind(images: np.ndarray) -> tuple[float, int]:
-    """DRAWN, where most pixels are black or white, or else PHOTOGRAPHED."""
-    x = looked_at(images)
-    near = EXTREME * (x.max() - x.min())
-    return DRAWN if np.mean((x < x.min() + near) | (x > x.max() - near)) > 0.5 else PHOTOGRAPHED
-
-
-def hidden_for(count: int, images_a_unit: int) -> tuple[int, ...]:
-    """One hidden layer that grows with the number of images, because a large one learns few by heart; of many, two."""
-    units = max(UNITS[0], count // images_a_unit)
-    return (units,) if units < UNITS[1] else (UNITS[1], UNITS[1] // 2)
 
 
 def batch_size(count: int) -> int:

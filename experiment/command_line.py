@@ -4,14 +4,14 @@ import argparse
 import difflib
 import math
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from backend import BACKENDS
 from data import DATASETS
 from experiment import __version__
 from experiment.defaults import BY_DATA, COLUMNS, COMMON, FIRST, METHOD_OPTIONS, PRESETS, row_of
-from experiment.record import CHOICES, UsageError, as_text, flag
+from experiment.record import CHOICES, Options, UsageError, as_text, flag
 from ref.objectives import METHODS
 
 # Uses of a trained model, and the options that each takes.
@@ -48,13 +48,10 @@ def several(kind: type) -> Callable:
 def within(interval: str) -> Callable:
     """The argparse type of the finite numbers in an interval such as "[0, 1)"."""
     low, high = map(float, interval[1:-1].split(","))
-
-    def holds(number: float) -> bool:
-        above = low <= number if interval[0] == "[" else low < number
-        below = number <= high if interval[-1] == "]" else number < high
-        return above and below and math.isfinite(number)
-
-    return checked(f"a finite number in {interval}", float, holds)
+    ends = {low: interval[0] == "[", high: interval[-1] == "]"}  # whether each belongs to it; that at infinity does not
+    return checked(
+        f"a finite number in {interval}", float, lambda number: low <= number <= high and ends.get(number, True)
+    )
 
 
 COUNT = checked("an integer above 0", int, lambda n: 0 < n < 2**63)
@@ -137,6 +134,7 @@ OF_A_COMMAND = {
 }
 # fmt: on
 OPTIONS = OF_A_RUN | OF_A_COMMAND
+NAMES = tuple(chain(*OF_A_RUN.values()))  # of the options that describe a run
 SWEPT = (*METHOD_OPTIONS, "samples")  # options of which several values make as many runs
 SEVERAL = {"compare": "+", "interpolate": 2, **dict.fromkeys(SWEPT, "+")}  # options with several values, and how many
 
@@ -147,7 +145,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         words = message.split("unrecognized arguments: ")
         if len(words) == 2:
-            known = [flag(name) for rows in OPTIONS.values() for name in rows]
+            known = map(flag, chain(*OPTIONS.values()))
             near = difflib.get_close_matches(words[1].split()[0].partition("=")[0], known, 1)
             message += f"; did you mean {near[0]}?" if near else "; --help lists the options"
         raise UsageError(message)
@@ -167,17 +165,16 @@ def parser(description: str = "") -> Parser:
     return p
 
 
-def parsed(argv: list[str], description: str = "") -> dict[str, Any]:
+def parsed(argv: list[str], description: str = "") -> Options:
     """The options that were typed, by name; of several values of one in SWEPT a tuple. Raises UsageError."""
     given = vars(parser(description).parse_args(argv))
     swept = {name: tuple(given[name]) for name in SWEPT if name in given}
     return given | {name: values if len(values) > 1 else values[0] for name, values in swept.items()}
 
 
-def of_a_run(given: dict[str, Any]) -> dict[str, Any]:
+def of_a_run(given: Options) -> Options:
     """The options of `given` that describe a run, with the defaults that are known before there are images."""
-    names = [name for rows in OF_A_RUN.values() for name in rows]
-    asked = FIRST | {name: given[name] for name in names if name in given}
+    asked = FIRST | {name: given[name] for name in NAMES if name in given}
     if asked.pop("tf32", False):
         if asked["precision"] != "float32":
             raise UsageError(f"--tf32 is for --precision float32, not {asked['precision']}")
@@ -186,12 +183,14 @@ def of_a_run(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def usual(name: str) -> str:
-    """An option's default for --help, by data set where it differs; nothing where no table has it."""
-    fixed = {n: option.default for n, option in METHOD_OPTIONS.items() if option.default is not None}
-    fixed |= FIRST | COMMON | {"backend": "numpy"}
-    if name not in fixed and name not in COLUMNS:
+    """An option's default for --help, by data set where a column has it; nothing where no table has it."""
+    fixed = {n: option.default for n, option in METHOD_OPTIONS.items()} | FIRST | COMMON | {"backend": "numpy"}
+    if fixed.get(name) is not None:
+        return f"({as_text(fixed[name])})"
+    if name not in COLUMNS:
         return ""
-    values = {data: fixed.get(name, row_of(data).get(name)) for data in BY_DATA}
-    told = {data: "chosen from them" if value is None else as_text(value) for data, value in values.items()}
-    same = len({*told.values()}) == 1
-    return f"({told['mnist'] if same else '; '.join(f'{data}: {text}' for data, text in told.items())})"
+    told = []
+    for data in BY_DATA:
+        value = row_of(data)[name]
+        told.append(f"{data}: {'chosen from them' if value is None else as_text(value)}")
+    return f"({'; '.join(told)})"

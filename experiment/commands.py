@@ -1,22 +1,22 @@
 """What the command line asks for, checked and ready to be done; and `fit`, a run on images in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
 from itertools import product, starmap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from backend import Backend, open_backend
 from backend.ranks import Ranks
 from data import DATASETS, DataError, Dataset, npz
 from data.files import shown
 from experiment import sources
-from experiment.command_line import OF_A_RUN, SWEPT, USES, of_a_run, parsed
+from experiment.command_line import NAMES, SWEPT, USES, of_a_run, parsed
 from experiment.comparison import compare, compare_folders, finished
-from experiment.defaults import METHOD_OPTIONS, MULTIPLIER, binarization, complete, part_of_name
+from experiment.defaults import binarization, complete, part_of_name
 from experiment.evaluation import listing
-from experiment.record import IN_MEMORY, Images, Run, UsageError, flag, own_options, said, typed
+from experiment.record import IN_MEMORY, OF_METHODS, Images, Options, Run, UsageError, flag, options_of, said, typed
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, refuse_unwritable, resumable
 from experiment.streams import on_terminal, say
 from experiment.trained_model import TrainedModel, load
@@ -39,43 +39,43 @@ class Job(NamedTuple):
     start: str = ""  # what there is to say before
 
 
-def prepared(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
+def prepared(given: Options, command: list[str], ranks: Ranks) -> Job:
     """The job of the options that were typed. Raises UsageError, DataError, BackendError."""
     if "compare" in given:
         return Job(lambda: compare_folders(given, command) if ranks.rank == 0 else "")
-    if "load" in given or {*USES} & {*given}:
-        kind = use_of(given)
-        return Job(lambda: use(kind, given) if ranks.rank == 0 else "")
+    uses = [name for name in USES if name in given]
+    if "load" in given or uses:
+        refuse_misuse(uses, given)
+        return Job(lambda: use(uses[0], given) if ranks.rank == 0 else "")
     if "resume" in given:
         return go_on(given, command, ranks)
     return begin(given, command, ranks)
 
 
-def use_of(given: dict[str, Any]) -> str:
-    """The use of a trained model that is asked for. Raises UsageError for none, several, and options that it lacks."""
-    kinds = [name for name in USES if name in given]
-    if len(kinds) != 1 or "load" not in given:
+def refuse_misuse(uses: list[str], given: Options) -> None:
+    """Raises UsageError unless one use of a trained model is asked for, with options that it takes."""
+    if len(uses) != 1 or "load" not in given:
         raise UsageError(f"--load DIR and one of {', '.join(map(flag, USES))} go together")
-    if unused := sorted({*given} - {"load", kinds[0], *USES[kinds[0]]}):
-        listed = ", ".join(map(flag, USES[kinds[0]]))
-        raise UsageError(f"{flag(unused[0])} is not used by --load with {flag(kinds[0])} (it takes: {listed})")
-    return kinds[0]
+    takes = USES[uses[0]]
+    for name in given:
+        if name not in ("load", uses[0], *takes):
+            listed = ", ".join(map(flag, takes))
+            raise UsageError(f"{flag(name)} is not used by --load with {flag(uses[0])} (it takes: {listed})")
 
 
-def opened(run: Run, given: dict[str, Any], ranks: Ranks) -> Backend:
+def opened(run: Run, given: Options, ranks: Ranks) -> Backend:
     """The backend of a run. Raises UsageError for more processes than images of a batch."""
-    if ranks.size > run.batch_size:
-        batch = run.batch_size
+    if ranks.size > (batch := run.batch_size):
         raise UsageError(f"--batch-size {batch} is less than the {ranks.size} processes; start fewer of them")
     return open_backend(given.get("backend", "numpy"), run.dtype, run.precision == "tf32", ranks)
 
 
-def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
+def begin(given: Options, command: list[str], ranks: Ranks) -> Job:
     """A new run, or several."""
     asked = of_a_run(given)
     if "init_from" in given:
         asked = with_network_of(given["init_from"], asked)
-    how = {name: given[name] for name in ("size", "skip_broken", "data_dir") if name in given}
+    how = {name: given[name] for name in sources.HOW if name in given}
     data, images = sources.opened(asked["data"], binarization(asked), **how)
     if asked["method"] == "all" or "seeds" in given or values_of(asked):
         return several_runs(asked, given, data, images, command, ranks)
@@ -83,11 +83,11 @@ def begin(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     run = begin_at(given["init_from"], completed.run) if "init_from" in given else completed.run
     backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
     refuse_existing(out, run, given.get("force", False))
-    start = "\n".join(filter(None, (start_of(run, data, out), completed.sentence)))
+    start = start_of(run, data, out) + completed.chosen
     return Job(partial(train, run, out, backend, data, command, given), out, run, start=start)
 
 
-def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: dict[str, Any], stopped=False) -> str:
+def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: Options, stopped=False) -> str:
     """Makes the run in `out`, or goes on with the stopped run there. Returns what there is to say."""
     with held(out) if stopped and backend.ranks.rank == 0 else nullcontext():
         saved = read_checkpoint(out) if stopped else None  # read now that nobody else writes it
@@ -108,7 +108,7 @@ def start_of(run: Run, data: Dataset, out: str | Path | None) -> str:
     return f"{run.objective.title} for {run.epochs:,} epoch{'s' * (run.epochs > 1)}{where}, on {source}: {data.split}"
 
 
-def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
+def go_on(given: Options, command: list[str], ranks: Ranks) -> Job:
     """A run that was stopped, or that is to have more epochs."""
     out = given["resume"]
     before = read_checkpoint(out)
@@ -117,70 +117,63 @@ def go_on(given: dict[str, Any], command: list[str], ranks: Ranks) -> Job:
     run = run.but(images=images)
     given = {"backend": before.config["backend"]} | given
     backend = opened(run, given, ranks)
-
     work = partial(train, run, out, backend, data, command, given, stopped=True)
     return Job(work, out, start=start_of(run, data, out))
 
 
-def resumed(saved: Saved, given: dict[str, Any]) -> Run:
-    """The run of a checkpoint, with those options of the command line in which a run may go on differently.
-
-    Raises UsageError for any other option.
-    """
+def resumed(saved: Saved, given: Options) -> Run:
+    """The run of a checkpoint with what RESTATED lets change. Raises UsageError for any other option."""
     folder, run = saved.path.parent, saved.run
-    there = run.typed | {"out": folder}
-    refuse_contradiction(f"--resume {folder}", there, {n: v for n, v in given.items() if n not in RESTATED})
+    fixed = [name for name in given if name not in RESTATED]
+    refuse_contradiction(f"--resume {folder}", run.typed | {"out": folder}, fixed, given)
     epochs = given.get("epochs", run.epochs)
     if epochs < run.epochs:
         raise UsageError(f"--epochs {epochs} is less than the {run.epochs} of --resume {folder}; let it grow")
     if given.get("tf32") and run.dtype != "float32":
         raise UsageError(f"--tf32 is for --precision float32, not the {run.dtype} of --resume {folder}")
-    moved = given.get("backend", saved.config["backend"]) != saved.config["backend"]
-    precision = "tf32" if given.get("tf32") else run.dtype if moved else run.precision
-    return run.but(epochs=epochs, precision=precision)
+    if given.get("backend", saved.config["backend"]) != saved.config["backend"]:
+        run = run.but(precision=run.dtype)  # TF32 was the other's
+    return run.but(epochs=epochs, precision="tf32" if given.get("tf32") else run.precision)
 
 
-def refuse_contradiction(source: str, there: dict[str, Any], given: dict[str, Any]) -> None:
-    """Raises UsageError for the first of the `given` options that is another than `there`, in the source."""
-    for name, value in given.items():
-        if value != there.get(name):
+def refuse_contradiction(source: str, there: Options, names: Iterable[str], given: Options) -> None:
+    """Raises UsageError for the first of the names whose `given` option is another than `there`, in the source."""
+    for name in names:
+        if name in given and given[name] != there.get(name):
             found = said(name, there.get(name))
-            raise UsageError(f"{said(name, value)} contradicts {source}, which has {found}; leave it out")
+            raise UsageError(f"{said(name, given[name])} contradicts {source}, which has {found}; leave it out")
 
 
-def with_network_of(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+def with_network_of(folder: Path, asked: Options) -> Options:
     """The options, with the network of the run that --init-from names. Raises UsageError for another network."""
     trained = read_checkpoint(folder).run.typed
-    refuse_contradiction(f"--init-from {folder}", trained, {name: asked[name] for name in NETWORK if name in asked})
+    refuse_contradiction(f"--init-from {folder}", trained, NETWORK, asked)
     brought = NETWORK if "likelihood" in asked else (*NETWORK, "likelihood", "variance")
     return {name: trained[name] for name in brought if name in trained} | asked | {"init_from": folder}
 
 
-def values_of(asked: dict[str, Any]) -> dict[str, tuple]:
+def values_of(asked: Options) -> dict[str, tuple]:
     """The options of which several values are asked for."""
     return {name: asked[name] for name in SWEPT if isinstance(asked.get(name), tuple)}
 
 
-def each_run(asked: dict[str, Any], seeds: int) -> dict[str, dict[str, Any]]:
+def each_run(asked: Options, seeds: int) -> dict[str, Options]:
     """The options of each run by the name of its folder: methods × values × seeds."""
-    found, every = {}, asked["method"] == "all"
-    for seed in range(asked["seed"], asked["seed"] + seeds):
-        for method in METHODS if every else [asked["method"]]:
-            own = of_method(asked, method, seed) if every else asked | {"seed": seed}
-            values = values_of(own)
-            for chosen in product(*values.values()):
-                which = dict(zip(values, chosen, strict=True))
-                found["-".join([method, *starmap(part_of_name, which.items()), f"{seed}"])] = own | which
+    found = {}
+    methods = METHODS if asked["method"] == "all" else [asked["method"]]
+    for seed, method in product(range(asked["seed"], asked["seed"] + seeds), methods):
+        own = of_method(asked, method, seed)
+        values = values_of(own)
+        for chosen in product(*values.values()):
+            which = dict(zip(values, chosen, strict=True))
+            found["-".join([method, *starmap(part_of_name, which.items()), f"{seed}"])] = own | which
     return found
 
 
 def several_runs(
-    asked: dict[str, Any], given: dict[str, Any], data: Dataset, images: Images, command: list[str], ranks: Ranks
+    asked: Options, given: Options, data: Dataset, images: Images, command: list[str], ranks: Ranks
 ) -> Job:
-    """The runs of all methods, values and seeds asked for that the folder lacks, and the comparison of all of them.
-
-    A run that was stopped goes on. Refusals come before any training.
-    """
+    """Makes the runs that the folder lacks, goes on with those stopped, compares all. Refuses before any training."""
     name = "-".join([data.name, asked["method"], *starmap(part_of_name, values_of(asked).items())])
     out = given.get("out", Path("runs") / name)
     if (out / "config.json").exists():
@@ -206,21 +199,18 @@ def several_runs(
     return Job(work, again="the same command")
 
 
-def of_method(asked: dict[str, Any], name: str, seed: int) -> dict[str, Any]:
-    """The options for one method of --method all, which gets those of its own that it takes."""
-    method = METHODS[name]
-    takes = [*own_options(method), *(MULTIPLIER if method.constraint else ())]
-    found = {n: v for n, v in asked.items() if n in takes or n not in (*METHOD_OPTIONS, *MULTIPLIER)}
-    if method.samples == 1:
-        found.pop("samples", None)
-    return found | {"method": name, "seed": seed}
+def of_method(asked: Options, name: str, seed: int) -> Options:
+    """The options for one method, of --method all those that it takes."""
+    if asked["method"] != "all":
+        return asked | {"seed": seed}
+    others = OF_METHODS - {*options_of(METHODS[name])}
+    if METHODS[name].samples == 1:
+        others.add("samples")
+    return {n: v for n, v in asked.items() if n not in others} | {"method": name, "seed": seed}
 
 
-def standing_of(run: Run, folder: Path, given: dict[str, Any]) -> str:
-    """Whether the folder holds the run "whole" or "stopped", or it is "missing".
-
-    Raises UsageError, but with --force, if the folder holds something else.
-    """
+def standing_of(run: Run, folder: Path, given: Options) -> str:
+    """The run in the folder is "whole", "stopped" or "missing". Raises UsageError for another one without --force."""
     if not any((folder / name).exists() for name in FILES):
         return "missing"
     try:
@@ -243,7 +233,7 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
 
     Raises a ValueError for other images and for options that there are not.
     """
-    known = [name for rows in OF_A_RUN.values() for name in rows if name not in ("data", "size", "skip_broken")]
+    known = [name for name in NAMES if name not in ("data", "size", "skip_broken")]
     if odd := sorted({*chosen} - {*known}):
         raise UsageError(f"fit has no option {odd[0]}; it takes {', '.join(known)}")
     if not isinstance(method, str) or method not in METHODS:

@@ -2,15 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from data import Dataset
 from experiment import choices
-from experiment.record import Images, Run, UsageError, flag, own_options, said
+from experiment.record import METHOD_OPTIONS, Images, Options, Run, UsageError, flag, own_options, said, unused
 from ref.densities import LIKELIHOODS
-from ref.objectives import METHODS, MULTIPLIERS, Method
+from ref.objectives import METHODS, MULTIPLIERS
 
 # fmt: off
 # κ² is a squared error per image; None is chosen from the images.
@@ -29,56 +29,41 @@ BY_DATA = {
 }
 FIRST = {"method": "geco", "data": "mnist-10k", "precision": "float32", "seed": 0}  # known before there are images
 COMMON = {"activation": "silu", "binarize": "none", "multiplier": "relative", "schedule": "cosine"}
+BURDA = {"hidden": (200, 200), "latent": 50, "output": "sigmoid", "likelihood": "bernoulli", "binarize": "dynamic",
+         "nll_samples": 5000, "weight_decay": 0.0, "batch_size": 20, "lr": 1e-3}
 # Defaults that come before those of the data set.
 PRESETS = {
     # Burda et al. 2015, section 5, and their code: the VAE and the IWAE with one stochastic layer
-    "burda": {"hidden": (200, 200), "latent": 50, "activation": "tanh", "output": "sigmoid",
-              "likelihood": "bernoulli", "binarize": "dynamic", "nll_samples": 5000, "weight_decay": 0.0,
-              "epochs": 3280, "batch_size": 20, "lr": 1e-3, "adam": (0.99, 0.999, 1e-4), "schedule": "stages"},
+    "burda": BURDA | {"activation": "tanh", "epochs": 3280, "adam": (0.99, 0.999, 1e-4), "schedule": "stages"},
     # ours on the same network for budgets of 30 to 300 epochs: experiment/README.md has what was tried
-    "burda-short": {"hidden": (200, 200), "latent": 50, "activation": "silu", "output": "sigmoid",
-                    "likelihood": "bernoulli", "binarize": "dynamic", "nll_samples": 5000, "weight_decay": 0.0,
-                    "epochs": 100, "batch_size": 20, "lr": 1e-3, "schedule": "cosine", "warm_up": 0.1},
+    "burda-short": BURDA | {"activation": "silu", "epochs": 100, "schedule": "cosine", "warm_up": 0.1},
 }
 # fmt: on
 
 
-METHOD_OPTIONS = {name: option for method in METHODS.values() for name, option in own_options(method).items()}
-MULTIPLIER = ("multiplier", "multiplier_rate")
 # Options that a run's folder says when they are not at their default.
-IN_NAME = tuple(
-    dict.fromkeys(["preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from"])
-)
+IN_NAME = dict.fromkeys(("preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from"))
 
 
 class Completed(NamedTuple):
     """A run, and what there is to say about its options."""
 
     run: Run
-    chosen: list[str]  # the options that were chosen from the images
     name: str  # of its folder: the options that are not at their default
-
-    @property
-    def sentence(self) -> str | None:
-        """What was chosen from the images; None where nothing was."""
-        words = ", ".join(said(name, self.run.typed[name]) for name in self.chosen)
-        if "kappa" in self.chosen:
-            rmse, psnr = choices.a_pixel(self.run.target, self.run.images.pixels)
-            words += f"; κ tolerates an RMSE of {rmse:.3g} a pixel, PSNR {psnr:.1f} dB"
-        return f"chosen from the images: {words}" if words else None
+    chosen: str  # a line about the options that were chosen from the images, where any were
 
 
-def row_of(data: str) -> dict[str, Any]:
+def row_of(data: str) -> Options:
     """The row of BY_DATA for --data, by column."""
     return dict(zip(COLUMNS, BY_DATA.get(data, BY_DATA[OWN]), strict=True))
 
 
-def binarization(asked: dict[str, Any]) -> str:
+def binarization(asked: Options) -> str:
     """--binarize, or its default: known before there are images."""
     return asked.get("binarize") or PRESETS.get(asked.get("preset"), {}).get("binarize", COMMON["binarize"])
 
 
-def defaults_of(asked: dict[str, Any], data: Dataset) -> dict[str, Any]:
+def defaults_of(asked: Options, data: Dataset) -> Options:
     """Every default of this run that a table or the images tell, by method, data set and preset."""
     method, (count, pixels) = METHODS[asked["method"]], data.train.shape
     found = row_of(asked["data"]) | COMMON | {"samples": method.samples}
@@ -94,27 +79,40 @@ def defaults_of(asked: dict[str, Any], data: Dataset) -> dict[str, Any]:
     return found
 
 
-def complete(asked: dict[str, Any], data: Dataset, images: Images) -> Completed:
+def complete(asked: Options, data: Dataset, images: Images) -> Completed:
     """The run that the options ask for, with every default filled in. Raises UsageError for options that clash."""
     method, (count, pixels) = METHODS[asked["method"]], data.train.shape
-    refuse_unused(asked, method)
     defaults = defaults_of(asked, data)
-    o = defaults | {"start": None} | asked
-    refuse_of_likelihood(asked, o["likelihood"], data)
+    o = defaults | {"start": None, "images": images} | asked
+    lacks = unused(o["method"], o["likelihood"], o["hidden"])
+    for name in asked:
+        if name in lacks:
+            raise UsageError(f"{flag(name)} is not used by {lacks[name]}")
+    if LIKELIHOODS[o["likelihood"]].of_logits and o["output"] == "linear":
+        raise UsageError(f"--output linear is not used by --likelihood {o['likelihood']}")
+    refuse_grey(asked, o["likelihood"], data)
     if o["batch_size"] > count:
         raise UsageError(f"--batch-size {o['batch_size']} is more than the {count} training images; lower it")
-    o |= {"images": images, "options": {name: float(o[name]) for name in own_options(method)}}
+    o["options"] = {name: float(o[name]) for name in own_options(method)}
     o.setdefault("multiplier_rate", MULTIPLIERS[o["multiplier"]][1](o["epochs"] * (count // o["batch_size"])))
-    unused = dict.fromkeys(() if method.constraint else MULTIPLIER)
-    unused |= dict.fromkeys([] if LIKELIHOODS[o["likelihood"]].has_variance else ["variance"])
-    unused |= dict.fromkeys([] if o["hidden"] else ["activation"])
-    run = Run(**{f.name: (o | unused)[f.name] for f in dataclasses.fields(Run)})
+    o |= dict.fromkeys(lacks)
+    run = Run(**{f.name: o[f.name] for f in dataclasses.fields(Run)})
     if run.in_coordinates and run.latent > pixels:
         raise UsageError(f"--latent {run.latent} is more than the {pixels} principal coordinates of these images")
     unusual = [name for name in IN_NAME if asked.get(name) not in (None, defaults.get(name))]
     parts = [data.name, run.method, *(part_of_name(name, asked[name]) for name in unusual), str(run.seed)]
-    by_images = [n for n, default in row_of(asked["data"]).items() if default is None and n not in asked]
-    return Completed(run, [name for name in by_images if name in run.typed], "-".join(parts))
+    return Completed(run, "-".join(parts), chosen_from_images(run, asked))
+
+
+def chosen_from_images(run: Run, asked: Options) -> str:
+    """A line about the options that were chosen from the images; empty where none was."""
+    row, typed = row_of(asked["data"]), run.typed
+    names = [name for name in COLUMNS if row[name] is None and name in typed.keys() - asked.keys()]
+    words = ", ".join(said(name, typed[name]) for name in names)
+    if "kappa" in names:
+        rmse, psnr = choices.a_pixel(run.target, run.images.pixels)
+        words += f"; κ tolerates an RMSE of {rmse:.3g} a pixel, PSNR {psnr:.1f} dB"
+    return f"\nchosen from the images: {words}" if words else ""
 
 
 def part_of_name(name: str, value) -> str:
@@ -124,32 +122,13 @@ def part_of_name(name: str, value) -> str:
     return name.replace("_", "-") + ("x".join(words) or "none")
 
 
-def refuse_unused(asked: dict[str, Any], method: Method) -> None:
-    """Raises UsageError for an option of another method, or of a part that this run does not have."""
-    takes = [*own_options(method), *(MULTIPLIER if method.constraint else ())]
-    for name in (*METHOD_OPTIONS, *MULTIPLIER):
-        if name in asked and name not in takes:
-            listed = ", ".join(map(flag, takes)) or "none of its own"
-            raise UsageError(f"{flag(name)} is not used by --method {asked['method']} (it takes: {listed})")
-    if asked.get("hidden") == () and "activation" in asked:
-        raise UsageError("--activation is not used by --hidden none, a network without hidden layers")
-
-
-def refuse_of_likelihood(asked: dict[str, Any], name: str, data: Dataset) -> None:
-    """Raises UsageError for an option that the likelihood does not use, and for grey pixels that it does not fit.
-
-    Grey pixels under a density of black and white pixels must be asked for.
-    """
-    row = LIKELIHOODS[name]
-    unused = {"variance": "variance" in asked and not row.has_variance}
-    unused["output linear"] = asked.get("output") == "linear" and row.of_logits
-    for option, refused in unused.items():
-        if refused:
-            raise UsageError(f"--{option} is not used by --likelihood {name}; it is for --likelihood gaussian")
+def refuse_grey(asked: Options, likelihood: str, data: Dataset) -> None:
+    """Raises UsageError for grey pixels under a density of black and white pixels, unless they are asked for."""
     asked_for = "binarize" in asked or "binarize" in PRESETS.get(asked.get("preset"), {})
-    if not row.black_and_white or asked_for or row_of(asked["data"])["likelihood"] == name:
+    usual = row_of(asked["data"])["likelihood"] == likelihood
+    if not LIKELIHOODS[likelihood].black_and_white or asked_for or usual:
         return
     x = choices.looked_at(data.train)
     if np.any((x > 0) & (x < 1)):
-        grey = f"--likelihood {name} is a density of black and white pixels and these are grey"
+        grey = f"--likelihood {likelihood} is a density of black and white pixels and these are grey"
         raise UsageError(f"{grey}: add --binarize dynamic or static, or --binarize none to use them all the same")

@@ -31,9 +31,7 @@ CHOICES = {  # the names that an option may have
     "precision": ("float32", "float64", "tf32"),
     "split": SPLITS,
 }
-
-
-OF_FIT = "images of fit()"  # as version 0.2 called them
+Options = dict[str, Any]  # of a command line, by name
 
 
 class UsageError(ValueError):
@@ -117,7 +115,7 @@ class Run:
         return "float32" if self.precision == "tf32" else self.precision
 
     @property
-    def typed(self) -> dict[str, Any]:
+    def typed(self) -> Options:
         """The run as options of the command line, by name, without those that it does not have."""
         own = {name: value for name, value in vars(self).items() if name not in ("images", "options", "start")}
         own |= {"data": self.images.source, "size": self.images.size, "binarize": self.images.binarize}
@@ -130,22 +128,20 @@ class Run:
         return dataclasses.replace(self, **changes)
 
 
-def as_json(run: Run) -> dict:
-    """The run as JSON knows it."""
-    return dataclasses.asdict(run)
+as_json = dataclasses.asdict  # the run as JSON knows it
 
 
 def of_json(content: dict) -> Run:
     """The run that `as_json` was made of. Raises DataError for anything else."""
-    run = _built(Run, content, "run")
-    likelihood, constraint = LIKELIHOODS[run.likelihood], run.objective.constraint
-    needed = {"multiplier": constraint, "multiplier_rate": constraint}
-    needed |= {"variance": likelihood.has_variance, "activation": run.hidden}
-    odd = sorted({*run.options} ^ {*own_options(run.objective)})
-    odd += [name for name, need in needed.items() if bool(need) == (getattr(run, name) is None)]
-    odd += ["output"] if likelihood.of_logits and run.output != "sigmoid" else []
-    if odd:
-        raise DataError(f"{odd[0]} of a run cannot be {run.typed.get(odd[0])!r} beside its others: it is damaged")
+    try:
+        run = _built(Run, content, "run")
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"the record of a run cannot be read ({error}): it is another version's, or damaged") from error
+    lacks = {name for name in unused(run.method, run.likelihood, run.hidden) if hasattr(run, name)}
+    empty = {name for name, value in vars(run).items() if value is None}
+    linear = LIKELIHOODS[run.likelihood].of_logits and run.output == "linear"
+    if empty - {"start"} != lacks or {*run.options} != {*own_options(run.objective)} or linear:
+        raise DataError("the options of a run cannot be these beside one another: its record is damaged")
     return run
 
 
@@ -154,56 +150,65 @@ def own_options(method: Method) -> dict[str, Option]:
     return method.options | ({method.constraint.name: method.constraint.option} if method.constraint else {})
 
 
+METHOD_OPTIONS: dict[str, Option] = {}
+for row in METHODS.values():
+    METHOD_OPTIONS |= own_options(row)
+MULTIPLIER = ("multiplier", "multiplier_rate")
+OF_METHODS = {*METHOD_OPTIONS, *MULTIPLIER}
+
+
+def options_of(method: Method) -> list[str]:
+    """The names of those of OF_METHODS that a method takes."""
+    return [*own_options(method), *(MULTIPLIER if method.constraint else ())]
+
+
+def unused(method: str, likelihood: str, hidden: tuple[int, ...]) -> dict[str, str]:
+    """The options that a run has no use for, each with the reason."""
+    takes = options_of(METHODS[method])
+    listed = ", ".join(map(flag, takes)) or "none of its own"
+    found = dict.fromkeys(OF_METHODS - {*takes}, f"--method {method} (it takes: {listed})")
+    if not LIKELIHOODS[likelihood].has_variance:
+        found["variance"] = f"--likelihood {likelihood}; it is for --likelihood gaussian"
+    if not hidden:
+        found["activation"] = "--hidden none, a network without hidden layers"
+    return found
+
+
 def _built(kind, value, what: str):
-    """The value as one of that kind: a record, a tuple, a dict, a number or a name."""
+    """The value as one of that kind: a record, a tuple, a dict, a number within its range or a name of CHOICES."""
     inside = get_args(kind)
     if isinstance(kind, types.UnionType):
         return None if value is None else _built(inside[0], value, what)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+    if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
-        if {*hints} == {*value}:
-            return kind(**{name: _built(hint, value[name], name) for name, hint in hints.items()})
-    elif get_origin(kind) is tuple and isinstance(value, list):
-        kinds = [inside[0]] * len(value) if inside[-1] is ... else inside
-        if len(kinds) == len(value):
-            return tuple(_built(k, v, what) for k, v in zip(kinds, value, strict=True))
-    elif get_origin(kind) is dict and isinstance(value, dict):
+        return kind(**{name: _built(hints[name], inner, name) for name, inner in value.items()})
+    if get_origin(kind) is dict:
         return {name: _built(inside[1], number, name) for name, number in value.items()}
-    elif kind is float and type(value) in (int, float) and math.isfinite(value):
+    if get_origin(kind) is tuple:
+        kinds = inside[:1] * len(value) if inside[-1] is ... else inside
+        return tuple(_built(k, v, what) for k, v in zip(kinds, value, strict=True))
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    elif kind is not float and type(value) is kind and _allowed(value, what):
+    if kind is int and type(value) is int and (what != "seed") <= value < 2**63:
         return value
-    raise DataError(f"{what} of a run cannot be {value!r}: it is another version's, or damaged")
-
-
-def _allowed(value: int | str, what: str) -> bool:
-    """Whether a number or a name is within the range of its option; a truth always is."""
-    if type(value) is int:
-        return (what != "seed") <= value < 2**63
-    return value in CHOICES.get(what, [value])
+    if kind in (str, bool) and type(value) is kind and value in CHOICES.get(what, [value]):
+        return value
+    raise ValueError(f"{what} cannot be {value!r}")
 
 
 def of_version_0_2(config: dict) -> Run:
-    """The run that a config of version 0.2 describes by its options. Raises DataError.
-
-    An option that is younger than the file has the value that it stood for.
-    """
+    """The run that a config of version 0.2 describes by its options. Raises DataError, KeyError and TypeError."""
+    # an option that is younger than the file has the value that it stood for
     o = {"schedule": "cosine", "adam": [0.9, 0.999, 1e-8], "init_from": None, "tf32": None} | config["options"]
-    try:
-        method = METHODS[o["method"]]
-        options = {name: o.get(name) or 0.0 for name in own_options(method)}
-        source = IN_MEMORY if o["data"] == OF_FIT else o["data"]
-        images = {"source": source, "name": config["data"], "size": o["size"], "split": "every-tenth"}
-        images |= {"skip_broken": False, "data_dir": o.get("data_dir")}
-        images |= {"shape": config["shape"], "sha256": config["images"], "binarize": o["binarize"]}
-        others = {"images": images, "options": options, "precision": "tf32" if o["tf32"] else o["precision"]}
-        others["start"] = o["init_from"] and {"folder": o["init_from"], "sha256": f"of {o['init_from']}"}
-        others["activation"] = o["activation"] if o["hidden"] else None
-        if not method.constraint:
-            others |= {"multiplier": None, "multiplier_rate": None}
-        return of_json({f.name: others[f.name] if f.name in others else o[f.name] for f in dataclasses.fields(Run)})
-    except (KeyError, TypeError) as error:
-        raise DataError(f"its options are not those of a run of version 0.2 ({error})") from error
+    source = IN_MEMORY if o["data"] == "images of fit()" else o["data"]
+    images = {"source": source, "data_dir": o.get("data_dir"), "name": config["data"], "size": o["size"]}
+    images |= {"split": "every-tenth", "skip_broken": False, "binarize": o["binarize"]}
+    o["images"] = images | {"shape": config["shape"], "sha256": config["images"]}
+    o["options"] = {name: o.get(name) or 0.0 for name in own_options(METHODS[o["method"]])}
+    o["precision"] = "tf32" if o["tf32"] else o["precision"]
+    o["start"] = o["init_from"] and {"folder": o["init_from"], "sha256": f"of {o['init_from']}"}
+    o |= dict.fromkeys(unused(o["method"], o["likelihood"], o["hidden"]))
+    return of_json({f.name: o[f.name] for f in dataclasses.fields(Run)})
 
 
 def flag(name: str) -> str:

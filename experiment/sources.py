@@ -2,16 +2,16 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import data
 from data import Dataset
 from data.dataset import floats, white
-from experiment.record import IN_MEMORY, Images, Run, UsageError
+from experiment.record import IN_MEMORY, Images, Options, Run, UsageError
 
 LEAST = 1e-9  # by which a pixel varies: its square is far from the smallest float32
+HOW = ("size", "skip_broken", "data_dir")  # options on how images are opened
 TRAIN_SEED, TEST_SEED = 0, 1  # of the one draw that makes grey images black and white
 
 
@@ -46,18 +46,16 @@ def folder_of(source: str, data_dir: Path | str | None, option: str = "--data") 
     return data_dir and Path(data_dir)
 
 
-def opened_again(run: Run, given: dict[str, Any], what: str) -> tuple[Dataset, Images]:
-    """The images that a run was trained on, from where they lay or from where `given` says that they lie now.
-
-    Raises UsageError for other images; `what` names the run.
-    """
+def opened_again(run: Run, given: Options, what: str) -> tuple[Dataset, Images]:
+    """The images of a run, from where `given` says that they lie now. Raises UsageError for others than `what` had."""
     before = run.images
     source = given.get("data", before.source)
     if source == IN_MEMORY:
         raise UsageError(f"{what} was trained on images in memory; add --data and a file that holds them")
-    there = ("size", "skip_broken", "data_dir") if source == before.source else ()
-    how = {name: getattr(before, name) for name in there} | {"split": before.split}
-    how |= {name: given[name] for name in ("size", "skip_broken", "data_dir") if name in given}
+    how = {"split": before.split}
+    if source == before.source:
+        how |= {name: getattr(before, name) for name in HOW}
+    how |= {name: given[name] for name in HOW if name in given}
     found, images = opened(source, before.binarize, **how)
     if images != before:
         raise UsageError(f"the images of --data {source} are not those that {what} was trained on")

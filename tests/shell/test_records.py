@@ -118,6 +118,7 @@ ALTERED = [
     *({"younger": 1}, {"seed": ...}, {"seed": -1}, {"latent": 0}, {"epochs": 2**63}, {"batch_size": 0}),
     *({"options": {}}, {"options": {"kappa": 1.0, "beta": 1.0}}, {"method": "vae"}, {"multiplier": None}),
     *({"multiplier_rate": None}, {"variance": None}, {"activation": None}, {"hidden": []}, {"likelihood": "bernoulli"}),
+    *({"likelihood": "bernoulli", "variance": None}, {"lr": 10**309}),  # with a linear output; no float is so large
 ]
 
 
@@ -214,6 +215,17 @@ def test_a_record_reaches_the_plan():
 )
 def test_the_name_of_a_run_says_which_options_are_not_at_their_default(chosen, name):
     assert completed("--data=digits", *chosen.split()).name == name
+
+
+def test_what_the_images_have_chosen_is_said_and_what_was_typed_is_not():
+    images = np.random.default_rng(0).random((50, 6, 6))
+    np.savez("mine.npz", train=images[:40], test=images[40:])
+    others = "--hidden 8, --variance 0.006944, --epochs 1500, --batch-size 16"  # 0.5² / 36; 3,000 steps, two an epoch
+    assert completed("--data=mine.npz", "--kappa=0.5", "--latent=3").chosen == f"\nchosen from the images: {others}"
+    found = completed("--data=mine.npz", "--latent=3")
+    tolerated = f"κ tolerates an RMSE of {found.run.options['kappa'] / 6:.3g} a pixel, PSNR "
+    assert "--latent" not in found.chosen and tolerated in found.chosen
+    assert completed("--data=digits").chosen == ""
 
 
 def test_help_shows_every_default_by_data_set_where_it_differs():

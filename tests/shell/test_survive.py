@@ -419,10 +419,10 @@ ALTERED = {
     "a step between": ({"step": 7}, "its arrays are not those of its run"),
     "a history of another form": ({"history": np.zeros((3, 3))}, "expected a checkpoint"),
     "a config that is no JSON": ({"config": np.zeros(3, np.uint8)}, "expected a checkpoint"),
-    "no method": ({"run": {"method": "gecko"}}, "method of a run cannot be 'gecko'"),
+    "no method": ({"run": {"method": "gecko"}}, "method cannot be 'gecko'"),
     "another latent": ({"run": {"latent": 3}}, "whiten|theta"),
     "a batch of more than all images": ({"run": {"batch_size": 1499}}, "batches"),
-    "another method": ({"run": {"method": "vae", "options": {}}}, "'constraint_ma' is no array of this run|multiplier"),
+    "another method": ({"run": {"method": "vae", "options": {}}}, "options of a run cannot be these"),
     "a damaged array": ({"theta": lambda theta: theta + 1, "sha256": None}, "damaged.*checksum"),
 }
 
