@@ -41,10 +41,7 @@ def draw_report(out: Path, model, data, rows=()) -> None:
 
 
 def page(about: dict, title: str, lines: list[list[str]], out: Path | None = None) -> str:
-    """A page on about["rows"]: their table `lines`, and of each row its warnings and the pictures of its first run.
-
-    Of a comparison `out` is the folder, which has pictures of its own.
-    """
+    """A page on about["rows"]: their table `lines`, warnings and first runs. A comparison has pictures in `out`."""
     before, of_comparison, of_run, after = re.split("<!-- .* -->", TEMPLATE.read_text(encoding="utf-8"))
     links, warnings, sections = {}, [], []
     for place, row in enumerate(about["rows"]):
@@ -86,12 +83,9 @@ def unbroken(text: str) -> str:
 
 
 def for_terminal(lines: list[list[str]]) -> str:
-    """A table with a column for each row of `lines`, where that is no wider than the terminal, or else as it is.
-
-    The options of a name stand below it.
-    """
+    """A table with a column for each row of `lines`, where that is no wider than the terminal, or else as it is."""
     names = [[part.removesuffix(",") for part in parts(line[0])] for line in lines]
-    deepest = max(map(len, names))
+    deepest = max(map(len, names))  # a name's options stand below it
     padded = [name + [""] * (deepest - len(name)) + line[1:] for name, line in zip(names, lines, strict=True)]
     text = aligned(upright(padded))
     return text if text.index("\n") <= shutil.get_terminal_size().columns else aligned(lines)
