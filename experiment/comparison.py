@@ -139,12 +139,10 @@ def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
 
 
 def told_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """The names of the options in which runs differ, and as they are typed the options that all of them share.
-
-    A run without a multiplier does not differ in it. Without any other option it does.
-    """
+    """The names of the options in which runs differ, and as they are typed the options that all of them share."""
     told, shared, names = [], [], set().union(*options)
     for name in sorted(names - {*SAID_BY_THE_ROW}):
+        # A run without a multiplier does not differ in it. Without any other option it does.
         values = [o.get(name) for o in options if name in o or name != "multiplier"]
         if any(value != values[0] for value in values):
             told.append(name)

@@ -24,6 +24,7 @@ REACH = 2.5  # standard deviations of the prior to either side in a traversal
 SCATTERED = 2000  # posterior means in latents.png at most
 MARKERS = "osDv^P*X<>"
 SYMBOLS = {"beta": "β", "kappa": "κ", "samples": "K"}  # of the options that name a row beside its method
+STYLE = {"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3}  # $ in a name is no formula
 FINE = 2  # pixels of a picture to one of the page that shows it
 DPI = 100 * FINE  # what its file says of that
 WIDEST = 1300 * FINE  # pixels of a sheet at most, as long as its images are enlarged
@@ -227,7 +228,7 @@ def drawn(draw: Callable, *what) -> list[str]:
     try:
         from matplotlib import style
 
-        with style.context(["default", {"text.parse_math": False}]):  # $ in a name is no formula
+        with style.context(["default", STYLE]):
             draw(*what)
     except UsageError as error:
         return [f"{error}"]
@@ -241,10 +242,7 @@ def plot(width: float, height: float, panels: int = 1):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    for a in axes:
-        a.grid(alpha=0.3)
-    return figure, axes
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
 def save_plot(path: Path, figure) -> None:
