@@ -37,14 +37,13 @@ class Finished(NamedTuple):
 
 
 def compare_folders(given: dict[str, Any], command: list[str]) -> str:
-    """--compare: the finished runs in these folders, on the images that they name. Returns the table.
-
-    With --explore it leaves a page with a slider through these runs, too.
-    """
+    """--compare, and with --explore a page with a slider through the runs, too. Returns the table."""
     if unused := {*given} - {*USED}:
         raise UsageError(f"{flag(min(unused))} is not used by --compare, which trains nothing")
     runs = runs_in(given["compare"])
-    refuse_unlike(runs)
+    for run in runs[1:]:
+        if run.run.images != runs[0].run.images:
+            raise UsageError(f"{run.out} and {runs[0].out} are runs on different images; compare those of one data set")
     out = given.get("out", Path("runs") / f"{runs[0].run.images.name}-compared")
     refuse_unwritable(out)
     for name, what in ((CHECKPOINT, "a run"), ("comparison.json", "another comparison")):
@@ -87,34 +86,26 @@ def finished(out: Path) -> Finished:
     return Finished(out, saved.run, saved.config, {"not_finite": 0} | summary, saved.history)
 
 
-def refuse_unlike(runs: list[Finished]) -> None:
-    """Raises UsageError for runs on unlike images."""
-    for run in runs[1:]:
-        if run.run.images != runs[0].run.images:
-            raise UsageError(f"{run.out} and {runs[0].out} are runs on different images; compare those of one data set")
-
-
 def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, command: list[str]) -> str:
-    """Table, pictures and report.html of finished runs on `data`. Returns the table.
-
-    Each network has the constants of its own checkpoint.
-    """
+    """Table, pictures and report.html of finished runs on `data`. Returns the table."""
     rows, shared = rows_of(runs)
     by_folder = {str(run.out): run for run in runs}
     for row in rows:
-        row["warnings"] = warnings_of([by_folder[folder] for folder in row["runs"]], data)
+        row["warnings"] = []
+        for seed, folder in zip(row["seeds"], row["runs"], strict=True):
+            which = f"seed {seed}: " if len(row["seeds"]) > 1 else ""
+            said = evaluation.warnings(by_folder[folder], data, by_folder[folder].summary)
+            row["warnings"] += [which + sentence for sentence in said]
     models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
+    of_mean_image = total_variance(sources.test_images(runs[0].run, data), about=sources.mean_image(data))
     result = {
         "command": shlex.join(["run.py", *command]),
         "data": data.name,
         "test_images": len(data.test),
         "settings": shlex.join(shared),
         "versions": runs[0].config["versions"],
-        "mean_image": {
-            "rate": 0.0,
-            "error": total_variance(sources.test_images(runs[0].run, data), about=sources.mean_image(data)),
-        },
+        "mean_image": {"rate": 0.0, "error": of_mean_image},
         "rows": rows,
         "linear_bound": linear_bound(opened, data, runs[0].run.images.binarize == "dynamic"),
     }
@@ -122,32 +113,22 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     write_json(out / "comparison.json", result)
     failed = pictures.drawn(pictures.draw_comparison, out, models, data)
     failed += pictures.drawn(pictures.draw_rate_distortion, out / "rate_distortion.png", result)
-    lines, title = lines_of(result), f"Objectives for a variational autoencoder on {data.name}"
-    text = page(result, title, lines, out)
+    lines = lines_of(result)
+    text = page(result, f"Objectives for a variational autoencoder on {data.name}", lines, out)
     write_whole(out / "report.html", lambda file: file.write(text.encode(errors="replace")))
     return "\n".join([for_terminal(lines), *failed, f"all in {out}/: {', '.join(FILES)}"])
-
-
-def warnings_of(runs: list[Finished], data: Dataset) -> list[str]:
-    """What is to be said of runs that differ in their seeds."""
-    found = []
-    for run in runs:
-        which = f"seed {run.run.seed}: " if len(runs) > 1 else ""
-        found += [which + sentence for sentence in evaluation.warnings(run, data, run.summary)]
-    return found
 
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
     """A row for all runs that differ in nothing but their seed, each run once, and the options that all runs share."""
     groups: list[list[Finished]] = []
     for run in sorted(runs, key=lambda run: run.run.seed):
-        group = next((g for g in groups if g[0].run.but(seed=0) == run.run.but(seed=0)), None)
-        if group is None:
-            groups.append([run])
-        elif all(other.run != run.run for other in group):  # a copy of a run is no second seed
+        group = next((g for g in groups if g[0].run.but(seed=0) == run.run.but(seed=0)), [])
+        if not group:
+            groups.append(group)
+        if all(other.run != run.run for other in group):  # a copy of a run is no second seed
             group.append(run)
-    options = [group[0].run.typed for group in groups]
-    told, shared = told_and_shared(options)
+    told, shared = told_and_shared([group[0].run.typed for group in groups])
     rows = [row_of(group, told) for group in groups]
     names = [row["name"] for row in rows]
     for row in rows:
@@ -158,12 +139,10 @@ def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
 
 
 def told_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """The names of the options in which runs differ, and as they are typed the options that all of them share.
-
-    A run without a multiplier does not differ in it. Without any other option it does.
-    """
-    told, shared = [], []
-    for name in sorted({name for o in options for name in o} - {*SAID_BY_THE_ROW}):
+    """The names of the options in which runs differ, and as they are typed the options that all of them share."""
+    told, shared, names = [], [], set().union(*options)
+    for name in sorted(names - {*SAID_BY_THE_ROW}):
+        # A run without a multiplier does not differ in it. Without any other option it does.
         values = [o.get(name) for o in options if name in o or name != "multiplier"]
         if any(value != values[0] for value in values):
             told.append(name)
@@ -173,13 +152,12 @@ def told_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]
 
 
 def row_of(group: list[Finished], told: list[str]) -> dict:
-    """Name, options, folders and figures of runs that differ in their seeds.
-
-    The name says the options of the method, and those `told`, in which the runs of the comparison differ.
-    """
+    """What is said of runs that differ in their seeds. Their name says the method's options and those `told`."""
     run, options = group[0].run, group[0].run.typed
-    silent = {name for name, option in METHOD_OPTIONS.items() if options.get(name) == option.default == 0}
-    own = {name: value for name, value in options.items() if name in METHOD_OPTIONS and name not in silent}
+    own = {}
+    for name, option in METHOD_OPTIONS.items():
+        if name in options and not options[name] == option.default == 0:
+            own[name] = options[name]
     if run.samples > 1:
         own["samples"] = run.samples
     words = [said(name, value) for name, value in own.items()]
@@ -196,9 +174,8 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
 
 def published(options: dict[str, Any]) -> dict[str, float]:
     """The slides' figures, for a run with the settings of the slides alone: on grey pixels, with σ² = ½."""
-    row = SLIDES.get(options.get("data"), {}).get(options.get("method"))
-    settings = {"likelihood": "gaussian", "variance": 0.5, "binarize": "none", "samples": 1}
-    settings |= row["settings"] if row else {}
+    row = SLIDES["figures"].get(options.get("data"), {}).get(options.get("method"))
+    settings = SLIDES["settings"] | (row["settings"] if row else {})
     if not row or any(options.get(name) != value for name, value in settings.items()):
         return {}
     return {"slides_rate": row["rate"], "slides_error": row["error"]}

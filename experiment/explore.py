@@ -14,9 +14,9 @@ from data.dataset import floats
 from data.files import write_whole
 from experiment import sources
 from experiment.choices import spread
+from experiment.pictures import by_rate
 from experiment.record import UsageError
 from experiment.trained_model import TrainedModel
-from ref.more.metrics import ACTIVE
 from ref.more.planes import plane
 
 TEMPLATE, PLACE = Path(__file__).parent / "explore_template.html", "/* the content */"
@@ -29,11 +29,10 @@ TOLD = ("options", "samples", "hidden", "latent", "epochs", "seed", "target", "a
 
 
 def write(out: Path, runs: Sequence[tuple[TrainedModel, dict]], data: Dataset) -> None:
-    """The page of runs on the images of `data`: each a trained model and its summary, one or several.
-
-    Raises UsageError, and writes nothing, where the page would be larger than LARGEST.
-    """
-    size = sum(weights_in(model) for model, _ in runs) * 8 // 3  # without the images
+    """The page of trained models with their summaries. Raises UsageError where it would be larger than LARGEST."""
+    size = 0
+    for model, _ in runs:
+        size += sum(array.size for array in decoder_of(model).values()) * 8 // 3  # without the images
     if size <= LARGEST:
         found = json.dumps(content(runs, data), allow_nan=False).replace("<", "\\u003c")  # no text ends the script
         text = TEMPLATE.read_text(encoding="utf-8").replace(PLACE, found).encode()
@@ -68,8 +67,8 @@ def content(runs: Sequence[tuple[TrainedModel, dict]], data: Dataset) -> dict:
 def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarray, labels: list[int]) -> dict:
     """What the page knows of a run. Its latents are in `order`: active ones, then the others, each by their rate."""
     run, (mean, std) = model.run, model.encode(tests)
-    rate, active = np.mean((mean**2 + std**2 - 1) / 2 - np.log(std), axis=0), mean.var(axis=0) > ACTIVE
-    order, used = np.lexsort((-rate, ~active)), max(int(active.sum()), min(2, run.latent))
+    order, rates, active = by_rate(mean, std)
+    used = max(active, min(2, run.latent))
     mean, std, kept = mean[:, order], std[rows][:, order[:used]], run.but(samples=1)  # K counts in training alone
     # The first of several processes works here, without the others.
     alone = TrainedModel(model.backend._replace(ranks=ALONE), kept, model.network, model.theta, model.history)
@@ -83,17 +82,13 @@ def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarr
         "bound": constraint and constraint.name,  # the option that says the target
         "decoder": {name: numbers(array) for name, array in decoder_of(model).items()},
         "order": order.tolist(),
-        "active": int(active.sum()),
-        "rates": rate[order].tolist(),
+        "active": active,
+        "rates": rates[order].tolist(),
         "rest": mean[:, used:].mean(axis=0).tolist(),
         "means": numbers(mean[rows, :used]),
         "stds": numbers(std),
         "planes": planes_of(mean[rows, :used], labels),
     }
-
-
-def weights_in(model: TrainedModel) -> int:
-    return sum(array.size for array in decoder_of(model).values())
 
 
 def decoder_of(model: TrainedModel) -> dict[str, np.ndarray]:
@@ -106,14 +101,12 @@ def decoder_of(model: TrainedModel) -> dict[str, np.ndarray]:
 
 def planes_of(means: np.ndarray, labels: list[int]) -> list[dict]:
     """Planes of the latents: two directions each, and the share of the variance of the means (N, A) in the plane."""
-    points, one_class = means.astype(float), np.zeros(len(means), int)
-    found = {"the two leading directions": plane(np, points, one_class)}
-    if len({*labels}) > 1:
-        found = {"the plane that separates the classes best": plane(np, points, np.array(labels))} | found
-    return [
-        {"name": name, "share": float(np.sum(shares)), "directions": basis.T.tolist()}
-        for name, (basis, shares) in found.items()
-    ]
+    kinds = {"the plane that separates the classes best": np.array(labels)} if len({*labels}) > 1 else {}
+    found = []
+    for name, classes in (kinds | {"the two leading directions": np.zeros(len(means), int)}).items():
+        basis, shares = plane(np, means.astype(float), classes)
+        found.append({"name": name, "share": float(np.sum(shares)), "directions": basis.T.tolist()})
+    return found
 
 
 def packed(pixels: np.ndarray) -> str:

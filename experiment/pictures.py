@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -23,31 +24,31 @@ REACH = 2.5  # standard deviations of the prior to either side in a traversal
 SCATTERED = 2000  # posterior means in latents.png at most
 MARKERS = "osDv^P*X<>"
 SYMBOLS = {"beta": "β", "kappa": "κ", "samples": "K"}  # of the options that name a row beside its method
+STYLE = {"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3}  # $ in a name is no formula
 FINE = 2  # pixels of a picture to one of the page that shows it
 DPI = 100 * FINE  # what its file says of that
 WIDEST = 1300 * FINE  # pixels of a sheet at most, as long as its images are enlarged
 GAP, BAR = 3 * FINE, 24 * FINE  # pixels between the images of a sheet, and of the height of an image of one line
 
 
-def draw_pictures(out: Path, model, data, rows=()) -> None:
-    """The sheets of a trained model, and latents.png: all of PICTURES but the curves.
-
-    `data` is the Dataset whose test images are shown. Of those that the model cannot encode z = 0 is shown.
-    """
+def draw_pictures(out: Path, model, data, epochs=()) -> None:
+    """The sheets of a trained model, and latents.png. Of test images that it cannot encode z = 0 is shown."""
     rng, wide = np.random.default_rng(SEED), across(data.shape)
-    found = model.encode(data.test)
-    odd = ~np.isfinite(found).all(axis=(0, 2))
-    means, stds = (np.where(odd[:, None], of_prior, a) for of_prior, a in zip((0, 1), found, strict=True))
-    usual, worst = chosen(data, wide), np.argsort(-errors_at_mean(model, data.test, means), kind="stable")[:wide]
-    latents = {"at the mean": means[usual]}
-    latents["a sample"] = means[usual] + stds[usual] * rng.standard_normal(means[usual].shape)
-    first = reconstructions(model, data, usual, latents, "test images; below each its squared error")
-    last = reconstructions(model, data, worst, {"at the mean": means[worst]}, "test images with the largest errors")
-    save(out / "reconstructions.png", above(first, last))
+    means, stds = model.encode(data.test)
+    finite = np.isfinite(means + stds).all(axis=1, keepdims=True)
+    means, stds = np.where(finite, means, 0), np.where(finite, stds, 1)
+    usual = chosen(data, wide)
+    decoded = {"at the mean": model.decode(means[usual])}
+    decoded["a sample"] = model.decode(means[usual] + stds[usual] * rng.standard_normal(means[usual].shape))
+    first = reconstructions(model, data, usual, decoded, "test images; below each its squared error")
+    worst = np.argsort(-errors_at_mean(model, data.test, means), kind="stable")[:wide]
+    decoded = {"at the mean": model.decode(means[worst])}
+    last = reconstructions(model, data, worst, decoded, "test images with the largest errors")
+    save(out / "reconstructions.png", first, last)
 
     draws = rng.standard_normal((5 * wide, means.shape[1]))
-    drawn = rng.permutation(np.linspace(0, len(means) - 1, len(draws)).astype(int))  # whatever order a file has
-    samples = {"prior p(z)": draws, "aggregate\nposterior q(z)": means[drawn] + stds[drawn] * draws}
+    places = rng.permutation(np.linspace(0, len(means) - 1, len(draws)).astype(int))  # whatever order a file has
+    samples = {"prior p(z)": draws, "aggregate\nposterior q(z)": means[places] + stds[places] * draws}
     rows = []
     for name, z in samples.items():
         rows += [(name, row) for row in np.split(model.decode(z), 5)]
@@ -64,19 +65,14 @@ def across(shape: tuple[int, int, int]) -> int:
 
 
 def chosen(data, count: int) -> np.ndarray:
-    """The places of `count` test images: as many of each class as can be, in the order of the classes.
-
-    Of more classes than that, classes evenly spread. Where none are known, images evenly spread.
-    """
+    """The places of so many test images: of as many classes as can be, in the order of the classes."""
     if not data.labels:
         return spread(np.arange(len(data.test)), count)
-    kinds, places = np.unique(data.labels[1], return_inverse=True)
-    turn = np.zeros(len(places), int)  # of an image among those of its class
-    for kind in range(len(kinds)):
-        turn[places == kind] = np.arange(np.sum(places == kind))
-    order = np.lexsort((places, turn))
-    order = order[np.isin(places[order], spread(np.arange(len(kinds)), count))][:count]
-    return order[np.argsort(places[order], kind="stable")]
+    labels = data.labels[1]
+    alike = [np.flatnonzero(labels == kind)[:count] for kind in spread(np.unique(labels), count)]
+    in_turn = chain.from_iterable(zip_longest(*alike))
+    found = [place for place in in_turn if place is not None][:count]
+    return np.array(sorted(found, key=lambda place: labels[place]))
 
 
 def named(data, places: np.ndarray) -> list[str]:
@@ -95,50 +91,42 @@ def squared_errors(images: np.ndarray, decoded: np.ndarray) -> np.ndarray:
     return np.sum((images - decoded) ** 2, axis=(1, 2, 3))
 
 
-def judged(name: str, decoded: np.ndarray, images: np.ndarray) -> tuple[str, np.ndarray, list[str]]:
+def judged(name: str, decoded: np.ndarray, images: np.ndarray) -> tuple:
     """A row of a sheet: decoded images, and below each its squared error."""
     return name, decoded, [f"{error:.3g}" for error in squared_errors(images, decoded)]
 
 
-def reconstructions(model, data, places: np.ndarray, latents: dict[str, np.ndarray], title: str) -> Image.Image:
-    """The test images at these places, and what is decoded at their latents (N, Z), which have names."""
+def reconstructions(model, data, places: np.ndarray, decoded: dict[str, np.ndarray], title: str = "") -> Image.Image:
+    """The test images at these places, and below them what is decoded from them, by name."""
     images = seen(model, data.test[places])
-    rows = [judged(name, model.decode(z), images) for name, z in latents.items()]
+    rows = [judged(name, found, images) for name, found in decoded.items()]
     return sheet([("original", images), *rows], named(data, places), title)
 
 
 def errors_at_mean(model, test: np.ndarray, means: np.ndarray) -> np.ndarray:
     """The error of each test image at the mean of q(z|x), a few of them at a time.   (N, D), (N, Z) -> (N,)"""
-    size = at_once(test.shape[1])
-    parts = [slice(start, start + size) for start in range(0, len(test), size)]
-    errors = [squared_errors(seen(model, test[part]), model.decode(means[part])) for part in parts]
-    return np.nan_to_num(np.concatenate(errors), nan=np.inf)
+    errors, size = np.empty(len(test)), at_once(test.shape[1])
+    for start in range(0, len(test), size):
+        part = slice(start, start + size)
+        errors[part] = squared_errors(seen(model, test[part]), model.decode(means[part]))
+    return np.nan_to_num(errors, nan=np.inf)
 
 
 def by_rate(means: np.ndarray, stds: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """The latents, active ones first and each kind by its rate; all rates in nats; how many are active.
-
-    (N, Z) twice -> (Z,), (Z,), number
-    """
+    """The latents, active ones first, by their rates; all rates in nats; and how many are active."""
     rates = np.mean(gaussian_kl(np, means[..., None], np.log(stds)[..., None]), axis=0)
     active = means.var(axis=0) > ACTIVE
     return np.lexsort((-rates, ~active)), rates, int(active.sum())
 
 
 def traversals(model, order: np.ndarray, rates: np.ndarray, active: int) -> Image.Image:
-    """One latent a row, from −REACH to REACH about z = 0, as `by_rate` has them: the first ten active ones at most.
-
-    z = 0 is the mean of the prior: it prefers no image, it is the same in every run, and pixels change there by about
-    three quarters or more of what they do about the best of ten test images (MNIST, CIFAR-10, sprites, digits).
-    Without an active latent the first latent is shown.
-    """
+    """The first ten active latents of `by_rate` at most, one a row, from −REACH to REACH about z = 0."""
     reach, rows = np.linspace(-REACH, REACH, across(model.shape)), []
     for latent in order[: max(1, min(10, active))]:
         z = np.zeros((len(reach), len(order)))
         z[:, latent] = reach
         rows.append((f"latent {latent}\n{rates[latent]:.2f} nats", model.decode(z)))
-    title = f"one latent at a time, the others at 0: {len(rows)} of {active} active latents, by their rate"
-    title = title if active else "no latent is active; the latent of the highest rate, the others at 0"
+    title = f"one latent at a time, the others at 0, by their rate; {active} latents are active"
     return sheet(rows, [f"{r:.1f}".replace("-", "−") for r in reach], title)
 
 
@@ -146,14 +134,14 @@ def interpolations(model, data, means: np.ndarray) -> Image.Image:
     """From one test image to another, of another class if classes are known, a pair a row."""
     usual = chosen(data, ACROSS)
     half = max(1, len(usual) // 2)
-    pairs = np.stack([usual[:half], usual[-half:]], axis=1)
+    pairs = [*zip(usual[:half], usual[-half:], strict=True)]
     if data.labels:
-        unlike = np.diff(data.labels[1][pairs], axis=1)[:, 0] != 0
-        pairs = pairs[unlike] if unlike.any() else pairs
+        pairs = [pair for pair in pairs if np.diff(data.labels[1][[*pair]])] or pairs
     rows = []
-    for pair in pairs:
-        (first, last), between = seen(model, data.test[pair]), model.decode(np.linspace(*means[pair], STEPS))
-        rows.append((f"test/{pair[0]}\nto test/{pair[1]}", np.stack([first, *between, last])))
+    for a, b in pairs:
+        first, last = seen(model, data.test[[a, b]])
+        between = model.decode(np.linspace(means[a], means[b], STEPS))
+        rows.append((f"test/{a}\nto test/{b}", np.stack([first, *between, last])))
     return sheet(rows, ends(STEPS), "from the mean of q(z|x) of one test image to that of another")
 
 
@@ -163,19 +151,15 @@ def ends(steps: int) -> list[str]:
 
 
 def draw_comparison(out: Path, models: dict, data) -> None:
-    """reconstructions.png and generations.png: the same test images and the same draws from the prior, a row a model.
-
-    `models` are trained models by name. Where two differ in their latents the draws agree in those that both have.
-    """
+    """reconstructions.png and generations.png: the same test images and draws from the prior, a row a model."""
     places = chosen(data, across(data.shape))
-    images = data.test[places]
-    originals = seen(next(iter(models.values())), images)
+    images, first = data.test[places], next(iter(models.values()))
+    decoded = {name: model.reconstruct(images) for name, model in models.items()}
+    save(out / "reconstructions.png", reconstructions(first, data, places, decoded))
     latents = max(model.network.latents for model in models.values())
-    draws = np.random.default_rng(SEED).standard_normal((latents, len(images))).T  # latent by latent
-    rows = [judged(name, model.reconstruct(images), originals) for name, model in models.items()]
-    save(out / "reconstructions.png", sheet([("original", originals), *rows], named(data, places)))
+    draws = np.random.default_rng(SEED).standard_normal((latents, len(images))).T  # a smaller model has the first
     rows = [(name, model.decode(draws[:, : model.network.latents])) for name, model in models.items()]
-    save(out / "generations.png", sheet([("test images", originals), *rows]))
+    save(out / "generations.png", sheet([("test images", seen(first, images)), *rows]))
 
 
 def picture(pixels: np.ndarray) -> Image.Image:
@@ -185,87 +169,66 @@ def picture(pixels: np.ndarray) -> Image.Image:
 
 
 def in_rows(images: np.ndarray, wide: int) -> list[tuple[str, np.ndarray]]:
-    """Images as rows of a sheet that have no names; white images fill the last row."""
-    lacking = np.ones((-len(images) % wide, *images.shape[1:]))
-    return [("", row) for row in np.split(np.concatenate([images, lacking]), -(-len(images) // wide))]
+    """Images as rows of a sheet that have no names; the last row may have fewer."""
+    return [("", images[start : start + wide]) for start in range(0, len(images), wide)]
 
 
 def sheet(rows: Sequence[tuple], columns: Sequence[str] = (), title: str = "") -> Image.Image:
-    """Rows of as many images each, (N, H, W, C) in [0, 1], the rows' names to the left and the columns' above.
+    """Rows of images, no row longer than the first, with the rows' names to the left and the columns' above.
 
-    A row is its name, its images and, if it has any, what stands below each of them. Small images are enlarged by a
-    whole number, so that every pixel stays a square; but images of one line become bars. Names may have several lines;
-    those of columns are broken into lines as wide as an image.
+    A row is its name, its images (N, H, W, C) in [0, 1] and, if it has any, what stands below each of them. Small
+    images are enlarged by a whole number, and images of one line become bars.
     """
     import matplotlib  # for its font, which has every symbol of the names
 
     path = str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
     font, small = (ImageFont.truetype(path, size * FINE) for size in (13, 10))
-    count, height, width, _ = rows[0][1].shape
-    high, scale = enlargement(count, height, width)
-    tall, wide = height * high, width * scale + GAP
-    columns = [broken(name, wide // (6 * FINE)) for name in columns]
-    lines = "\n".join(row[0] for row in rows).split("\n")
-    left = 10 * FINE + max(int(font.getlength(line)) for line in lines)
-    tops = [FINE * (20 * bool(title) + 5 + 13 * max((1 + name.count("\n") for name in columns if name), default=0))]
-    for name, _, *below in rows:
-        tops.append(tops[-1] + max(tall + GAP + 14 * FINE * len(below), 17 * FINE * (1 + name.count("\n"))))
-    strips = [picture(strip(images, high, scale)) for _, images, *_ in rows]
-    across = max(left + count * wide, 2 * GAP + int(font.getlength(title)))
-    canvas = Image.new(strips[0].mode, (across, tops[-1]), "white")
+    count, height, width, channels = rows[0][1].shape
+    scale = FINE * max(1, min(96 // max(height, width), 1000 // (count * width)))
+    scale = scale if count * width * scale < WIDEST else 1
+    tall = height * scale if height > 1 else max(scale, BAR)
+    wide = width * scale + GAP
+    letters = max(1, wide // (6 * FINE))
+    spaced = [name.replace("_", " ").split("\n") for name in columns]
+    columns = ["\n".join(textwrap.fill(line, letters) for line in lines) for lines in spaced]
+    names = "\n".join(row[0] for row in rows)
+    left = 10 * FINE + max(int(font.getlength(line)) for line in names.split("\n"))
+    deepest = max((1 + name.count("\n") for name in columns), default=0)
+    top = FINE * (20 * bool(title) + 5 + 13 * deepest)
+    heights = [max(tall + GAP + 14 * FINE * len(row[2:]), 17 * FINE * (1 + row[0].count("\n"))) for row in rows]
+    size = max(left + count * wide, 2 * GAP + int(font.getlength(title))), top + sum(heights)
+    canvas = Image.new("L" if channels == 1 else "RGB", size, "white")
     draw, middles = ImageDraw.Draw(canvas), [left + int((j + 0.5) * wide) for j in range(count)]
     draw.text((GAP, FINE), title, "black", font)
     for x, name in zip(middles, columns, strict=False):
-        draw.multiline_text((x, tops[0] - GAP), name, "black", small, "md", spacing=FINE, align="center")
-    for (name, _, *below), body, y in zip(rows, strips, tops, strict=False):
-        canvas.paste(body, (left, y))
-        draw.multiline_text((left - 5 * FINE, y + tall // 2), name, "black", font, "rm", align="right")
+        draw.text((x, top - GAP), name, "black", small, "md", FINE, "center")
+    for (name, images, *below), height_of_row in zip(rows, heights, strict=True):
+        for j, image in enumerate(images):
+            large = picture(image).resize((wide - GAP, tall), Image.Resampling.NEAREST)
+            canvas.paste(large, (left + j * wide, top))
+        draw.text((left - 5 * FINE, top + tall // 2), name, "black", font, "rm", align="right")
         for x, text in zip(middles, below[0] if below else (), strict=False):
-            draw.text((x, y + tall + FINE), text, "black", small, "ma")
+            draw.text((x, top + tall + FINE), text, "black", small, "ma")
+        top += height_of_row
     return canvas
 
 
-def enlargement(count: int, height: int, width: int) -> tuple[int, int]:
-    """How many pixels high and wide a sheet shows a pixel of `count` images side by side."""
-    scale = FINE * max(1, min(96 // max(height, width), 1000 // (count * width)))
-    scale = scale if count * width * scale < WIDEST else 1
-    return (scale if height > 1 else max(scale, BAR)), scale
-
-
-def strip(images: np.ndarray, high: int, wide: int) -> np.ndarray:
-    """Images side by side, each pixel so high and wide, with white between them.   (N, H, W, C) -> (high·H, …, C)"""
-    large = images.repeat(high, axis=1).repeat(wide, axis=2)
-    large = np.pad(large, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=1)
-    return large.swapaxes(0, 1).reshape(large.shape[1], -1, large.shape[3])
-
-
-def broken(name: str, letters: int) -> str:
-    """A name in lines of so many letters at most."""
-    return "\n".join(textwrap.fill(line.replace("_", " "), max(1, letters)) for line in name.split("\n"))
-
-
-def above(first: Image.Image, second: Image.Image) -> Image.Image:
-    """A sheet above another."""
-    canvas = Image.new(first.mode, (max(first.width, second.width), first.height + second.height), "white")
-    canvas.paste(first, (0, 0))
-    canvas.paste(second, (0, first.height))
-    return canvas
-
-
-def save(path: Path, image: Image.Image, durable: bool = True) -> None:
-    """Writes a picture, whole or not at all."""
-    write_whole(path, lambda file: image.save(file, "PNG", optimize=True, dpi=(DPI, DPI)), durable)
+def save(path: Path, *sheets: Image.Image, durable: bool = True) -> None:
+    """Writes a picture, or sheets one above another, whole or not at all."""
+    size = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
+    canvas, top = Image.new(sheets[0].mode, size, "white"), 0
+    for sheet in sheets:
+        canvas.paste(sheet, (0, top))
+        top += sheet.height
+    write_whole(path, lambda file: canvas.save(file, "PNG", optimize=True, dpi=(DPI, DPI)), durable)
 
 
 def drawn(draw: Callable, *what) -> list[str]:
-    """Calls draw(*what) in matplotlib's own style, whatever the user's is; $ in a text is no formula.
-
-    Returns the sentence of a picture or page that cannot be drawn, or nothing.
-    """
+    """Calls draw(*what) in matplotlib's own style. Returns the sentence of what cannot be drawn, or nothing."""
     try:
         from matplotlib import style
 
-        with style.context(["default", {"text.parse_math": False}]):
+        with style.context(["default", STYLE]):
             draw(*what)
     except UsageError as error:
         return [f"{error}"]
@@ -279,10 +242,7 @@ def plot(width: float, height: float, panels: int = 1):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    for a in axes:
-        a.grid(alpha=0.3)
-    return figure, axes
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
 def save_plot(path: Path, figure) -> None:
@@ -291,14 +251,12 @@ def save_plot(path: Path, figure) -> None:
 
 
 def draw_latents(path: Path, means: np.ndarray, data) -> None:
-    """latents.png: the posterior means of test images in the plane that separates their classes best, if known.
-
-    Otherwise it is that of the two leading principal directions. `means` are those of the active latents.
-    """
+    """latents.png: posterior means of active latents in the plane that separates their classes best, if known."""
     means = spread(means, SCATTERED)
     labels = spread(data.labels[1], SCATTERED) if data.labels else np.zeros(len(means), int)
-    (basis, share), kinds, (figure, (axes,)) = plane(np, means.astype(float), labels), np.unique(labels), plot(7.5, 6)
-    points = (means - means.mean(axis=0)) @ basis
+    basis, share = plane(np, means.astype(float), labels)
+    points, kinds = (means - means.mean(axis=0)) @ basis, np.unique(labels)
+    figure, (axes,) = plot(7.5, 6)
     for i, kind in enumerate(kinds):
         name = data.classes[kind] if data.labels else None
         style = {"color": f"C{i % 10}", "marker": MARKERS[i // 10 % 10], "alpha": 0.6, "linewidth": 0}
@@ -306,50 +264,44 @@ def draw_latents(path: Path, means: np.ndarray, data) -> None:
     if data.labels and len(kinds) <= 40:
         axes.legend(fontsize=9, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(kinds) // 21)
     which = "that separates the classes best" if len(kinds) > 1 else "of the two leading directions"
-    axes.set_xlabel(f"{share[0]:.0%} of the variance")
-    axes.set_ylabel(f"{share[1]:.0%} of the variance")
-    used = "active latents" if np.any(means.var(axis=0) > ACTIVE) else "no active latent"
-    title = f"means of q(z|x) of test images ({len(means)}), {used},\nin the plane {which}: {share.sum():.0%} of"
-    axes.set_title(f"{title} the variance", fontsize=11)
+    title = f"means of q(z|x) of {len(means)} test images,\nin the plane {which}"
+    axes.set_title(f"{title}: {share.sum():.0%} of the variance", fontsize=11)
+    axes.set(xlabel=f"{share[0]:.0%} of the variance", ylabel=f"{share[1]:.0%} of the variance")
     save_plot(path, figure)
 
 
 def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
-    """curves.png: the rate, the error, and the ELBO or, under a constraint, λ, against the step.
-
-    Pale: each of the `history`'s reports on training batches. Dark: their mean over an epoch, at its middle. Dashed:
-    test images at the end of an epoch. The target of the constraint is a line, where it bounds what a panel shows.
-    """
+    """curves.png: the rate, the error, and the ELBO or, under a constraint, λ, against the step."""
     history, constraint, target = model.history, model.run.objective.constraint, model.run.target
-    seen, tests = epochs[-1].get("test_images"), len(data.test)
-    few = f" ({seen} of {tests} images)" if seen and seen < tests else ""
-    panels = {"rate": "rate [nats]", "error": "error [squared error per image]"}
-    panels |= {"lambda": "λ"} if constraint else {"elbo": "ELBO [nats]"}
-    figure, axes = plot(3.2 * len(panels), 3.2, len(panels))
-    ends, mark = [row["step"] for row in epochs], "." if len(epochs) < 10 else ""
-    middles = np.convolve([0, *ends], [0.5, 0.5], "valid")
-    for ax, (key, title) in zip(axes, panels.items(), strict=True):
-        noisy = key != "lambda"
-        ax.plot([r["step"] for r in history], [r[key] for r in history], "C0", alpha=0.3 if noisy else 1)
-        if noisy:
-            ax.plot(middles, [row[key] for row in epochs], "C0", marker=mark, label="training")
+    seen, count = epochs[-1].get("test_images"), len(data.test)
+    few = f" ({seen} of {count} images)" if seen and seen < count else ""
+    titles = {"rate": "rate [nats]", "error": "error [squared error per image]"}
+    titles |= {"lambda": "λ"} if constraint else {"elbo": "ELBO [nats]"}
+    figure, panels = plot(3.2 * len(titles), 3.2, len(titles))
+    steps, ends = [report["step"] for report in history], [row["step"] for row in epochs]
+    middles, mark = np.convolve([0, *ends], [0.5, 0.5], "valid"), "." if len(epochs) < 10 else ""
+    for axes, (key, title) in zip(panels, titles.items(), strict=True):
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("step")
+        axes.locator_params(axis="x", nbins=4)
+        reports = [report[key] for report in history]
+        if key == "lambda":
+            axes.plot(steps, reports)
+            axes.set_xlim(right=1.25 * steps[-1])  # room for its last value where no curve is
+            last = (steps[-1], reports[-1])
+            axes.annotate(f"{last[1]:.3g}", last, (4, 0), textcoords="offset points", va="center")
+            decimal(axes)
+            continue
+        axes.plot(steps, reports, "C0", alpha=0.3)
+        axes.plot(middles, [row[key] for row in epochs], "C0", marker=mark, label="training")
         tests = [row.get(f"test_{key}") for row in epochs]
         if None not in tests:
-            ax.plot(ends, tests, "C1--", marker=mark, label=f"test{few}")
+            axes.plot(ends, tests, "C1--", marker=mark, label=f"test{few}")
         if constraint and key == constraint.bounds:
-            ax.axhline(target, color="black", linestyle=":", label=f"target {target:.4g}")
-            ax.set_ylim(0, max(2 * target, 2 * min(row[key] for row in epochs), 1.1 * (tests[-1] or 0)))
-        if noisy:
-            ax.legend(fontsize=8)
-            ax.ticklabel_format(useOffset=False)
-        else:
-            decimal(ax)
-            step, last = history[-1]["step"], history[-1][key]
-            ax.annotate(f"{last:.3g}", (step, last), (4, 0), textcoords="offset points", va="center")
-            ax.set_xlim(right=1.25 * step)  # room for it where no curve is
-        ax.set_xlabel("step")
-        ax.set_title(title, fontsize=9)
-        ax.locator_params(axis="x", nbins=4)
+            axes.axhline(target, color="black", linestyle=":", label=f"target {target:.4g}")
+            axes.set_ylim(0, max(2 * target, 2 * min(row[key] for row in epochs), 1.1 * (tests[-1] or 0)))
+        axes.legend(fontsize=8)
+        axes.ticklabel_format(useOffset=False)
     save_plot(out / "curves.png", figure)
 
 
@@ -365,27 +317,24 @@ def decimal(axes) -> None:
 
 
 def draw_rate_distortion(path: Path, result: dict) -> None:
-    """rate_distortion.png: the rows of a comparison, those of one method joined, and the linear bound.
-
-    The legend names each method, with what all its rows share. Beside a point stands what tells its row from them.
-    """
+    """rate_distortion.png: the rows of a comparison, those of a method joined, and the linear bound."""
     figure, (axes,) = plot(9, 5.6)
     axes.plot(*zip(*result["linear_bound"], strict=True), "k-", linewidth=1, label="best linear VAE (Gaussian)")
-    methods = [*dict.fromkeys(row["method"] for row in result["rows"])]
-    for i, method in enumerate(methods):
+    for i, method in enumerate(dict.fromkeys(row["method"] for row in result["rows"])):
         rows = [row for row in result["rows"] if row["method"] == method]
-        rate, error = ([row["figures"][name] for row in rows] for name in ("rate", "error"))
-        x, y = ([figure["mean"] for figure in figures] for figures in (rate, error))
-        spreads = ([figure["std"] or 0.0 for figure in figures] for figures in (rate, error))
-        names = [[*map(symbols, parts(row["name"]))] for row in rows]
+        rates, errors = ([row["figures"][name] for row in rows] for name in ("rate", "error"))
+        x, y = ([figure["mean"] for figure in figures] for figures in (rates, errors))
+        xerr, yerr = ([figure["std"] or 0.0 for figure in figures] for figures in (rates, errors))
+        names = [[symbols(part) for part in parts(row["name"])] for row in rows]
+        # The legend says what all rows of a method share, and the text beside a point what tells its row from them.
         label = ", ".join(part for part in names[0] if all(part in name for name in names))
-        how = {"fmt": f"C{i % 10}{MARKERS[i % 10]}--", "linewidth": 1, "elinewidth": 1.5, "label": label}
-        axes.errorbar(x, y, **dict(zip(("xerr", "yerr"), spreads, strict=True)), **how)
-        for j, (name, *point) in enumerate(zip(names, x, y, strict=True)):
+        style = {"fmt": f"C{i % 10}{MARKERS[i % 10]}--", "linewidth": 1, "elinewidth": 1.5}
+        axes.errorbar(x, y, yerr, xerr, label=label, **style)
+        for j, name in enumerate(names):
             own = ", ".join(part for part in name if any(part not in other for other in names))
             # Above or below a falling curve by turns: neighbours do not cover each other.
             side = {"xytext": (-6, -11), "ha": "right"} if (i + j) % 2 else {"xytext": (6, 4)}
-            axes.annotate(own, point, **side, textcoords="offset points", fontsize=9, color=f"C{i % 10}")
+            axes.annotate(own, (x[j], y[j]), **side, textcoords="offset points", fontsize=9, color=f"C{i % 10}")
     largest = max(row["figures"]["rate"]["mean"] for row in result["rows"])
     axes.set(xlabel="rate [nats]", ylabel="error [squared error per image, z sampled]")
     axes.set(xlim=(-0.03 * largest, 1.15 * largest), ylim=(0, 1.12 * result["mean_image"]["error"]))

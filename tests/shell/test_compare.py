@@ -227,7 +227,7 @@ SAME = ["", "--epochs=3 --seed=4 --hidden=7"]
 @pytest.mark.parametrize("beside", SAME + OTHER_PIXELS)
 @pytest.mark.parametrize("settings", [*SLIDES, *OTHER_SETTINGS])
 def test_the_slides_figures_stand_beside_runs_by_the_slides_settings_alone(settings, beside):
-    for source in ("mnist", "cifar10", "digits", "mine/mnist"):
+    for source in ("mnist", "cifar10", "digits", "mine/mnist", "source"):
         own = completed("--data=digits", *settings.split(), *beside.split()).run
         own = own.but(images=dataclasses.replace(own.images, source=source, name=source.split("/")[-1]))
         (row,), _ = rows_of(finished(own))

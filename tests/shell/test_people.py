@@ -268,9 +268,9 @@ def test_the_figures_of_test_images_while_training_are_those_of_test_images_and_
 def shown_by(monkeypatch, draw, *what) -> dict:
     """The rows of each sheet, by its file's name: name -> what is shown, decoded by no network."""
     sheets = {}
-    monkeypatch.setattr(pictures, "save", lambda path, rows: sheets.setdefault(path.stem, rows))
+    monkeypatch.setattr(pictures, "save", lambda path, rows, *_: sheets.setdefault(path.stem, rows))
     monkeypatch.setattr(pictures, "sheet", lambda rows, *_: [*rows])
-    for name in ("draw_latents", "traversals", "interpolations", "above"):
+    for name in ("draw_latents", "traversals", "interpolations"):
         monkeypatch.setattr(pictures, name, lambda *_: None)
     draw(Path(), *what)
     return sheets

@@ -42,8 +42,9 @@ def test_what_stands_below_an_image_covers_neither_it_nor_the_next_row():
 def test_a_sheet_of_25_images_has_25_and_the_last_row_is_filled_with_white():
     rows = pictures.in_rows(np.arange(25).repeat(4).reshape(25, 2, 2, 1) / 25, 10)
     assert [name for name, _ in rows] == [""] * 3
-    shown = np.concatenate([row[:, 0, 0, 0] for _, row in rows])
-    np.testing.assert_array_equal(shown, [*np.arange(25) / 25, *[1.0] * 5])
+    np.testing.assert_array_equal(np.concatenate([row[:, 0, 0, 0] for _, row in rows]), np.arange(25) / 25)
+    last = np.asarray(pictures.sheet(rows))[-198:, -1980:].reshape(198, 10, 198)  # images of 192 pixels, and a gap
+    assert last[0, :, 0].tolist() == [204, 214, 224, 235, 245] + [255] * 5 and (last[:, 5:] == 255).all()
 
 
 class Identity:
