@@ -1,4 +1,4 @@
-"""The figures of a trained model on the test set, the tables of them, and the warning that it deserves."""
+"""The figures of a trained model on the test set, tables of them, and warnings."""
 
 import math
 import statistics
@@ -9,13 +9,14 @@ import experiment
 from data import Dataset
 from experiment import sources
 from experiment.choices import a_pixel, fixed, spread, total_variance
+from experiment.record import Run
 from experiment.streams import progress
 from ref.more import metrics
 from ref.objectives import TRAVEL
 from ref.train import NonFiniteError
 
-EVALUATION_SEED = 20_181_001  # the same draws whatever the run, so that runs are compared on the same noise
-# Images that are watched while training: WATCHED at most, fewer where these would take more than 2 % of an epoch.
+EVALUATION_SEED = 20_181_001  # runs are compared on the same noise
+# Images that are watched while training, at most, and at least where there are so many.
 WATCHED, FEW = 1000, 100
 UNUSED = 0.1  # nats of a rate below which no latent is in use
 # Options by which summary.json says which run it is.
@@ -43,29 +44,31 @@ COLUMNS = {  # of a table: key in summary.json, heading and decimals
 
 def summarize(model, data: Dataset, nll_samples: int) -> dict:
     """summary.json: which run it is, and its figures on the test set. `model` is a TrainedModel."""
-    run, backend, last = model.run, model.backend, model.history[-1]
-    bounded = run.objective.constraint and run.objective.constraint.bounded
-    draws = metrics.Draws(nll_samples, run.samples, bounded, progress("evaluation"))
-    what = (
-        model.network,
-        model.theta,
-        model.readable(sources.test_images(run, data)),
-        backend.noise(EVALUATION_SEED),
-        draws,
-    )
-    figures = metrics.evaluate(backend, *what)
+    run, last, target = model.run, model.history[-1], model.run.target
+    draws = metrics.Draws(nll_samples, run.samples, bounded_by(run), progress("evaluation"))
+    figures = metrics.evaluate(*inputs(model, sources.test_images(run, data)), draws)
     if figures["not_finite"] == len(data.test):
         raise NonFiniteError("the figures on the test images are not finite")
-    found, target = figures.pop("bounded"), run.target
     on_train = look(model, spread(data.train, WATCHED))["bounded"]
-    figures["constraint"] = None if target is None else found - target
-    figures["train_constraint"] = None if target is None or on_train is None else on_train - target
+    for name, found in (("constraint", figures.pop("bounded")), ("train_constraint", on_train)):
+        figures[name] = None if target is None or found is None else found - target
     figures["rmse"], figures["psnr"] = a_pixel(figures["error"], run.images.pixels)
-    options = run.typed
-    identity = {"version": experiment.__version__, "data": data.name, **{name: options.get(name) for name in IDENTITY}}
-    identity |= {"seed": run.seed, "epochs": last["epoch"], "steps": last["step"], "backend": backend.name}
+    identity = {"version": experiment.__version__, "data": data.name}
+    identity |= {name: run.typed.get(name) for name in IDENTITY}
+    identity |= {"seed": run.seed, "epochs": last["epoch"], "steps": last["step"], "backend": model.backend.name}
     identity["nll_samples"] = nll_samples
     return identity | figures | {"lambda": last["lambda"], "seconds": sum(r["seconds"] for r in model.history)}
+
+
+def inputs(model, images: np.ndarray) -> tuple:
+    """What ref.more.metrics takes first: the model, these images, and the same noise."""
+    noise = model.backend.noise(EVALUATION_SEED)
+    return model.backend, model.network, model.theta, model.readable(images), noise
+
+
+def bounded_by(run: Run):
+    """What the constraint of a run bounds, of the terms of the loss; None without a constraint."""
+    return run.objective.constraint and run.objective.constraint.bounded
 
 
 def watched(test: np.ndarray, train: int) -> np.ndarray:
@@ -74,60 +77,54 @@ def watched(test: np.ndarray, train: int) -> np.ndarray:
 
 
 def look(model, images: np.ndarray) -> dict:
-    """rate, error, elbo and what is bounded on these images, by the same draws each time; None if not finite."""
-    run, backend = model.run, model.backend
-    bounded = run.objective.constraint and run.objective.constraint.bounded
-    what = (model.network, model.theta, model.readable(images), backend.noise(EVALUATION_SEED), run.samples, bounded)
-    found = metrics.batch_means(backend, *what)
+    """rate, error, elbo and what is bounded, by the same draws each time; None if not finite."""
+    found = metrics.batch_means(*inputs(model, images), model.run.samples, bounded_by(model.run))
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def warnings(model, data: Dataset, summary: dict) -> list[str]:
-    """The sentences that a run deserves: a constraint that is off by more than a twentieth, latents without use."""
-    run = model.run
-    found = [off_target(model, data, summary)] if run.target is not None else []
+    """Sentences on a constraint that is off by more than a twentieth, and on unused latents."""
+    run, found, lost = model.run, [], summary["not_finite"]
+    if run.target is not None and summary["train_constraint"] is not None:
+        found = off_target(model, data, summary)
     if not summary["active_units"] and summary["rate"] < UNUSED:  # of one test image no latent is active
         cure = "--kappa" if run.target else "--variance" if run.variance else "--beta of --method beta-vae"
-        found.append(
-            f"no latent is active: the model has learnt the mean image alone; a smaller {cure} would make it use them"
-        )
-    if summary["not_finite"]:
-        found.append(
-            f"{summary['not_finite']} test images have no finite score and are left out of the figures: "
-            "they are far from all others, or the model has diverged"
-        )
-    return [sentence for sentence in found if sentence]
+        learnt = "no latent is active: the model has learnt the mean image alone"
+        found.append(f"{learnt}; a smaller {cure} would make it use them")
+    if lost:
+        why = "they are far from all others, or the model has diverged"
+        found.append(f"{lost} test images have no finite score and are left out of the figures: {why}")
+    return found
 
 
-def off_target(model, data: Dataset, summary: dict) -> str | None:
+def off_target(model, data: Dataset, summary: dict) -> list[str]:
     """What is to be said of a constraint that is not met, or does not bind, and what helps."""
     target, train, test = model.run.target, summary["train_constraint"], summary["constraint"]
-    if train is None:
-        return None
     found = f"at the end the squared error is {target + train:.4g} on training images and {target + test:.4g} on "
     found += f"test images, κ² = {target:.4g}, and λ = {summary['lambda']:.3g}"
-    enough = f"{math.sqrt(target + train) * 1.01:.3g}"
-    if train > 0.05 * target and model.run.multiplier == "relative" and at_guard(model.history):
-        return f"the constraint is not met, and λ is at its guard: {found}; allow --kappa {enough}, or more --latent"
     if train > 0.05 * target:
-        return f"the constraint is not met: {found}; allow --kappa {enough}, or add --epochs or --latent"
+        stuck = model.run.multiplier == "relative" and at_guard(model.history)
+        guard, cure = (", and λ is at its guard", "more") if stuck else ("", "add --epochs or")
+        enough = f"{math.sqrt(target + train) * 1.01:.3g}"
+        return [f"the constraint is not met{guard}: {found}; allow --kappa {enough}, or {cure} --latent"]
     if test > 0.05 * target:
-        return f"the constraint is met on training images alone: {found}; more images help, or a smaller --hidden"
-    if train < -0.05 * target and target >= (variance := total_variance(data.train)):
-        return f"the constraint does not bind: κ² = {target:.4g} is above the variance of the images, {variance:.4g}"
-    if train < -0.05 * target:
-        return f"the constraint does not bind: {found}; more --epochs or a κ below {math.sqrt(target):g} would make it"
-    return None
+        return [f"the constraint is met on training images alone: {found}; more images help, or a smaller --hidden"]
+    if train >= -0.05 * target:
+        return []
+    why = f"{found}; more --epochs or a κ below {math.sqrt(target):g} would make it"
+    if target >= (variance := total_variance(data.train)):
+        why = f"κ² = {target:.4g} is above the variance of the images, {variance:.4g}"
+    return [f"the constraint does not bind: {why}"]
 
 
 def at_guard(history: list[dict]) -> bool:
-    """Whether λ has gone as far from its start as it may. Until the first report it moved by TRAVEL/steps a step."""
+    """Whether λ has gone as far as it may. Before the first report it moved by TRAVEL/steps a step."""
     first, last = history[0], history[-1]
     return math.log(last["lambda"] / first["lambda"]) >= TRAVEL * (1 - first["step"] / last["step"]) - 1e-6
 
 
 def figures_of(summaries: list[dict]) -> dict:
-    """Mean and sample standard deviation (None of one value) of each column; None for one that they do not have."""
+    """Mean and sample standard deviation (None of one value) of each column, or None."""
     found = {}
     for name in COLUMNS:
         values = [summary.get(name) for summary in summaries]
@@ -137,15 +134,14 @@ def figures_of(summaries: list[dict]) -> dict:
 
 
 def table(rows: dict[str, dict]) -> list[list[str]]:
-    """Named rows of `figures_of` under a header, without columns that are empty; mean ± standard deviation."""
-
-    shown = {name: heading for name, (heading, _) in COLUMNS.items() if any(figures[name] for figures in rows.values())}
+    """Named rows of `figures_of` under a header, without columns that are empty."""
+    shown = [name for name in COLUMNS if any(figures[name] for figures in rows.values())]
     lines = [[title, *(cell(name, figures[name]) for name in shown)] for title, figures in rows.items()]
-    return [["", *shown.values()], *lines]
+    return [["", *(COLUMNS[name][0] for name in shown)], *lines]
 
 
 def cell(name: str, figure: dict | None) -> str:
-    """A figure of that column: with its decimals, or with three digits where these would show none of small images."""
+    """Mean ± standard deviation with the decimals of a column, or with three digits."""
     if figure is None:
         return "–"
     mean, std = figure["mean"], figure["std"]

@@ -1,12 +1,6 @@
-"""A run's folder and its files, written whole or not at all; checkpoint.npz is read as if nobody vouched for it.
+"""A run's folder: files that are written whole, and a checkpoint that is read as if nobody vouched for it."""
 
-The folder is held while a run works in it. metrics.csv alone grows by a row an epoch; a run that goes on cuts the rows
-beyond its checkpoint.
-"""
-
-import csv
 import hashlib
-import io
 import json
 import math
 import os
@@ -14,7 +8,7 @@ import shlex
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +21,7 @@ from experiment import record
 from experiment.record import Run, UsageError
 
 CHECKPOINT = "checkpoint.npz"
-MODELS = Path(__file__).parent / "models"  # checkpoints that come with the program, their θ in float16
+MODELS = Path(__file__).parent / "models"  # that come along, θ in float16
 PICTURES = tuple(
     f"{name}.png" for name in ("reconstructions", "samples", "traversals", "interpolations", "latents", "curves")
 )
@@ -37,14 +31,11 @@ FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES, *P
 # What --load writes beside them: no longer true of another θ.
 OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz", "interpolated-*.png")
 FORMATS = (1, 2)  # of the checkpoints of version 0.2, and of this version
-# The columns of the history and of metrics.csv, and how those of an epoch come from the reports in it.
-COLUMNS = {
-    **{"epoch": "last", "step": "last", "loss": "mean", "rate": "mean", "error": "mean", "elbo": "mean"},
-    **{"constraint_ma": "last", "lambda": "last", "steps": "sum", "seconds": "sum"},
-    **{"test_rate": "last", "test_error": "last", "test_elbo": "last", "test_images": "last"},
-}
-CONFIG = ("version", "command", "backend", "versions", "processes", "resumed")  # beside the run in config.json
-BESIDE = ("format", "history", "config", "sha256")  # what a checkpoint holds beside the arrays of the run
+# The columns of the history and of metrics.csv.
+COLUMNS = ("epoch", "step", "loss", "rate", "error", "elbo", "constraint_ma", "lambda", "steps", "seconds")
+COLUMNS += ("test_rate", "test_error", "test_elbo", "test_images")
+CONFIG = ("version", "command", "backend", "versions", "processes", "resumed")
+BESIDE = ("format", "history", "config", "sha256")  # no arrays of the run
 
 
 class Saved(NamedTuple):
@@ -78,65 +69,47 @@ def checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def read_checkpoint(folder: str | Path) -> Saved:
-    """The checkpoint in a run's folder, also of version 0.2. `check` says whether its arrays are those of its run.
-
-    What is read takes no more memory than the file is long. Raises UsageError without a file, and DataError.
-    """
+    """The checkpoint in a run's folder, also of version 0.2. Raises UsageError, DataError."""
     path = checkpoint_at(folder)
     if not path.is_file():
         raise UsageError(f"{folder} holds no {CHECKPOINT}; name the folder of a run")
     try:
         content = _content(path)
         run, config, history = _run_and_history(content)
-        arrays = {name: array for name, array in content.items() if name not in BESIDE}
+        arrays = {name: content[name] for name in content if name not in BESIDE}
         arrays |= {name: array.astype(np.float32) for name, array in arrays.items() if array.dtype == np.float16}
-        if run.images.pixels != arrays["center"].size or sum(r["steps"] for r in history) != int(arrays["step"]):
+        if sum(report["steps"] for report in history) != int(arrays["step"]):
             raise DataError("its arrays are not those of its run")
         return Saved(path, run, config, history, arrays)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or reason(error)})") from error
     except MemoryError:
         raise
     except Exception as error:  # zipfile, the header's parser and json have many
-        raise DataError(f"{path}: expected a checkpoint, found something else ({reason(error)})") from error
+        raise DataError(f"{path}: expected a checkpoint, found none that is whole ({reason(error)})") from error
 
 
 def checkpoint_at(folder: str | Path) -> Path:
-    """The checkpoint in a run's folder; or of a model that comes with the program, where a string is its name.
-
-    Raises UsageError where the name is that of a folder, too.
-    """
+    """The checkpoint in a folder, or of a model that comes along. Raises UsageError for both."""
     model = MODELS / f"{folder}.npz"
     if not isinstance(folder, str) or Path(folder).name != folder or not model.is_file():
         return Path(folder) / CHECKPOINT
     if Path(folder).exists():
-        raise UsageError(
-            f"{folder} is a model that comes with this program and a folder here: write ./{folder} for that"
-        )
+        raise UsageError(f"{folder} is a model and a folder here: write ./{folder} for the folder")
     return model
 
 
 def _content(path: Path) -> dict[str, np.ndarray]:
-    """Every array in the file, if it is what was written."""
+    """Every array in the file, if it is what was written. `check` compares types and shapes."""
     with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
         warnings.simplefilter("ignore")  # a hostile header makes its parser talk on stderr
-        members, names = archive.infolist(), sorted({*archive.namelist()})
+        members, names = archive.infolist(), {name.removesuffix(".npy") for name in archive.namelist()}
         if len(names) < len(members) or sum(member.file_size for member in members) > path.stat().st_size:
-            raise DataError("expected arrays, each stored once and uncompressed, found something else")
-        names = [name.removesuffix(".npy") for name in names]
-        content = {name: read_array(name, archive, name, _check_header) for name in names}
+            raise DataError("its arrays are not each stored once and uncompressed")
+        content = {name: read_array(name, archive, name, lambda *header: None) for name in names}
     if int(content["format"]) not in FORMATS:
-        raise DataError(f"expected format {FORMATS[-1]}, found {content['format']}: another version's checkpoint")
+        raise DataError(f"expected format {FORMATS[-1]}, found {content['format']}, another version's")
     if not np.array_equal(content["sha256"], checksum(content)):
-        raise DataError("it is damaged: its contents do not have the checksum that they were written with")
+        raise DataError("it is damaged: its contents do not have their checksum")
     return content
-
-
-def _check_header(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if dtype.kind not in "fiu" or not dtype.isnative:
-        raise DataError(f"{what} is {dtype}, expected floats or integers of this machine")
 
 
 def _run_and_history(content: dict[str, np.ndarray]) -> tuple[Run, dict, list[dict]]:
@@ -156,12 +129,11 @@ def _run_and_history(content: dict[str, np.ndarray]) -> tuple[Run, dict, list[di
     return run, {name: config[name] for name in CONFIG}, history
 
 
-def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    """Raises DataError unless `arrays` have the names, types and shapes of `expected`, and finite numbers alone."""
-    if odd := {*arrays} ^ {*expected}:
-        raise DataError(f"{path}: {min(odd)!r} is {'missing' if min(odd) in expected else 'no array of this run'}")
-    for name, array in arrays.items():
-        found, wanted = (f"{a.dtype} {a.shape}" for a in (array, expected[name]))
+def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, tuple]) -> None:
+    """Raises DataError unless the arrays have the types and shapes `expected`, and are finite."""
+    for name, (dtype, shape) in expected.items():
+        array, wanted = arrays.get(name), f"{dtype} {shape}"
+        found = "nothing" if array is None else f"{array.dtype} {array.shape}"
         if found != wanted:
             raise DataError(f"{path}: expected {name} to be {wanted}, found {found}")
         if not np.isfinite(array).all():
@@ -169,30 +141,25 @@ def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, np.ndar
 
 
 def refuse_existing(out: Path, run: Run, force: bool = False) -> None:
-    """Raises UsageError if the folder, in which `run` is to be made, cannot be written, or holds a run already.
-
-    The sentence says which, and how to go on. With `force` another run is no obstacle.
-    """
+    """Raises UsageError if `out` cannot be written, or holds a run and no `force` is used."""
     refuse_unwritable(out)
     existing = [name for name in FILES if (out / name).exists()]
     if force or not existing:
         return
-    what, on = f"a run ({existing[0]})", ""
+    what, on = f"a run ({existing[0]})", f"go on by {command_to_go_on(out)}, " if resumable(out) else ""
     with suppress(DataError, UsageError):  # whatever it is, it is not overwritten
         there = read_checkpoint(out).run
         what = f"another run (--method {there.method} --data {there.images.source})"
         if there == run:
-            what = "this run, which was stopped" if resumable(out) else "this run, which has ended"
-        on = f"go on by {command_to_go_on(out)}, " if resumable(out) else ""
+            what = "this run, which was stopped" if on else "this run, which has ended"
     raise UsageError(f"--out {out} already holds {what}; {on}choose another --out or --seed, or add --force")
 
 
 def resumable(out: Path, run: Run | None = None) -> bool:
-    """Whether the folder holds a run that can be gone on with; that `run`, if it is given, and not an older one."""
-    if (out / "summary.json").exists() or not (out / CHECKPOINT).exists():
-        return False
+    """Whether the folder holds a run that can be gone on with; that `run`, if it is given."""
     with suppress(DataError, UsageError):
-        return run is None or read_checkpoint(out).run == run
+        there = read_checkpoint(out).run
+        return run in (None, there) and not (out / "summary.json").exists()
     return False
 
 
@@ -202,7 +169,7 @@ def command_to_go_on(out: Path) -> str:
 
 
 def refuse_unwritable(out: Path, is_file: bool = False) -> None:
-    """Raises UsageError unless `out`, a folder or a file, can be written as far as can be told. Nothing is made."""
+    """Raises UsageError unless the folder or file can be written, as far as can be told."""
     there = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
     wanted = "file" if is_file and there == out else "folder"
     if there.is_dir() != (wanted == "folder") or not os.access(there, os.W_OK):
@@ -211,27 +178,25 @@ def refuse_unwritable(out: Path, is_file: bool = False) -> None:
 
 @contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Keeps other runs out of the folder, and makes it, which finds out before training whether it can be written."""
+    """Makes the folder, and keeps other runs out. Raises UsageError."""
 
     def busy():
         raise UsageError(f"--out {out} is in use by another run; wait for it or choose another folder")
 
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock(out / ".lock", busy))
-            for name in FILES:
-                remove_leftovers(out, name)
-        except OSError as error:
-            raise UsageError(f"--out {out} cannot be written ({error.strerror}); choose another folder") from error
+    with lock(out / ".lock", busy):
+        for name in FILES:
+            remove_leftovers(out, name)
         yield
 
 
 def claim(out: Path, config: dict, rows: list[dict], save: Callable[[], object]) -> None:
-    """Writes the run's first checkpoint before any other file, config.json and metrics.csv; removes what is older."""
+    """Writes the first checkpoint, then config.json and metrics.csv; removes what is older."""
     (out / "summary.json").unlink(missing_ok=True)  # which would call the folder a whole run
     save()
     write_json(out / "config.json", config)
-    write_whole(out / "metrics.csv", lambda file: file.write(lines_of(rows, header=True)))
+    header = dict(zip(COLUMNS, COLUMNS, strict=True))
+    lines = [line_of(row) for row in (header, *rows)]
+    write_whole(out / "metrics.csv", lambda file: file.writelines(lines))
     for pattern in (*PICTURES, *PAGES, *OF_THE_MODEL):
         for path in out.glob(pattern):
             path.unlink()
@@ -246,14 +211,10 @@ def write_json(path: Path, content: dict) -> None:
 def append_row(out: Path, row: dict) -> None:
     """One more row of metrics.csv."""
     with open(out / "metrics.csv", "ab") as file:
-        file.write(lines_of([row]))
+        file.write(line_of(row))
 
 
-def lines_of(rows: list[dict], header: bool = False) -> bytes:
-    """Rows of metrics.csv."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+def line_of(row: dict) -> bytes:
+    """A row of metrics.csv: numbers, and nothing where there are none."""
+    values = [row.get(name) for name in COLUMNS]
+    return (",".join("" if value is None else f"{value}" for value in values) + "\n").encode()

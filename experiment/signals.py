@@ -19,10 +19,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def handled_by(handler) -> Iterator[None]:
-    """Within, SIGNALS call handler(number, frame); but not a SIGHUP that is ignored, as under nohup.
-
-    Python lets the main thread alone handle signals, so that on another thread nothing changes.
-    """
+    """Within, SIGNALS call handler(number, frame) on the main thread; but not a SIGHUP that is ignored (nohup)."""
     before = {number: signal.getsignal(number) for number in SIGNALS if current_thread() is main_thread()}
     if before.get(SIGHUP) == signal.SIG_IGN:
         del before[SIGHUP]

@@ -1,9 +1,8 @@
-"""A trained model in use: encode, decode, reconstruct, sample, and score images by their likelihood."""
+"""A trained model in use: it encodes, decodes, samples, and scores images."""
 
 import copy
 import importlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -18,59 +17,46 @@ from ref.more import metrics, principal
 
 def network_of(run: Run, center, whiten=None, color=None) -> vae.Model:
     """The network that a run describes, about a mean image, in principal coordinates or not."""
-    return vae.Model(
-        network=mlp if whiten is None else principal,
-        hidden=run.hidden,
-        latents=run.latent,
-        activation=run.activation,
-        sigmoid_output=run.output == "sigmoid",
-        likelihood=run.likelihood,
-        variance=run.variance,
-        center=center,
-        whiten=whiten,
-        color=color,
-    )
+    same = {name: getattr(run, name) for name in ("hidden", "activation", "likelihood", "variance")}
+    same |= {"latents": run.latent, "sigmoid_output": run.output == "sigmoid"}
+    network = mlp if whiten is None else principal
+    return vae.Model(network=network, center=center, whiten=whiten, color=color, **same)
 
 
 def constants(network: vae.Model) -> dict:
     """The arrays of a network that are computed from the images, and not trained."""
-    return {
-        name: getattr(network, name) for name in ("center", "whiten", "color") if getattr(network, name) is not None
-    }
+    arrays = {"center": network.center, "whiten": network.whiten, "color": network.color}
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def trained_network(saved: run_folder.Saved, backend) -> tuple[vae.Model, object]:
     """The network and θ in a checkpoint. Raises DataError for those of another network."""
     run, arrays, pixels = saved.run, saved.arrays, saved.run.images.pixels
-
-    def unwritten(*shape: int) -> SimpleNamespace:
-        """What an array has that takes no memory, for the checkpoint's to be compared with."""
-        return SimpleNamespace(dtype=np.dtype(backend.dtype), shape=shape)
-
-    latent = run.latent
-    coordinates = (unwritten(pixels, latent), unwritten(latent, pixels)) if run.in_coordinates else ()
-    described = network_of(run, unwritten(pixels), *coordinates)
-    expected = constants(described) | {"theta": unwritten(sum(map(mlp.size, described.network.shapes(described))))}
-    run_folder.check(saved.path, {name: arrays[name] for name in expected if name in arrays}, expected)
-    network = described._replace(**{name: backend.asarray(arrays[name]) for name in constants(described)})
-    return network, backend.xp.array(backend.asarray(arrays["theta"]))  # a copy: what was read cannot be written
+    shapes = {"center": (pixels,)}
+    if run.in_coordinates:
+        shapes |= {"whiten": (pixels, run.latent), "color": (run.latent, pixels)}
+    run_folder.check(saved.path, arrays, {name: (backend.dtype, shape) for name, shape in shapes.items()})
+    network = network_of(run, **{name: backend.asarray(arrays[name]) for name in shapes})
+    size = sum(map(mlp.size, network.network.shapes(network)))
+    run_folder.check(saved.path, arrays, {"theta": (backend.dtype, (size,))})
+    return network, backend.xp.array(backend.asarray(arrays["theta"]))  # a copy that can be written
 
 
 class TrainedModel:
-    """A trained VAE. Nothing that it does but `set_output` changes it, and the same call gives the same answer.
+    """A trained VAE. Nothing but `set_output` changes it; the same call gives the same answer.
 
     images  (N, H, W, C), (N, H, W) for one channel, or (N, D) with D = H·W·C: uint8 in 0..255, or floats in [0, 1].
             Vectors that are no pictures are such rows (N, D). A model of black and white pixels draws grey ones with
             the grey as probability, by a seed that follows from the image.
     mean, std, z  (N, Z), Z latents
 
-    Other images or latents raise a ValueError. Images are worked on a few at a time, so memory holds what goes in, what
-    comes out and little else. `history` is what training reported.
+    Other images or latents raise a ValueError. Images are worked on a few at a time.
     """
 
     def __init__(self, backend, run: Run, network: vae.Model, theta, history: list[dict]):
-        self.backend, self.run, self.network, self.theta, self.history = backend, run, network, theta, history
-        self.shape, self.params, self.output = run.images.shape, vae.params_of(network, theta), "default"
+        self.backend, self.run, self.history = backend, run, history
+        self.network, self.theta, self.params = network, theta, vae.params_of(network, theta)
+        self.shape, self.output = run.images.shape, "default"
 
     def encode(self, images) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x).   images -> (N, Z), (N, Z)"""
@@ -80,11 +66,10 @@ class TrainedModel:
 
     def decode(self, z) -> np.ndarray:
         """Pictures at z, clipped to [0, 1].   (N, Z) -> (N, H, W, C) floats"""
-        z, pixels = np.asarray(z), self.run.images.pixels
-        if z.ndim != 2 or z.shape[1] != self.network.latents or not len(z):
-            raise UsageError(f"z has shape {z.shape}, expected (N, {self.network.latents})")
-        if z.dtype.kind not in "fiu" or not np.isfinite(z).all():
-            raise UsageError("z must hold finite numbers")
+        z, pixels, latents = np.asarray(z), self.run.images.pixels, self.network.latents
+        numbers = z.dtype.kind in "fiu" and np.isfinite(z).all()
+        if not numbers or z.ndim != 2 or z.shape[1] != latents or not len(z):
+            raise UsageError(f"z must be finite numbers (N, {latents}), found {z.dtype} {z.shape}")
         z, size = z.astype(self.backend.dtype), metrics.at_once(pixels)
         found = np.empty((len(z), pixels), self.backend.dtype)
         for start in range(0, len(z), size):
@@ -100,8 +85,7 @@ class TrainedModel:
     def interpolate(self, a, b, steps: int = 10) -> np.ndarray:
         """Pictures on the straight line between two latents, from a to b.   -> (steps, H, W, C) floats
 
-        a and b are each an image, whose latents are the mean of q(z|x), or latents z (Z,). Where an image has as many
-        pixels as there are latents, a row of them could be either: images are (H, W, C) there, and latents (1, Z).
+        a and b are each an image, whose latents are the mean of q(z|x), or latents z (Z,) or (1, Z).
         """
         if not isinstance(steps, int | np.integer) or steps < 2:
             raise UsageError(f"steps must be an integer above 1, found {steps!r}")
@@ -121,47 +105,40 @@ class TrainedModel:
         return self.decode(self.backend.to_host(self.backend.normal(noise, (count, self.network.latents))))
 
     def log_likelihood(self, images, samples: int = 5000) -> np.ndarray:
-        """log p(x) of each image, importance-weighted: log (1/K) Σ_k w_k with K = `samples` draws from q(z|x).
-
-        In expectation at most log p(x), the closer the larger K. Of grey pixels it is the log of a density.
-        images -> (N,) nats
-        """
+        """log (1/K) Σ_k w_k, K = `samples`: in expectation at most log p(x).   images -> (N,) nats"""
         return self.scores(images, samples)["log_likelihood"]
 
     def scores(self, images, samples: int = 5000) -> dict[str, np.ndarray]:
         """All that is known of each image, by name: what ref.more.metrics.scores finds.
 
-        The noise of an image follows from its pixels, so that no other image changes its scores. An image so far from
-        all others that its likelihood is no number has the log-likelihood −∞.
-        images -> rate, log_px, log_likelihood (N,), nats; error, error_at_mean (N,), squared error; mean and log_std
-        (N, Z)
+        Noise follows from an image's pixels. A likelihood that is no number has the log −∞.
+        images -> rate, log_px, log_likelihood (N,), nats; error, error_at_mean (N,); mean, log_std (N, Z)
         """
         if not isinstance(samples, int | np.integer) or samples < 1:
             raise UsageError(f"samples must be an integer above 0, found {samples!r}")
         pixels = self.pixels(images)
         draws = metrics.Draws(int(samples), self.run.samples, None, progress("scores"), self.own_noise(pixels))
         with np.errstate(all="ignore"):  # of images far from all others
-            found = metrics.scores(self.backend, self.network, self.theta, self.read(pixels), None, draws)
+            found = metrics.scores(self.backend, self.network, self.theta, self.readable(pixels), None, draws)
         found = {name: self.backend.to_host(a) for name, a in found.items()}
         found["log_likelihood"] = np.nan_to_num(found["log_likelihood"], nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
         return found
 
     def own_noise(self, pixels: np.ndarray):
-        """normal(start, count, k): noise that belongs to each image, by its content, in whatever company it comes."""
+        """normal(start, count, k): noise of images by their content.   -> (k, count, Z)"""
         streams, latents, dtype = {}, self.network.latents, self.backend.dtype
 
         def normal(start: int, count: int, k: int):
-            for old in [i for i in streams if i < start]:
-                del streams[old]
-            for i in range(start, start + count):
-                streams.setdefault(i, sources.stream_of(pixels[i]))
-            drawn = [streams[i].standard_normal((k, latents), dtype) for i in range(start, start + count)]
+            if start not in streams:
+                streams.clear()  # of the images before
+                streams[start] = [sources.stream_of(image) for image in pixels[start : start + count]]
+            drawn = [stream.standard_normal((k, latents), dtype) for stream in streams[start]]
             return self.backend.asarray(np.stack(drawn, axis=1))
 
         return normal
 
     def transform(self, images) -> np.ndarray:
-        """scikit-learn's name for the mean of q(z|x).   images -> (N, Z), an array or what `set_output` has chosen"""
+        """scikit-learn's name for the mean of q(z|x).   images -> (N, Z), see `set_output`"""
         mean, names = self.encode(images)[0], self.get_feature_names_out().tolist()
         if self.output == "default":
             return mean
@@ -171,7 +148,7 @@ class TrainedModel:
         return frame(mean, images.index if hasattr(images, "columns") else None, names)
 
     def set_output(self, *, transform: str | None = None) -> "TrainedModel":
-        """scikit-learn's choice of what `transform` returns: an array ("default"), or a frame of pandas or polars."""
+        """scikit-learn's choice of what `transform` returns: an array ("default"), or a frame."""
         if transform not in (None, "default", "pandas", "polars"):
             raise UsageError(f"transform must be default, pandas or polars, found {transform!r}")
         self.output = transform or self.output
@@ -182,11 +159,11 @@ class TrainedModel:
         return self.decode(z).reshape(len(z), -1)
 
     def score_samples(self, images) -> np.ndarray:
-        """scikit-learn's name for `log_likelihood`, by as many draws as in the run's own NLL.   images -> (N,) nats"""
+        """scikit-learn's name for `log_likelihood`, by the draws of the run's NLL.   -> (N,) nats"""
         return self.log_likelihood(images, self.run.nll_samples)
 
     def fit(self, images, y=None) -> "TrainedModel":
-        """For a Pipeline, whose steps are fitted: this one is trained already, so that the images are only checked."""
+        """For a Pipeline: this model is trained already, so that the images are only checked."""
         self.pixels(images)
         return self
 
@@ -197,17 +174,16 @@ class TrainedModel:
         return copy.copy(self)
 
     def __getstate__(self) -> dict:
-        """The arrays and the record: what pickle, joblib and copy take along. The backend is opened anew."""
-        arrays = {name: self.backend.to_host(array) for name, array in constants(self.network).items()}
-        arrays["theta"] = self.backend.to_host(self.theta)
-        how = {"name": self.backend.name, "precision": self.run.dtype}
-        return {"run": self.run, "arrays": arrays, "history": self.history, "backend": how, "output": self.output}
+        """What pickle, joblib and copy take along. The backend is opened anew."""
+        arrays = constants(self.network) | {"theta": self.theta}
+        arrays = {name: self.backend.to_host(array) for name, array in arrays.items()}
+        saved = run_folder.Saved(Path(), self.run, {}, self.history, arrays)
+        return {"saved": saved, "backend": self.backend.name, "output": self.output}
 
     def __setstate__(self, state: dict) -> None:
-        backend, arrays, run = open_backend(**state["backend"]), dict(state["arrays"]), state["run"]
-        theta = backend.xp.array(backend.asarray(arrays.pop("theta")))
-        network = network_of(run, **{name: backend.asarray(array) for name, array in arrays.items()})
-        self.__init__(backend, run, network, theta, state["history"])
+        saved = state["saved"]
+        backend = open_backend(state["backend"], saved.run.dtype)
+        self.__init__(backend, saved.run, *trained_network(saved, backend), saved.history)
         self.output = state["output"]
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
@@ -215,29 +191,25 @@ class TrainedModel:
         return np.array([f"latent{i}" for i in range(self.network.latents)], dtype=object)
 
     def __sklearn_tags__(self):
-        from sklearn.utils import Tags, TargetTags, TransformerTags  # which calls this, and so is there
+        from sklearn.utils import Tags, TargetTags, TransformerTags  # it calls this
 
         return Tags(estimator_type=None, target_tags=TargetTags(required=False), transformer_tags=TransformerTags())
 
     def pixels(self, images) -> np.ndarray:
-        """Images in rows, checked, black and white if the model's are.   images -> (N, D), uint8 or floats in [0, 1]"""
+        """Images in rows, checked, black and white if the model's are.   images -> (N, D)"""
         pixels = npz.rows("the array of images", images, self.shape)
         return pixels if self.run.images.binarize == "none" else sources.black_and_white(pixels)
 
     def readable(self, images) -> metrics.Images:
         """The images as ref.more.metrics takes them."""
-        return self.read(self.pixels(images))
-
-    def read(self, pixels: np.ndarray) -> metrics.Images:
+        pixels = self.pixels(images)
         return metrics.Images(sources.reader(self.backend, pixels, False), len(pixels))
 
 
 def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> TrainedModel:
-    """The trained model in a run's folder, in its own precision; its checkpoint.npz is all that is read.
+    """The trained model in a run's folder, or of a name such as "mnist-10k", in its own precision.
 
-    "mnist-10k" is the name of a model that comes with the program.
-
-    With glibc the process then keeps up to a gigabyte of the memory that it frees, which makes its steps faster.
+    With glibc the process then keeps up to a gigabyte of the memory that it frees.
     Raises UsageError for a folder without a checkpoint, DataError for a file that is none, BackendError.
     """
     saved = run_folder.read_checkpoint(folder)

@@ -1,4 +1,4 @@
-"""--load: a trained model evaluated again, on a page, or images encoded, sampled, reconstructed and interpolated."""
+"""--load: what the command line does with a trained model."""
 
 import re
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from data import DATASETS, KEPT, images_at
-from data.dataset import file_names, safe_name
+from data import KEPT, Dataset, images_at
+from data.dataset import file_names
 from data.files import write_whole
 from experiment import explore, sources
 from experiment.choices import fixed
@@ -31,28 +31,32 @@ def use(kind: str, given: dict[str, Any]) -> str:
     return (uses | {"interpolate": interpolate, "explore": to_explore})[kind](model, given)
 
 
+def own_images(model: TrainedModel, given: dict[str, Any]) -> Dataset:
+    """The images that the run was trained and tested on."""
+    return sources.opened_again(model.run, given, f"the run in {given['load']}")[0]
+
+
 def evaluate(model: TrainedModel, given: dict[str, Any]) -> str:
     """The figures of summary.json again, on the run's own images or on others, in a file beside it."""
     before, samples = model.run.images, given.get("nll_samples", model.run.nll_samples)
     if "data" in given:
-        how = {"size": given.get("size"), "split": before.split, "data_dir": given.get("data_dir")}
-        data, _ = sources.opened(given["data"], before.binarize, **how)
+        how = {name: given.get(name) for name in ("size", "data_dir")}
+        data, _ = sources.opened(given["data"], before.binarize, split=before.split, **how)
+        name = f"evaluation-{data.name}-nll{samples}.json"
     else:
-        data, _ = sources.opened_again(model.run, given, f"the run in {given['load']}")
+        data, name = own_images(model, given), f"evaluation-nll{samples}.json"
     if data.shape != model.shape:
-        raise UsageError(
-            f"the images of --data {given['data']} are {data.shape}, those of {given['load']} {model.shape}"
-        )
-    name = "-".join(["evaluation", *([data.name] if "data" in given else []), f"nll{samples}"])
-    out = free(given, f"{name}.json", is_file=True)
+        found = f"the images of --data {given['data']} are {data.shape}"
+        raise UsageError(f"{found}, those of {given['load']} {model.shape}")
+    out = free(given, name, is_file=True)
     summary = summarize(model, data, samples)
     write_json(out, summary)
     return f"{listing(summary)}\nall in {out}"
 
 
 def encode(model: TrainedModel, given: dict[str, Any]) -> str:
-    """An .npz: mean and std (N, Z), and of each image its name, rate, squared errors and log-likelihood (N,)."""
-    out = free(given, f"encoded-{named(given['encode'])}.npz", is_file=True)
+    """An .npz: mean and std (N, Z), names, rates, squared errors and log-likelihoods (N,)."""
+    out = free(given, f"encoded-{Path(given['encode']).stem}.npz", is_file=True)
     pixels, names = images_of(model, "encode", given)
     found = model.scores(pixels, given.get("nll_samples", model.run.nll_samples))
     arrays = {name: found[name] for name in ("mean", "rate", "error", "error_at_mean", "log_likelihood")}
@@ -68,56 +72,55 @@ def sample(model: TrainedModel, given: dict[str, Any]) -> str:
     count, seed = given["sample"], given.get("seed", 0)
     out = free(given, f"samples-{count}-{seed}")
     pictures, names = model.sample(count, seed), [f"{i:0{len(str(count - 1))}}" for i in range(count)]
-    write_pictures(out, pictures, names, {"model": str(given["load"]), "seed": seed})
-    save(out / "sheet.png", sheet(in_rows(pictures[:SHOWN], min(count, across(model.shape)))))
-    return f"{count} samples of the prior in {out}/, {'all' if count <= SHOWN else f'the first {SHOWN}'} in sheet.png"
+    rows = in_rows(pictures[:SHOWN], min(count, across(model.shape)))
+    write_pictures(out, pictures, names, {"model": str(given["load"]), "seed": seed}, rows)
+    return f"{count} samples of the prior in {out}/, {min(count, SHOWN)} of them in sheet.png"
 
 
 def reconstruct(model: TrainedModel, given: dict[str, Any]) -> str:
-    """PNG files of images decoded at the mean of q(z|x), and a sheet of the first of them below their originals."""
-    out = free(given, f"reconstructed-{named(given['reconstruct'])}")
+    """PNG files of images decoded at the mean of q(z|x), and a sheet with originals."""
+    out = free(given, f"reconstructed-{Path(given['reconstruct']).stem}")
     pixels, names = images_of(model, "reconstruct", given)
-    pictures, stems = model.reconstruct(pixels), file_names(names)
-    write_pictures(out, pictures, stems, {"model": str(given["load"]), "of": dict(zip(stems, names, strict=True))})
-    wide = across(model.shape)
+    pictures, stems, wide = model.reconstruct(pixels), file_names(names), across(model.shape)
     images = seen(model, pixels[:wide])
-    save(out / "sheet.png", sheet([("original", images), judged("at the mean", pictures[:wide], images)]))
+    rows = [("original", images), judged("at the mean", pictures[:wide], images)]
+    of = dict(zip(stems, names, strict=True))
+    write_pictures(out, pictures, stems, {"model": str(given["load"]), "of": of}, rows)
     return f"{len(names)} reconstructions in {out}/, the first of them in sheet.png"
 
 
 def to_explore(model: TrainedModel, given: dict[str, Any]) -> str:
     """The page of a run, on its own images."""
     folder, out = Path(given["load"]), free(given, EXPLORE, is_file=True)
-    data, _ = sources.opened_again(model.run, given, f"the run in {given['load']}")
-    if (folder / "summary.json").exists():
-        summary = finished(folder).summary
-    else:  # of a run that was stopped, or of a model that came along
-        summary = summarize(model, data, model.run.nll_samples)
+    data, whole = own_images(model, given), (folder / "summary.json").exists()
+    # a run that was stopped, and a model that came along, have no summary
+    summary = finished(folder).summary if whole else summarize(model, data, model.run.nll_samples)
     explore.write(out, [(model, summary)], data)
     return f"{out}: open it in a browser"
 
 
 def images_of(model: TrainedModel, use: str, given: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
-    """The images to use the model on, and their names: those of a data set from where the run's data lay."""
-    source, lay = given[use], model.run.images.data_dir if given[use] in KEPT else None
-    return images_at(source, model.shape, sources.folder_of(source, given.get("data_dir", lay), flag(use)))
+    """The images to use the model on, and their names."""
+    source = given[use]
+    lay = model.run.images.data_dir if source in KEPT else None
+    folder = sources.folder_of(source, given.get("data_dir", lay), flag(use))
+    return images_at(source, model.shape, folder)
 
 
 def interpolate(model: TrainedModel, given: dict[str, Any]) -> str:
-    """A sheet of two images, and between them of what is decoded on the line between their latents."""
-    names = given["interpolate"]
+    """A sheet of two images, and between them what is decoded on the line of latents."""
+    names, test = given["interpolate"], None
+    unused = [name for name in ("data", "data_dir", "size") if name in given]
     if any(map(OF_TEST.fullmatch, names)):
-        data, _ = sources.opened_again(model.run, given, f"the run in {given['load']}")
-        test = data.test
-    elif unused := [name for name in ("data", "data_dir", "size") if name in given]:
+        test = own_images(model, given).test
+    elif unused:
         said = "is where the run's test images lie, and --interpolate names none of them, such as test/0"
         raise UsageError(f"{flag(unused[0])} {said}")
-    else:
-        test = None
     first, last = (end(name, test, model.shape) for name in names)
     out = free(given, f"interpolated-{'-to-'.join(file_names(names))}.png", is_file=True)
     between = model.interpolate(first.reshape(model.shape), last.reshape(model.shape), STEPS)
-    save(out, sheet([("", np.concatenate([seen(model, first), between, seen(model, last)]))], ends(STEPS)))
+    row = np.concatenate([seen(model, first), between, seen(model, last)])
+    save(out, sheet([("", row)], ends(STEPS)))
     return f"from {names[0]} to {names[1]} in {out}"
 
 
@@ -125,22 +128,17 @@ def end(name: str, test: np.ndarray | None, shape: tuple[int, int, int]) -> np.n
     """The picture at a path, or the test image of a name such as test/0.   -> (1, D)"""
     match = OF_TEST.fullmatch(name)
     if match and Path(name).exists():
-        raise UsageError(f"{name} is a test image of the run and a file here: give ./{name} for the file")
-    pixels = images_at(name, shape)[0] if not match else test[int(match[1]) : int(match[1]) + 1]
-    if match and not len(pixels):
+        raise UsageError(f"{name} is a test image of the run and a file here: give ./{name}")
+    if match and int(match[1]) >= len(test):
         raise UsageError(f"{name} is none of the run's test images, which are test/0 to test/{len(test) - 1}")
+    pixels = test[[int(match[1])]] if match else images_at(name, shape)[0]
     if len(pixels) > 1:
         raise UsageError(f"{name} holds {len(pixels)} images; give one picture, or a test image such as test/0")
     return pixels
 
 
-def named(source: str) -> str:
-    """The images at a path or of a data set in a file's name."""
-    return source if source in DATASETS else safe_name(source)
-
-
 def free(given: dict[str, Any], name: str, is_file: bool = False) -> Path:
-    """--out, else `name` in the run's folder. Raises UsageError if that is there already, or cannot be written."""
+    """--out, else `name` in the run's folder. Raises UsageError unless it can be written."""
     folder = Path(given["load"])
     out = given.get("out", folder / name if folder.is_dir() else Path("runs") / f"{folder}-{name}")
     refuse_unwritable(out, is_file)
@@ -150,8 +148,9 @@ def free(given: dict[str, Any], name: str, is_file: bool = False) -> Path:
     return out
 
 
-def write_pictures(out: Path, pictures: np.ndarray, names: Sequence[str], about: dict[str, Any]) -> None:
-    """Each picture as a PNG file of that name, and pictures.json, by which no run takes the folder for its images."""
+def write_pictures(out: Path, pictures: np.ndarray, names: Sequence[str], about: dict[str, Any], rows) -> None:
+    """PNG files, a sheet, and pictures.json, by which no run takes the folder for its images."""
     write_json(out / "pictures.json", about)
     for name, pixels in zip(names, pictures, strict=True):
         save(out / f"{name}.png", picture(pixels), durable=False)
+    save(out / "sheet.png", sheet(rows))

@@ -407,12 +407,11 @@ def test_any_bytes_are_a_checkpoint_of_the_run_or_are_refused(cases):
 
 ALTERED = {
     "another version": ({"format": 3}, "expected format 2, found 3"),
-    "a missing array": ({"m": None}, "'m' is missing"),
+    "a missing array": ({"m": None}, r"expected m to be float32 \(\d+,\), found nothing"),
     "no history": ({"history": None}, "history"),
-    "an extra array": ({"extra": np.zeros(3)}, "'extra' is no array of this run"),
     "another network": ({"theta": lambda theta: theta[:-1]}, r"expected theta to be float32 \(\d+,\), found"),
-    "a big-endian array": ({"theta": lambda theta: theta.astype(">f4")}, "theta is >f4"),
-    "strings": ({"theta": np.array(["a"])}, "theta is <U1"),
+    "a big-endian array": ({"theta": lambda theta: theta.astype(">f4")}, "theta to be float32 .* found >f4"),
+    "strings": ({"theta": np.array(["a"])}, "theta to be float32 .* found <U1"),
     "NaN": ({"theta": lambda theta: theta * np.nan}, "theta holds numbers that are not finite"),
     "an infinite λ": ({"log_lambda": np.inf}, "log_lambda holds"),
     "an order with a repetition": ({"order": lambda order: order // 2}, "its order"),
