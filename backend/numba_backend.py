@@ -94,7 +94,7 @@ def itself(xp, a):
 
 
 def total(a, axis: int | None = None, out=None):
-    """NumPy's sum, in a loop where rows or a flat vector are summed: 4 times as fast for a million float32."""
+    """NumPy's sum, in a loop where rows or a flat vector are summed: 3.8 times as fast for 10⁵ float32, 1.3 for 10⁶."""
     along_rows = axis == -1 or (axis is None and np.ndim(a) == 1)
     return fused(itself, summed=True)(a) if along_rows and out is None else np.sum(a, axis=axis, out=out)
 

@@ -10,6 +10,7 @@ the seed, as in mnist/geco-kappa4. A column is the name of a figure. The table i
 import json
 import re
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from data import DATASETS
@@ -63,7 +64,7 @@ def told(run: dict) -> list[str]:
 def table(rows: list[str], columns: list[str]) -> str | None:
     """The table in Markdown. None if figures/ has no run of these rows. Raises UsageError for unlike runs."""
     found = [[json.loads(path.read_text("utf-8")) for path in FIGURES.glob(f"{row}-[0-9]*.json")] for row in rows]
-    runs = [run for seeds in found for run in seeds]
+    runs = [*chain(*found)]
     if not runs:
         return None
     for option in SETTINGS:

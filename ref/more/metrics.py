@@ -125,7 +125,7 @@ def batch_means(backend, model: vae.Model, theta, images: Images, noise, samples
         error, elbo = xp.mean(terms.err, axis=0), xp.mean(terms.log_px, axis=0) - terms.kl
         found = xp.stack([terms.kl, error, elbo, bounded(xp, terms) if bounded else error, xp.ones_like(error)])
         found = xp.where(xp.isfinite(xp.sum(found, axis=0)), found, 0)
-        sums += backend.to_host(xp.sum(found, axis=1, dtype=xp.float64))
+        sums += backend.to_host(xp.sum(found.astype(xp.float64), axis=1))
     *sums, count = sums.tolist()
     means = [total / count if count else math.nan for total in sums]
     return dict(zip(("rate", "error", "elbo", "bounded"), means, strict=True))

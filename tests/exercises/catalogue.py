@@ -5,8 +5,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-import autograd
-import autograd.numpy as anp
+try:
+    import autograd
+    import autograd.numpy as anp
+except ImportError as error:
+    raise SystemExit("the exercises need autograd: pip install -r tests/requirements.txt") from error
 import numpy as np
 
 from ref import densities as de
