@@ -152,7 +152,8 @@ def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: tuple, summed: b
     types += [from_dtype(dtype)[::1] for dtype in results]
     inputs = ",".join("(n)" if row else "()" for row in rows)
     outputs = ",".join("()" if summed else "(n)" for _ in results)
-    layout, function = f"{inputs}->{outputs}", python_function(text, number)
+    layout = f"{inputs}->{outputs}"
+    function = python_function(text, number, f"{types}{layout}")
 
     def make(cache: bool):
         return guvectorize([tuple(types)], layout, nopython=True, cache=cache, writable_args=written)(function).ufunc
@@ -168,12 +169,16 @@ LOOP = """({arguments}):
 """
 
 
-def python_function(text: str, number: np.dtype):
-    """The function `def loop_DIGEST` + text, in which number is the type of its numbers."""
+def python_function(text: str, number: np.dtype, signature: str = ""):
+    """The function `def loop_DIGEST` + text, in which number is the type of its numbers.
+
+    Another signature is another name: where processes that start at once keep two signatures under a single name,
+    Numba's cache may hand out the one for the other.
+    """
     from backend import scalars
 
     source = Path(scalars.__file__).read_text(encoding="utf-8")
-    name = f"loop_{hashlib.sha256(f'{number}{text}{source}'.encode()).hexdigest()[:20]}"
+    name = f"loop_{hashlib.sha256(f'{number}{signature}{text}{source}'.encode()).hexdigest()[:20]}"
     own = {name: getattr(scalars, name) for name in ("exp", "log", "tanh", "plus")}
     namespace = vars(np) | own | {"number": number.type}
     exec(compile(f"def {name}{text}", __file__, "exec"), namespace)  # of this file, beside which Numba keeps it

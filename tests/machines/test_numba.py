@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from backend import BackendError, open_backend
+from backend import BackendError, numba_backend, open_backend
 from backend.numba_backend import fuse, fused, normals, python_function
 from ref import densities as de
 from ref import mlp
@@ -285,3 +285,20 @@ def test_loops_are_compiled_once_and_kept_beside_the_source_or_where_that_is_rea
         before = kept()
         computed(tmp_path, environment)
     assert len(before) > 0 and kept() == before
+
+
+def test_each_signature_of_a_loop_is_kept_under_a_name_of_its_own(monkeypatch):
+    """Numba keeps all signatures of a name in one index, which two processes that start at once can mix up."""
+    names, make = [], numba_backend.python_function
+
+    def noted(*what):
+        function = make(*what)
+        names.append(function.__name__)
+        return function
+
+    monkeypatch.setattr(numba_backend, "python_function", noted)
+    row, number = np.ones(3, np.float32), np.float32(2)
+    for operands in ((row, row), (row, number), (row.astype(float), row)):
+        loop = numba_backend.fused(lambda xp, a, b: a * b + 1)
+        np.testing.assert_allclose(loop(*operands), operands[0] * operands[1] + 1)
+    assert len({*names}) == len(names) == 3

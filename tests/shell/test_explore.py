@@ -22,6 +22,7 @@ from tests import browser
 from tests.shell.runs import json_of, made, refused
 from tests.shell.undrawn import undrawn
 from tests.small import NUMPY, model_of, theta_of
+from tests.tested import on_command_line
 
 HOSTILE = ("</script><script>throw 1</script>", '<b>bold</b> & "quoted" it\'s', "<!-- 🦊 ]]>")
 TEMPLATE = explore.TEMPLATE.read_text(encoding="utf-8")
@@ -137,7 +138,7 @@ def test_a_page_that_would_be_too_large_is_not_written_and_the_run_is_whole(else
 
 def test_an_old_run_gets_its_page_and_a_comparison_one_of_all_runs(trained, elsewhere, capsys):
     shutil.copytree(trained, "runs")
-    path, command = Path("runs/a") / EXPLORE, ["--load", "runs/a", "--explore"]
+    path, command = Path("runs/a") / EXPLORE, ["--load", "runs/a", "--explore", *on_command_line()]
     before = path.read_bytes()
     refused(capsys, command, "exists; choose another --out or add --force", "runs")
     refused(capsys, [*command, "--force", "--out", "runs/a/config.json"], "choose another --out$", "runs")
