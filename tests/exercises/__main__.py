@@ -31,7 +31,7 @@ def sheet(exercise: Exercise) -> str:
     module = exercise.function.__module__
     texts = definitions(Path(sys.modules[module].__file__).read_text(encoding="utf-8"))
     place = f"Exercise {EXERCISES.index(exercise) + 1} of {len(EXERCISES)}{', optional' * exercise.optional}"
-    head = f'"""{place}: {exercise.name}.\n\nHelp: ref/README.md, "{section(exercise)}".\n"""'
+    head = f'"""{place}: {exercise.name}.\n\nHelp: ref/README.md, "How to read" and "{section(exercise)}".\n"""'
     head += f"\n\nfrom {module} import *  # all of {module.replace('.', '/')}.py may be used"
     shown = exercise.shown or (exercise.name.removesuffix("_backward"),)
     return "\n\n\n".join([head, *(texts[name] for name in shown), blank(exercise, texts[exercise.name])])
@@ -96,8 +96,8 @@ def check(folder: Path, name: str | None) -> tuple[str, int]:
         right += solved
         lines += [f"{file_of(exercise)}{' (optional)' * exercise.optional}"]
         lines += [f"    {f'{gradient}: ' if gradient else ''}{text}" for gradient, text in found.items()]
-        lines += [] if solved else [f'    help: ref/README.md, "{section(exercise)}"']
-    return "\n".join([*lines, f"{right} of {len(chosen)} are right"]), len(chosen) - right
+        lines += [] if solved else [f'    help: ref/README.md, "{section(exercise)}", whose code is the solution']
+    return "\n".join([*lines, f"right: {right} of {len(chosen)}"]), len(chosen) - right
 
 
 def find(folder: Path, number: int, answer: str | None) -> tuple[str, int]:

@@ -243,7 +243,9 @@ EXERCISES = [
             "only what comes through the decoder is there": ("is not None", "is False"),
         },
         "Follow each term to what it is made of, and add up what meets. A term's gradient is None where the loss has\n"
-        "    none. Let decode_backward and model.network.encode_backward write d_params.",
+        "    none. Let decode_backward(xp, model, params, decoder_cache, d_logits, d_params) and\n"
+        '    model.network.encode_backward(xp, model, params["encoder"], encoder_cache, d_mean, d_log_std,\n'
+        '    d_params["encoder"]) write d_params. log_qz_of_z and to_encoder belong to DReG: leave them out here.',
         ("Terms", "Gradient", "sample_terms", "forward"),
     ),
     Exercise(

@@ -36,7 +36,7 @@ def test_the_body_of_ref_passes_where_the_empty_one_stood(name, folder, capsys):
     sheet = path.read_text(encoding="utf-8")
     path.write_text(sheet.replace(definitions(sheet)[name], sources[name]), encoding="utf-8")
     assert main(["check", str(folder), name]) == 0
-    assert "1 of 1 are right" in capsys.readouterr().out
+    assert "right: 1 of 1" in capsys.readouterr().out
 
 
 @each_exercise
