@@ -6,9 +6,8 @@ from functools import wraps
 def elementwise(f):
     """Marks f(xp, a, b, …), which treats every position of its arrays alike, broadcast as usual.
 
-    A namespace with `fused`, CuPy's or Numba's, makes one kernel or one loop of it. Any other, NumPy's or autograd's,
-    runs f as written.
-    Where all its arrays hold one number, f may write into them.
+    The namespaces of CuPy and Numba have `fused`, which makes a kernel or a loop of f. NumPy and autograd run f as it is
+    written. f may write into its arrays if each of them holds a single number.
     """
 
     @wraps(f)
@@ -19,7 +18,7 @@ def elementwise(f):
 
 
 def summed(f):
-    """The same, and the result is summed over the last axis. A namespace with `fused_sum` makes one of both."""
+    """Marks f(xp, a, b, …) as `elementwise` does; the result is summed over the last axis, in the same kernel or loop."""
     terms = elementwise(f)
 
     @wraps(f)
