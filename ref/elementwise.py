@@ -6,7 +6,7 @@ from functools import wraps
 def elementwise(f):
     """Marks f(xp, a, b, …), which treats every position of its arrays alike, broadcast as usual.
 
-    The namespaces of CuPy and Numba have `fused`, which makes a kernel or a loop of f. NumPy and autograd run f as it is
+    The namespaces of CuPy and Numba have `fused`, which makes a kernel or a loop of f. NumPy and autograd run f as
     written. f may write into its arrays if each of them holds a single number.
     """
 
@@ -18,7 +18,7 @@ def elementwise(f):
 
 
 def summed(f):
-    """Marks f(xp, a, b, …) as `elementwise` does; the result is summed over the last axis, in the same kernel or loop."""
+    """Marks f(xp, a, b, …) as `elementwise` does, and sums the result over the last axis, in that kernel or loop."""
     terms = elementwise(f)
 
     @wraps(f)
