@@ -42,7 +42,7 @@ class Ranks(NamedTuple):
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
     def share(self, count: int) -> tuple[slice, float]:
-        """This rank's part of `count` images and its weight in their mean; without a part the first image, at weight 0."""
+        """This rank's part of `count` images and its weight in their mean. With no part: the first image, at 0."""
         part = self.own(count)
         images = part.stop - part.start
         return (part, images / count) if images else (slice(0, 1), 0.0)
