@@ -25,7 +25,7 @@ ROOMS = {
     "data/": (["data/**/*.py"], [], 1290),
     "experiment/": (["experiment/**/*.py"], ["experiment/studies/**/*.py"], 2900),
     "experiment/studies/": (["experiment/studies/**/*.py"], [], 500),
-    "tests/": (["tests/**/*.py"], ["tests/benchmarks/**/*.py"], 11350),
+    "tests/": (["tests/**/*.py"], ["tests/benchmarks/**/*.py"], 11360),
 }
 # Characters of a line that is not empty, on average.
 WIDTHS = {"ref/": 62.5, "backend/": 52.0, "data/": 56.0, "experiment/": 62.0, "tests/": 58.8}
