@@ -13,7 +13,7 @@ AS_IT_IS, TRANSPOSED = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
 KINDS = {"f": ("S", ctypes.c_float), "d": ("D", ctypes.c_double)}  # NumPy's letter: cuBLAS's, the type of a number
 
 
-def library_behind(cp) -> ctypes.CDLL:
+def blas_behind(cp) -> ctypes.CDLL:
     """cuBLAS, of any version. With ROCm and under Windows it has no such functions: AttributeError."""
     return ctypes.CDLL(cp.cuda.cublas.__file__)
 
@@ -22,9 +22,9 @@ class Cublas:
     """Products on one stream. The handle and its workspace live as long as the process."""
 
     def __init__(self, cp, stream, tf32: bool):
-        self.cp, self.library, self.handle = cp, library_behind(cp), ctypes.c_void_p()
+        self.cp, self.blas, self.handle = cp, blas_behind(cp), ctypes.c_void_p()
         self.workspace, self.ones = cp.empty(WORKSPACE, cp.uint8), cache(cp.ones)
-        done(self.library.cublasCreate_v2(ctypes.byref(self.handle)), "Create")
+        done(self.blas.cublasCreate_v2(ctypes.byref(self.handle)), "Create")
         self.call("SetStream_v2", ctypes.c_void_p(stream.ptr))
         size = ctypes.c_size_t(WORKSPACE)
         self.call("SetWorkspace_v2", pointer(self.workspace), size)  # after the stream, which resets it
@@ -32,7 +32,7 @@ class Cublas:
 
     def call(self, name: str, *args) -> None:
         """cublasNAME(handle, …)"""
-        done(getattr(self.library, f"cublas{name}")(self.handle, *args), name)
+        done(getattr(self.blas, f"cublas{name}")(self.handle, *args), name)
 
     def matmul(self, a, b, out=None):
         """A·B of matrices, or of two vectors."""

@@ -251,6 +251,7 @@ def test_without_a_gpu_its_tests_skip_with_the_reason():
         pytest.skip("there is a GPU")
 
 
+@pytest.mark.skipif(NAME == "cupy", reason="threads of CuPy have a current stream each, and were not tried on a GPU")
 def test_threads_that_draw_at_once_have_streams_of_their_own():
     backend = open_tested("float32")
 

@@ -182,7 +182,7 @@ def on_host() -> SimpleNamespace:
 def library(monkeypatch) -> Library:
     """The library that is found behind CuPy's module."""
     library = Library()
-    monkeypatch.setattr("backend.cublas.library_behind", lambda cp: library)
+    monkeypatch.setattr("backend.cublas.blas_behind", lambda cp: library)
     return library
 
 
@@ -362,10 +362,10 @@ def test_a_cupy_without_its_cuda_libraries_is_one_sentence_that_says_what_to_ins
 
 
 def test_without_cublas_steps_run_eagerly_and_one_line_says_so(device, monkeypatch, capsys):
-    def library_behind(cp):
+    def blas_behind(cp):
         raise AttributeError(SEVERAL_LINES)
 
-    monkeypatch.setattr("backend.cublas.library_behind", library_behind)
+    monkeypatch.setattr("backend.cublas.blas_behind", blas_behind)
     backend = open_backend("cupy")
     said = capsys.readouterr().err
     assert "cannot find libnvrtc searched in: site-packages" in said and said.count("\n") == 1
