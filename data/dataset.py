@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +67,20 @@ def held_out(count: int, split: str, classes: Sequence | None = None) -> tuple[n
     test[order[every(count)]] = True
     share = "one" if count < 10 else "a tenth"
     return test, f"{share}, drawn by a fixed seed{where}, is for testing"
+
+
+def with_validation(found: Dataset, count: int) -> Dataset:
+    """`count` of the training images, drawn by a fixed seed, in the place of the test images. Raises DataError."""
+    most = len(found.train) - 1
+    if count > most:
+        raise DataError(f"{count} images for validation leave none to train on; hold out {most} at most")
+    chosen = np.zeros(len(found.train), bool)
+    chosen[np.random.RandomState(1).permutation(len(chosen))[:count]] = True
+    both = {"labels": found.labels and (found.labels[0][~chosen], found.labels[0][chosen])}
+    both["files"] = found.files and tuple([*compress(found.files[0], part)] for part in (~chosen, chosen))
+    rule = "held out of the training images by a fixed seed for validation, in the place of the test images"
+    known = {"name": f"{found.name}-validation{count}", "rule": rule, "factors": None}  # those are of all images
+    return found._replace(train=found.train[~chosen], test=found.train[chosen], **known, **both)
 
 
 def divided(name: str, pixels: np.ndarray, test: np.ndarray, shape: tuple, rule: str, labels=None) -> Dataset:

@@ -77,7 +77,7 @@ def listed(field: str, between: str, after: str) -> str:
 OF_A_RUN = {
     "objective": {
         "method": ([*METHODS, "all"], f"{listed('about', ': ', '; ')}; all: compares them"),
-        **{name: (within(option.interval), option.about) for name, option in METHOD_OPTIONS.items()},
+        **{name: (within(o.interval), f"{o.symbol}: {o.about}") for name, o in METHOD_OPTIONS.items()},
         "multiplier": (CHOICES["multiplier"], "the rule of a constraint's λ"),
         "multiplier_rate": (POSITIVE, "η of that rule (relative: 56/steps, at most 0.01; plain: 0.001)"),
         "samples": (COUNT, f"posterior samples an image in training ({listed('samples', ' ', ', ')})"),
@@ -88,6 +88,7 @@ OF_A_RUN = {
         "data": (str, f"{', '.join(DATASETS)}, a folder of pictures or IDX files, .npz or .npy"),
         "size": (COUNT, "scale a folder's pictures to SIZE×SIZE"),
         "skip_broken": (bool, "leave out a folder's pictures that cannot be read, and name them"),
+        "validation": (COUNT, "hold out so many training images and report on them, not on the test images"),
         "binarize": (CHOICES["binarize"], "pixels black or white by chance, drawn once, or anew each time"),
     },
     "network and training": {

@@ -76,7 +76,7 @@ def begin(given: Options, command: list[str], ranks: Ranks) -> Job:
     if "init_from" in given:
         asked = with_network_of(given["init_from"], asked)
     how = {name: given[name] for name in sources.HOW if name in given}
-    data, images = sources.opened(asked["data"], binarization(asked), **how)
+    data, images = sources.opened(asked["data"], binarization(asked), **how, validation=asked.get("validation", 0))
     if asked["method"] == "all" or "seeds" in given or values_of(asked):
         return several_runs(asked, given, data, images, command, ranks)
     completed = complete(asked, data, images)
@@ -244,7 +244,7 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     asked = of_a_run(parsed(argv)) | {"data": IN_MEMORY}
     arrays = {"images": images} | ({} if test is None else {"test": test})
     given = npz.dataset("fit", "fit", arrays, shape=shape)
-    data, found = sources.opened(IN_MEMORY, binarization(asked), given=given)
+    data, found = sources.opened(IN_MEMORY, binarization(asked), given=given, validation=asked.get("validation", 0))
     run = complete(asked, data, found).run
     if not on_terminal():  # where there is no bar
         say(start_of(run, data, out), "stderr")

@@ -9,7 +9,7 @@ import experiment
 from data import Dataset
 from experiment import sources
 from experiment.choices import a_pixel, fixed, spread, total_variance
-from experiment.record import Run
+from experiment.record import Run, flag
 from experiment.streams import progress
 from ref.more import metrics
 from ref.objectives import TRAVEL
@@ -20,7 +20,7 @@ EVALUATION_SEED = 20_181_001  # runs are compared on the same noise
 WATCHED, FEW = 1000, 100
 UNUSED = 0.1  # nats of a rate below which no latent is in use
 # Options by which summary.json says which run it is.
-IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "samples", "latent", "hidden", "lr", "batch_size")
+IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "alpha", "samples", "latent", "hidden")
 FREE = ("error", "error_at_mean", "rmse", "constraint", "lambda")  # their scale is that of the images
 COLUMNS = {  # of a table: key in summary.json, heading and decimals
     "rate": ("rate", 2),
@@ -35,6 +35,8 @@ COLUMNS = {  # of a table: key in summary.json, heading and decimals
     "elbo": ("ELBO", 2),
     "nll": ("NLL", 2),
     "nll_standard_error": ("± images", 2),
+    "calibrated_elbo": ("ELBO at σ*²", 1),
+    "calibrated_nll": ("NLL at σ*²", 1),
     "active_units": ("active", 0),
     "constraint": ("C", 3),
     "lambda": ("λ", 3),
@@ -45,18 +47,22 @@ COLUMNS = {  # of a table: key in summary.json, heading and decimals
 def summarize(model, data: Dataset, nll_samples: int) -> dict:
     """summary.json: which run it is, and its figures on the test set. `model` is a TrainedModel."""
     run, last, target = model.run, model.history[-1], model.run.target
-    draws = metrics.Draws(nll_samples, run.samples, bounded_by(run), progress("evaluation"))
+    variance, pixels = model.calibrated_variance, run.images.pixels
+    draws = metrics.Draws(nll_samples, run.samples, bounded_by(run), variance, progress("evaluation"))
     figures = metrics.evaluate(*inputs(model, sources.test_images(run, data)), draws)
     if figures["not_finite"] == len(data.test):
         raise NonFiniteError("the figures on the test images are not finite")
     on_train = look(model, spread(data.train, WATCHED))["bounded"]
     for name, found in (("constraint", figures.pop("bounded")), ("train_constraint", on_train)):
         figures[name] = None if target is None or found is None else found - target
-    figures["rmse"], figures["psnr"] = a_pixel(figures["error"], run.images.pixels)
+    figures["rmse"], figures["psnr"] = a_pixel(figures["error"], pixels)
+    figures |= {"calibrated_variance": variance, "calibrated_elbo": None}
+    if variance:
+        figures["calibrated_elbo"] = metrics.calibrated_elbo(figures["rate"], figures["error"], variance, pixels)
     identity = {"version": experiment.__version__, "data": data.name}
     identity |= {name: run.typed.get(name) for name in IDENTITY}
     identity |= {"seed": run.seed, "epochs": last["epoch"], "steps": last["step"], "backend": model.backend.name}
-    identity["nll_samples"] = nll_samples
+    identity |= {"nll_samples": nll_samples, "target": target}
     return identity | figures | {"lambda": last["lambda"], "seconds": sum(r["seconds"] for r in model.history)}
 
 
@@ -88,32 +94,45 @@ def warnings(model, data: Dataset, summary: dict) -> list[str]:
     if run.target is not None and summary["train_constraint"] is not None:
         found = off_target(model, data, summary)
     if not summary["active_units"] and summary["rate"] < UNUSED:  # of one test image no latent is active
-        cure = "--kappa" if run.target else "--variance" if run.variance else "--beta of --method beta-vae"
         learnt = "no latent is active: the model has learnt the mean image alone"
-        found.append(f"{learnt}; a smaller {cure} would make it use them")
+        found.append(f"{learnt}; {more_rate(run)} would make it use them")
     if lost:
         why = "they are far from all others, or the model has diverged"
         found.append(f"{lost} test images have no finite score and are left out of the figures: {why}")
     return found
 
 
+def more_rate(run: Run) -> str:
+    """The change of an option by which a run would come to a higher rate."""
+    constraint = run.objective.constraint
+    if constraint:
+        larger = "larger" if constraint.weighs == "rate" else "smaller"
+        return f"a {larger} {flag(constraint.name)}" if constraint.name else "more --epochs"
+    return f"a smaller {'--variance' if run.variance else '--beta of --method beta-vae'}"
+
+
 def off_target(model, data: Dataset, summary: dict) -> list[str]:
     """What is to be said of a constraint that is not met, or does not bind, and what helps."""
-    target, train, test = model.run.target, summary["train_constraint"], summary["constraint"]
-    found = f"at the end the squared error is {target + train:.4g} on training images and {target + test:.4g} on "
-    found += f"test images, κ² = {target:.4g}, and λ = {summary['lambda']:.3g}"
+    constraint, target, tested = model.run.objective.constraint, model.run.target, summary["constraint"]
+    train, name = summary["train_constraint"], constraint.name
+    what, symbol = f"the {'rate' if constraint.weighs == 'rate' else 'squared error'}", constraint.option.symbol
+    said = f"{symbol}{'²' if constraint.power == 2 else ''} = {target:.4g}"
+    found = f"at the end {what} is {target + train:.4g} on training images and {target + tested:.4g} on "
+    found += f"test images, {said}, and λ = {summary['lambda']:.3g}"
+    stuck = model.run.multiplier == "relative" and at_guard(model.history)
     if train > 0.05 * target:
-        stuck = model.run.multiplier == "relative" and at_guard(model.history)
         guard, cure = (", and λ is at its guard", "more") if stuck else ("", "add --epochs or")
-        enough = f"{math.sqrt(target + train) * 1.01:.3g}"
-        return [f"the constraint is not met{guard}: {found}; allow --kappa {enough}, or {cure} --latent"]
-    if test > 0.05 * target:
+        cure = f"{cure} --latent" if constraint.weighs == "error" else "add --epochs"
+        enough = f"{(target + train) ** (1 / constraint.power) * 1.01:.3g}"
+        return [f"the constraint is not met{guard}: {found}; allow {flag(name)} {enough}, or {cure}"]
+    if tested > 0.05 * target:
         return [f"the constraint is met on training images alone: {found}; more images help, or a smaller --hidden"]
     if train >= -0.05 * target:
         return []
-    why = f"{found}; more --epochs or a κ below {math.sqrt(target):g} would make it"
-    if target >= (variance := total_variance(data.train)):
-        why = f"κ² = {target:.4g} is above the variance of the images, {variance:.4g}"
+    below = f"{target ** (1 / constraint.power):g}"
+    why = f"{found}; more --epochs or a{'n' * (symbol == 'R')} {symbol} below {below} would make it"
+    if constraint.weighs == "error" and target >= (variance := total_variance(data.train)):
+        why = f"{said} is above the variance of the images, {variance:.4g}"
     return [f"the constraint does not bind: {why}"]
 
 

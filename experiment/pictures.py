@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from data.dataset import floats
 from data.files import reason, write_whole
 from experiment.choices import spread
-from experiment.record import UsageError
+from experiment.record import METHOD_OPTIONS, UsageError
 from ref.densities import gaussian_kl
 from ref.more.metrics import ACTIVE, at_once
 from ref.more.planes import plane
@@ -23,7 +23,7 @@ STEPS = 8  # of an interpolation
 REACH = 2.5  # standard deviations of the prior to either side in a traversal
 SCATTERED = 2000  # posterior means in latents.png at most
 MARKERS = "osDv^P*X<>"
-SYMBOLS = {"beta": "β", "kappa": "κ", "samples": "K"}  # of the options that name a row beside its method
+SYMBOLS = {name: option.symbol for name, option in METHOD_OPTIONS.items()} | {"samples": "K"}  # in a row's name
 STYLE = {"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3}  # $ in a name is no formula
 FINE = 2  # pixels of a picture to one of the page that shows it
 DPI = 100 * FINE  # what its file says of that

@@ -51,6 +51,7 @@ class Images:
     shape: tuple[int, int, int]  # (H, W, C)
     sha256: str  # of all images, those to train on before those to test
     binarize: str
+    validation: int = 0  # training images that were held out and took the place of the test images
 
     @property
     def pixels(self) -> int:
@@ -73,7 +74,7 @@ class Run:
     images: Images
     method: str
     options: dict[str, float]  # of the method's loss and of its constraint, by name
-    multiplier: str | None  # the rule of λ; None without a constraint
+    multiplier: str | None  # the rule of λ, where it is a choice
     multiplier_rate: float | None  # η
     samples: int  # K
     likelihood: str
@@ -100,9 +101,9 @@ class Run:
 
     @property
     def target(self) -> float | None:
-        """What the constraint allows, for GECO κ²; None without a constraint."""
+        """What the constraint allows, for GECO κ²; None where nothing is bounded."""
         constraint = self.objective.constraint
-        return constraint.target(self.options[constraint.name]) if constraint else None
+        return self.options[constraint.name] ** constraint.power if constraint and constraint.name else None
 
     @property
     def in_coordinates(self) -> bool:
@@ -119,6 +120,7 @@ class Run:
         """The run as options of the command line, by name, without those that it does not have."""
         own = {name: value for name, value in vars(self).items() if name not in ("images", "options", "start")}
         own |= {"data": self.images.source, "size": self.images.size, "binarize": self.images.binarize}
+        own |= {"validation": self.images.validation or None}
         own |= {"init_from": Path(self.start.folder) if self.start else None, "precision": self.dtype, **self.options}
         own |= {"tf32": True if self.precision == "tf32" else None, "skip_broken": self.images.skip_broken or None}
         return {name: value for name, value in own.items() if value is not None}
@@ -145,9 +147,14 @@ def of_json(content: dict) -> Run:
     return run
 
 
+def bounds(method: Method) -> bool:
+    """Whether a user says a target for the method's constraint."""
+    return bool(method.constraint and method.constraint.name)
+
+
 def own_options(method: Method) -> dict[str, Option]:
     """The options of a method's loss, and the option of its constraint."""
-    return method.options | ({method.constraint.name: method.constraint.option} if method.constraint else {})
+    return method.options | ({method.constraint.name: method.constraint.option} if bounds(method) else {})
 
 
 METHOD_OPTIONS: dict[str, Option] = {}
@@ -159,7 +166,7 @@ OF_METHODS = {*METHOD_OPTIONS, *MULTIPLIER}
 
 def options_of(method: Method) -> list[str]:
     """The names of those of OF_METHODS that a method takes."""
-    return [*own_options(method), *(MULTIPLIER if method.constraint else ())]
+    return [*own_options(method), *(MULTIPLIER if bounds(method) else ())]
 
 
 def unused(method: str, likelihood: str, hidden: tuple[int, ...]) -> dict[str, str]:

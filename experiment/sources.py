@@ -7,7 +7,7 @@ import numpy as np
 
 import data
 from data import Dataset
-from data.dataset import floats, white
+from data.dataset import floats, white, with_validation
 from experiment.record import IN_MEMORY, Images, Options, Run, UsageError
 
 LEAST = 1e-9  # by which a pixel varies: its square is far from the smallest float32
@@ -23,9 +23,12 @@ def opened(
     skip_broken: bool = False,
     data_dir: Path | str | None = None,
     given: Dataset | None = None,
+    validation: int = 0,
 ) -> tuple[Dataset, Images]:
     """The images of --data, or those `given`, and their record. Raises UsageError for images that are all the same."""
     found = given or data.load(source, folder_of(source, data_dir), size, split=split, skip_broken=skip_broken)
+    if validation:
+        found = with_validation(found, validation)
     span = float(np.max(found.train.max(axis=0) - found.train.min(axis=0).astype(float)))
     if span == 0:
         what = "are all the same" if len(found.train) > 1 else "are a single one; give three images or more"
@@ -36,7 +39,7 @@ def opened(
         train, test = data.binarize(found.train, TRAIN_SEED), data.binarize(found.test, TEST_SEED)
         found = found._replace(train=train, test=test)
     where = (source, data_dir and str(data_dir), found.name, size, split, skip_broken)
-    return found, Images(*where, found.shape, fingerprint(found), binarize)
+    return found, Images(*where, found.shape, fingerprint(found), binarize, validation)
 
 
 def folder_of(source: str, data_dir: Path | str | None, option: str = "--data") -> Path | None:
@@ -52,7 +55,7 @@ def opened_again(run: Run, given: Options, what: str) -> tuple[Dataset, Images]:
     source = given.get("data", before.source)
     if source == IN_MEMORY:
         raise UsageError(f"{what} was trained on images in memory; add --data and a file that holds them")
-    how = {"split": before.split}
+    how = {"split": before.split, "validation": before.validation}
     if source == before.source:
         how |= {name: getattr(before, name) for name in HOW}
     how |= {name: given[name] for name in HOW if name in given}

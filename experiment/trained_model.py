@@ -58,6 +58,13 @@ class TrainedModel:
         self.network, self.theta, self.params = network, theta, vae.params_of(network, theta)
         self.shape, self.output = run.images.shape, "default"
 
+    @property
+    def calibrated_variance(self) -> float | None:
+        """σ*² = E[err]/D of the last epoch of training, which fits its errors best; None without a Gaussian p(x|z)."""
+        epoch = [report for report in self.history if report["epoch"] == self.history[-1]["epoch"]]
+        error = float(np.average([report["error"] for report in epoch], weights=[report["steps"] for report in epoch]))
+        return error / self.run.images.pixels or None if self.run.variance else None
+
     def encode(self, images) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x).   images -> (N, Z), (N, Z)"""
         found = metrics.encodings(self.backend, self.network, self.theta, self.readable(images), None)
@@ -111,17 +118,21 @@ class TrainedModel:
     def scores(self, images, samples: int = 5000) -> dict[str, np.ndarray]:
         """All that is known of each image, by name: what ref.more.metrics.scores finds.
 
-        Noise follows from an image's pixels. A likelihood that is no number has the log −∞.
+        Noise follows from an image's pixels. A likelihood that is no number has the log −∞. With a Gaussian likelihood
+        there is calibrated_log_likelihood, too, with σ*² in the place of σ².
+
         images -> rate, log_px, log_likelihood (N,), nats; error, error_at_mean (N,); mean, log_std (N, Z)
         """
         if not isinstance(samples, int | np.integer) or samples < 1:
             raise UsageError(f"samples must be an integer above 0, found {samples!r}")
         pixels = self.pixels(images)
-        draws = metrics.Draws(int(samples), self.run.samples, None, progress("scores"), self.own_noise(pixels))
+        how = (self.run.samples, None, self.calibrated_variance, progress("scores"), self.own_noise(pixels))
+        draws = metrics.Draws(int(samples), *how)
         with np.errstate(all="ignore"):  # of images far from all others
             found = metrics.scores(self.backend, self.network, self.theta, self.readable(pixels), None, draws)
         found = {name: self.backend.to_host(a) for name, a in found.items()}
-        found["log_likelihood"] = np.nan_to_num(found["log_likelihood"], nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
+        for name in {"log_likelihood", "calibrated_log_likelihood"} & {*found}:
+            found[name] = np.nan_to_num(found[name], nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
         return found
 
     def own_noise(self, pixels: np.ndarray):

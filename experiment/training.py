@@ -15,13 +15,14 @@ from backend.parts import gather
 from data import Dataset
 from data.dataset import DataError
 from experiment import evaluation, explore, pictures, record, report, run_folder, sources
+from experiment.choices import LOOKED_AT, spread, total_variance
 from experiment.record import Run, Start, UsageError
 from experiment.run_folder import Saved
 from experiment.signals import Stopped, noted
 from experiment.streams import Bar, progress, say
 from experiment.trained_model import TrainedModel, constants, load, network_of, trained_network
 from ref.more import linear
-from ref.objectives import initial_multiplier
+from ref.objectives import Constraint
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 
 PAUSE = 10.0  # seconds between two checkpoints at least: they cost a run next to nothing
@@ -31,21 +32,29 @@ MEANS = ("loss", "rate", "error", "elbo")  # over the steps of an epoch
 
 def first_state(run: Run, backend, data: Dataset, read: Callable, trained: TrainedModel | None):
     """The network and the state before the first step, from the images or a `trained` model."""
-    noise, target, mean = backend.noise(run.seed), run.target, sources.mean_image(data)
-    lam = initial_multiplier(target) if target else None
+    noise, mean, constraint = backend.noise(run.seed), sources.mean_image(data), run.objective.constraint
+    lam = None
     if trained:
         network = network_of(run, **{n: backend.asarray(a) for n, a in constants(trained.network).items()})
         theta = backend.xp.array(backend.asarray(trained.theta))
-        lam = lam and (trained.history[-1]["lambda"] or lam)
+        lam = constraint and multiplier_after(trained, constraint)
     elif run.in_coordinates:
         network, theta, level = linear_start(run, backend, data, read, noise)
-        lam = lam and 1 / (2 * level)
+        lam = constraint and linear.multiplier_at(level, constraint)
     else:
         bounded = np.clip(mean, 1e-3, 1 - 1e-3)
         bias = np.log(bounded / (1 - bounded)) if run.output == "sigmoid" else mean
         network = network_of(run, backend.asarray(mean))
         theta = initial_theta(backend, network, noise, backend.asarray(bias))
+    if constraint and not lam:
+        lam = constraint.start(run.target, total_variance(spread(data.train, LOOKED_AT)), run.images.pixels)
     return network, initial_state(backend, theta, noise, len(data.train), lam)
+
+
+def multiplier_after(trained: TrainedModel, constraint: Constraint) -> float | None:
+    """λ at the end of a run, as the weight of what `constraint` weighs; None after a run without a constraint."""
+    lam, before = trained.history[-1]["lambda"], trained.run.objective.constraint
+    return lam if lam is None or before.weighs == constraint.weighs else 1 / lam
 
 
 def linear_start(run: Run, backend, data: Dataset, read: Callable, noise):
@@ -53,7 +62,9 @@ def linear_start(run: Run, backend, data: Dataset, read: Callable, noise):
     network = network_of(run, backend.asarray(sources.mean_image(data)))
     what = (backend, read, len(data.train), network.center, run.latent, noise)
     directions, variances, total = linear.principal_components(*what, progress=progress("principal components"))
-    level = linear.level_for(variances, total, run.target, run.variance * run.options.get("beta", 1.0))
+    level, constraint = run.variance * run.options.get("beta", 1.0), run.objective.constraint
+    if constraint:
+        level = linear.level_of(constraint, run.target, variances, total, run.images.pixels)
     network = linear.in_principal_coordinates(backend.xp, network, directions, variances)
     theta = initial_theta(backend, network, noise, 0.0)
     linear.start_linear(backend.xp, network, theta, variances, level)
@@ -95,8 +106,10 @@ def rows_of(history: list[dict], steps_per_epoch: int) -> list[dict]:
 def plan_of(run: Run, count: int) -> Plan:
     """The constants of the training on `count` images."""
     same = {name: getattr(run, name) for name in Plan._fields if getattr(run, name, None) is not None}
-    own = {name: run.options[name] for name in run.objective.options}
-    return Plan(**same | {"options": own}, steps_per_epoch=count // run.batch_size)
+    own = {"options": {name: run.options[name] for name in run.objective.options}}
+    if run.objective.constraint and run.objective.constraint.rule:
+        own["multiplier_rate"] = run.images.pixels / 2
+    return Plan(**same | own, steps_per_epoch=count // run.batch_size)
 
 
 def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, save: Callable, out=None, every=1) -> None:

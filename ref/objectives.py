@@ -4,6 +4,7 @@ Every loss is minimised. E_B is the mean over a batch's B images, mean_k the mea
 returns the gradient with respect to the terms. One more objective is one more pair, and one more row of METHODS.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,8 +16,9 @@ class Now(NamedTuple):
     """What a loss may depend on besides the terms. A loss that does not need it ignores it."""
 
     lam: Any = 1.0  # λ, the multiplier of a constraint
-    target: float = 0.0  # what the constraint allows: κ² of squared error
+    target: float = 0.0  # what the constraint allows: κ² of squared error, R nats
     done: Any = 1.0  # the share of the run that is done, from 0 to 1
+    pixels: int = 1  # D
 
 
 def vae(xp, terms, now, beta=1.0):
@@ -42,6 +44,31 @@ def geco(xp, terms, now):
 def geco_backward(xp, terms, now):
     """d_kl = 1/B,  d_err = λ/(K·B): θ sees Ĉ's gradient alone, whatever moves λ"""
     return Gradient(kl=mean_backward(xp, terms.kl), err=now.lam * mean_backward(xp, terms.err))
+
+
+def each_rate(xp, terms):
+    """KL, what the target on the rate bounds.   -> (B,)"""
+    return terms.kl
+
+
+def rate_bound(xp, terms, now):
+    """E_B[ mean_k err_k ] + λ·(E_B[ KL ] − R): the least error within R nats. Burgess et al. 2018; Shao et al. 2020."""
+    return xp.mean(terms.err) + now.lam * (xp.mean(terms.kl) - now.target)
+
+
+def rate_bound_backward(xp, terms, now):
+    """d_kl = λ/B,  d_err = 1/(K·B): GECO's two weights, the other way round"""
+    return Gradient(kl=now.lam * mean_backward(xp, terms.kl), err=mean_backward(xp, terms.err))
+
+
+def sigma_vae(xp, terms, now):
+    """E_B[ KL ] + λ·E_B[ mean_k err_k ] + D/2·log(π/λ): −ELBO at σ² = 1/(2λ). Rybkin, Daniilidis & Levine 2021."""
+    return xp.mean(terms.kl) + now.lam * xp.mean(terms.err) + 0.5 * now.pixels * xp.log(math.pi / now.lam)
+
+
+def sigma_vae_backward(xp, terms, now):
+    """d_kl = 1/B,  d_err = λ/(K·B); the best λ is D/(2·E[err]), which `calibrated_multiplier` follows"""
+    return geco_backward(xp, terms, now)
 
 
 def log_weight(log_px, terms, beta=1.0):
@@ -75,6 +102,19 @@ def dreg_backward(xp, terms, now, warm_up=0.0):
     return Gradient(log_px=d_log_w, log_pz=beta * d_log_w, log_qz_of_z=-beta * d_log_w, to_encoder=1 - beta + beta * w)
 
 
+def vr_iwae(xp, terms, now, alpha=0.5, warm_up=0.0):
+    """−E_B[ log (1/K) Σ_k w_k^{1−α} ]/(1 − α): IWAE at α = 0, the sampled ELBO as α → 1. Daudel et al. 2023."""
+    beta = warmed_up(xp, warm_up, now.done)
+    return -xp.mean(log_mean_exp(xp, (1 - alpha) * log_weight(terms.log_px, terms, beta))) / (1 - alpha)
+
+
+def vr_iwae_backward(xp, terms, now, alpha=0.5, warm_up=0.0):
+    """d_log_w = −softmax_k((1 − α)·log w)/B"""
+    images, beta = terms.kl.size, warmed_up(xp, warm_up, now.done)
+    d_log_w = log_mean_exp_backward(xp, -1 / images, (1 - alpha) * log_weight(terms.log_px, terms, beta))
+    return Gradient(log_px=d_log_w, log_pz=beta * d_log_w, log_qz=-beta * d_log_w)
+
+
 def weighted_error(xp, terms):
     """Σ_k w̃_k err_k, the error of each image under q_IW. Cremer et al. 2017.   -> (B,)"""
     return xp.sum(softmax(xp, log_weight(-terms.err, terms)) * terms.err, axis=0)
@@ -104,18 +144,22 @@ class Option(NamedTuple):
     """A number that a user may set."""
 
     default: float | None  # None: it depends on the images
+    symbol: str
     about: str
     interval: str = "(0, inf)"  # of the numbers that are allowed; a square bracket includes its end
 
 
 class Constraint(NamedTuple):
-    """E_B[ bounded ] ≤ target, by the multiplier λ."""
+    """E_B[ bounded ] ≤ target, by the multiplier λ; without an option nothing is bounded, and λ is calibrated."""
 
     bounded: Callable  # (xp, terms) -> (B,)
-    bounds: str | None  # the mean of train.REPORTED that is bounded; None where it is another
-    name: str  # of the option that says the target
-    option: Option
-    target: Callable  # the option's number -> the target
+    bounds: str | None  # the mean of train.REPORTED that is bounded; None where it is another, or nothing
+    weighs: str  # what λ multiplies: the "error" or the "rate"
+    start: Callable  # (target, variance of the images, D) -> λ₀
+    name: str | None = None  # of the option that says the target
+    option: Option | None = None
+    power: int = 1  # the target is that power of the option's number
+    rule: Callable | None = None  # what moves λ, as those of MULTIPLIERS do; None: the user chooses
 
 
 class Method(NamedTuple):
@@ -130,19 +174,45 @@ class Method(NamedTuple):
     title: str
 
 
-KAPPA = Option(None, "κ, the tolerance on ‖x − x̂‖ per image: κ² of squared error", "[1e-12, 1e12]")
-ERROR = Constraint(mean_error, "error", "kappa", KAPPA, lambda kappa: kappa**2)
-ERROR_UNDER_Q_IW = ERROR._replace(bounded=weighted_error, bounds=None)
-BETA = {"beta": Option(0.5, "β, the weight of the KL")}
-GROWTH = Option(0.0, "the share of the run in which log p(z) − log q(z|x) grows to its full weight", "[0, 1]")
+KAPPA = Option(None, "κ", "the tolerance on ‖x − x̂‖ per image: κ² of squared error", "[1e-12, 1e12]")
+RATE = Option(None, "R", "the nats that q(z|x) may cost: E[KL] ≤ R", "[1e-6, 1e6]")
+BETA = {"beta": Option(0.5, "β", "the weight of the KL")}
+ALPHA = {"alpha": Option(0.5, "α", "w^(1 − α) takes the place of w: 0 is IWAE, towards 1 the ELBO", "[0, 1)")}
+GROWTH = Option(0.0, "warm-up", "the share of the run in which log p(z) − log q(z|x) grows to full weight", "[0, 1]")
 WARM_UP = {"warm_up": GROWTH}
+
+
+def initial_multiplier(target: float) -> float:
+    """λ₀ = d/(2κ²) with d = 16: what d Gaussian latents that share an error of κ² need."""
+    return 8 / target
+
+
+def initial_price(rate: float, variance: float) -> float:
+    """λ₀ = V/(e·R): 2R Gaussian latents share the images' variance V, and half a nat each leaves 1/e of it."""
+    return variance / (math.e * rate)
+
+
+def calibrated_multiplier(xp, log_lam, start, c_ma, target, rate, steps):
+    """λ = η/C_ma with η = D/2; a target of 0 makes C_ma the average error. So σ² = 1/(2λ) = error/D, the best."""
+    return xp.log(rate / c_ma)
+
+
+ERROR = Constraint(mean_error, "error", "error", lambda target, *_: initial_multiplier(target), "kappa", KAPPA, 2)
+ERROR_UNDER_Q_IW = ERROR._replace(bounded=weighted_error, bounds=None)
+NATS = Constraint(each_rate, "rate", "rate", lambda target, variance, _: initial_price(target, variance), "rate", RATE)
+CALIBRATED = Constraint(
+    mean_error, None, "error", lambda _, variance, pixels: pixels / (2 * variance), rule=calibrated_multiplier
+)
 
 METHODS = {
     "vae": Method(vae, vae_backward, None, {}, 1, "the ELBO", "VAE"),
     "beta-vae": Method(vae, vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β", "β-VAE"),
+    "sigma-vae": Method(sigma_vae, sigma_vae_backward, CALIBRATED, {}, 1, "the ELBO at the best σ²", "σ-VAE"),
     "geco": Method(geco, geco_backward, ERROR, {}, 1, "the least KL within an error of κ²", "GECO"),
+    "rate": Method(rate_bound, rate_bound_backward, NATS, {}, 1, "the least error within R nats", "rate target"),
     "iwae": Method(iwae, iwae_backward, None, WARM_UP, 5, "the bound of K weighted samples", "IWAE"),
     "dreg": Method(iwae, dreg_backward, None, WARM_UP, 5, "IWAE by a less noisy gradient", "DReG"),
+    "vr-iwae": Method(vr_iwae, vr_iwae_backward, None, ALPHA | WARM_UP, 5, "between ELBO and IWAE", "VR-IWAE"),
     "geco-iwae": Method(geco_iwae, geco_iwae_backward, ERROR_UNDER_Q_IW, {}, 5, "GECO under q_IW", "GECO + IWAE"),
 }
 
@@ -157,11 +227,6 @@ def memory(steps: int) -> float:
 def moving_average(xp, c_ma, c_hat, first, alpha: float):
     """C_ma starts at the first Ĉ, then C_ma ← α·C_ma + (1 − α)·Ĉ. The slides' algorithm 1."""
     return xp.where(first, c_hat, alpha * c_ma + (1 - alpha) * c_hat)
-
-
-def initial_multiplier(target: float) -> float:
-    """λ₀ = d/(2κ²) with d = 16: what d Gaussian latents that share an error of κ² need."""
-    return 8 / target
 
 
 def plain_multiplier(xp, log_lam, start, c_ma, target, rate, steps):

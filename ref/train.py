@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     weight_decay: float
     target: float = 0.0  # of the method's constraint
     multiplier: str = "relative"  # a name in objectives.MULTIPLIERS
-    multiplier_rate: float = 0.0  # η
+    multiplier_rate: float = 1.0  # η; D/2 of a rule that is no choice
 
     @property
     def steps(self) -> int:
@@ -80,7 +80,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     forward, backward, update = shared.forward(vae.forward), shared.backward(vae.backward), shared.update(adam)
     numbers_at = elementwise(partial(numbers, plan=plan, dtype=backend.dtype))
     means_of = averaged(partial(batch_means, method=method, plan=plan))
-    end = elementwise(partial(end_of_step, plan=plan))
+    end = elementwise(partial(end_of_step, method=method, plan=plan))
     constraint = [state[name] for name in ("log_lambda", "constraint_ma", "log_lambda_start") if method.constraint]
     batches = state["order"][: plan.steps_per_epoch * plan.batch_size].reshape(plan.steps_per_epoch, plan.batch_size)
 
@@ -94,7 +94,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
         """Algorithm 1 of the slides; a method without a constraint leaves out λ."""
         row, lam, done, scale, floor, shrink = numbers_at(xp, t, log_lam)
         x, eps = minibatch(row)  # (B, D), (K, B, Z)
-        now = Now(lam, plan.target, done)
+        now = Now(lam, plan.target, done, model.center.shape[0])
 
         terms, cache = forward(xp, model, params, x, eps)  # z ~ q(z|x), and what the loss is made of
         means = means_of(xp, terms, now)
@@ -127,17 +127,17 @@ def batch_means(xp, terms: vae.Terms, now: Now, method: Method, plan: Plan):
     return xp.stack(found)
 
 
-def end_of_step(xp, t, total, sum_theta, bounded, *constraint, plan: Plan) -> None:
+def end_of_step(xp, t, total, sum_theta, bounded, *constraint, method: Method, plan: Plan) -> None:
     """t ← t + 1, C_ma and λ; once a step was not finite none of them moves again."""
     finite = xp.isfinite(total + sum_theta)
     if constraint:
-        follow_constraint(xp, *constraint, t, bounded, finite, plan)
+        follow_constraint(xp, *constraint, t, bounded, finite, method, plan)
     t += finite
 
 
-def follow_constraint(xp, log_lam, c_ma, start, t, bounded, finite, plan: Plan) -> None:
-    """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by the plan's rule, both only if the step was finite."""
-    advance, _ = MULTIPLIERS[plan.multiplier]
+def follow_constraint(xp, log_lam, c_ma, start, t, bounded, finite, method: Method, plan: Plan) -> None:
+    """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by its rule, both only if the step was finite."""
+    advance = method.constraint.rule or MULTIPLIERS[plan.multiplier][0]
     average = moving_average(xp, c_ma, bounded - plan.target, t == 0, memory(plan.steps))
     moved = advance(xp, log_lam, start, average, plan.target, plan.multiplier_rate, plan.steps)
     log_lam[...] = xp.where(finite, moved, log_lam)

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 
 from backend import open_backend
+from experiment.record import bounds
 from ref import mlp, vae
 from ref.densities import LIKELIHOODS
 from ref.more import principal
@@ -61,7 +62,7 @@ def plan_of(method: str, epochs: int, batch_size: int, images: int, samples: int
         schedule="cosine",
         adam=(0.9, 0.999, 1e-8),
         weight_decay=0.0,
-        target=NOW.target,
+        target=NOW.target if bounds(METHODS[method]) else 0.0,
         multiplier_rate=1e-2,
     )._replace(**changes)
 

@@ -61,7 +61,7 @@ def variances_of(xp, x) -> list[float]:
 
 def latents_in_use(variances: list[float], distortion: float) -> int:
     """The latents that the best linear VAE puts to use at this error."""
-    level = level_for(variances, math.fsum(variances), distortion, 0.0)
+    level = level_for(variances, math.fsum(variances), distortion)
     return max(1, sum(variance > level for variance in variances))
 
 
@@ -98,16 +98,41 @@ def water_level(variances: list[float], rest: float, distortion: float) -> float
     return variances[0]
 
 
-def level_for(variances, total: float, distortion: float | None, level: float) -> float:
-    """The level ℓ at which the error is `distortion`, or `level` without one.
+def level_for(variances, total: float, distortion: float) -> float:
+    """The level ℓ at which the error is `distortion`.
 
     Where no level reaches the distortion, ℓ is the smallest variance: every latent is used.
     """
     e = [float(v) for v in variances]
     rest = total - math.fsum(e)
-    if distortion is None:
-        return level
     return water_level(e, rest, distortion) if distortion > rest else e[-1]
+
+
+def level_for_rate(variances, rate: float) -> float:
+    """ℓ with Σ_i ½ log max(e_i/ℓ, 1) = rate, `variances` descending: the inverse of the rate–distortion curve."""
+    logs = [math.log(v) for v in variances]
+    for used in range(1, len(logs) + 1):
+        level = (math.fsum(logs[:used]) - 2 * rate) / used
+        if used == len(logs) or level >= logs[used]:
+            return math.exp(level)
+
+
+def calibrated_level(variances, total: float, pixels: int) -> float:
+    """ℓ at which the error is D·ℓ: the mean of the D − Z variances without a latent. Tipping & Bishop 1999, eq. 8."""
+    e = [float(v) for v in variances]
+    return max((total - math.fsum(e)) / max(1, pixels - len(e)), FLOOR * e[0])
+
+
+def level_of(constraint, target: float | None, variances, total: float, pixels: int) -> float:
+    """The level ℓ of the best linear VAE under a constraint of an objective."""
+    if constraint.weighs == "rate":
+        return level_for_rate(variances, target)
+    return calibrated_level(variances, total, pixels) if target is None else level_for(variances, total, target)
+
+
+def multiplier_at(level: float, constraint) -> float:
+    """λ at the level ℓ: 1/(2ℓ) as the weight of the error, 2ℓ as that of the rate."""
+    return 2 * level if constraint.weighs == "rate" else 1 / (2 * level)
 
 
 def in_principal_coordinates(xp, model, directions, variances):

@@ -38,6 +38,7 @@ class Draws(NamedTuple):
     nll: int  # samples of the log-likelihood
     samples: int = 1  # K of the training objective
     bounded: Callable | None = None  # what the method's constraint bounds: (xp, terms) -> (B,)
+    variance: float | None = None  # a second σ² to find the Gaussian log-likelihood at
     progress: Callable = iter  # wraps the iteration over batches
     normal: Callable | None = None  # (start, count, k) -> noise (k, count, Z) of these images; None: one stream for all
 
@@ -74,7 +75,16 @@ def image_scores(backend, model: vae.Model, params, encoded, draw: Callable, dra
         found["bounded"] = sum(draws.bounded(xp, terms) for terms in repeats) / REPEATS
     found["error_at_mean"] = vae.sample_terms(xp, model, params, *encoded, xp.zeros_like(mean)[None])[0].err[0]
     terms = drawn_terms(backend, model, params, encoded, draw, draws.nll)
-    return found | {"log_likelihood": de.log_mean_exp(xp, log_weight(terms.log_px, terms))}
+    found["log_likelihood"] = de.log_mean_exp(xp, log_weight(terms.log_px, terms))
+    if draws.variance:
+        log_px = de.gaussian_log_likelihood(xp, encoded[0], de.Decoded(None, None, terms.err), draws.variance)
+        found["calibrated_log_likelihood"] = de.log_mean_exp(xp, log_weight(log_px, terms))
+    return found
+
+
+def calibrated_elbo(rate: float, error: float, variance: float, pixels: int) -> float:
+    """−rate − D/2·log(2πσ²) − error/(2σ²): the ELBO at another σ², in nats. Rybkin, Daniilidis & Levine 2021."""
+    return -rate - 0.5 * pixels * math.log(2 * math.pi * variance) - error / (2 * variance)
 
 
 def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
@@ -87,6 +97,7 @@ def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws
     error_at_mean   the same at z = the posterior mean (the slides' "Reconstruction")
     log_px          log p(x|z), averaged over z from q(z|x), nats: with −rate the ELBO
     log_likelihood  log (1/K) Σ_k w_k, K = draws.nll: in expectation at most log p(x), the closer the larger K
+    calibrated_log_likelihood  the same under a Gaussian likelihood with draws.variance, if there is one
     bounded         with draws.bounded, what the constraint bounds, with draws.samples samples
     mean, log_std   of q(z|x): (N, Z)
     """
@@ -140,6 +151,7 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
     elbo                 E[log p(x|z)] − rate, nats: β = 1 whatever the objective was
     nll                  −E[log_likelihood]: an upper bound on E[−log p(x)]
     nll_standard_error   of that mean, over images
+    calibrated_nll       −E[calibrated_log_likelihood], if there is one
     active_units         latents whose posterior mean varies by more than 0.01 over the images
     marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: an upper bound on that over all
                          images, and near the rate minus log N where the rate is well above log N
@@ -154,11 +166,13 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
     mean, log_std = found.pop("mean"), found.pop("log_std")
     means = {name: float(xp.mean(values)) for name, values in found.items()}
     information, error = mutual_information(backend, mean, log_std, noise)
+    calibrated = means.get("calibrated_log_likelihood")
     return {
         **{name: means.get(name) for name in ("rate", "error", "error_at_mean", "bounded")},
         "elbo": means["log_px"] - means["rate"],
         "nll": -means["log_likelihood"],
         "nll_standard_error": float(xp.std(found["log_likelihood"])) / math.sqrt(count),
+        "calibrated_nll": None if calibrated is None else -calibrated,
         "active_units": int(xp.sum(xp.var(mean, axis=0) > ACTIVE)),
         "marginal_kl": means["rate"] - information,
         "mutual_information": information,
