@@ -63,7 +63,7 @@ def plan_of(method: str, epochs: int, batch_size: int, images: int, samples: int
         adam=(0.9, 0.999, 1e-8),
         weight_decay=0.0,
         target=NOW.target if bounds(METHODS[method]) else 0.0,
-        multiplier_rate=1e-2,
+        multiplier_rate=1e-2 if bounds(METHODS[method]) or not METHODS[method].constraint else 3.5,
     )._replace(**changes)
 
 

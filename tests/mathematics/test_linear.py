@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from ref import mlp, vae
 from ref.more import linear
 from ref.more.linear import (
+    calibrated_level,
     gaussian_rate_distortion,
     in_principal_coordinates,
     level_for,
+    level_for_rate,
+    multiplier_at,
     principal_components,
     principal_variances,
     start_linear,
@@ -49,9 +52,9 @@ def closed_form(level: float) -> tuple[float, float]:
     return 0.5 * np.log(np.maximum(SPECTRUM / level, 1)).sum(), np.minimum(SPECTRUM, level).sum()
 
 
-def linear_model(hidden=(), principal=False) -> vae.Model:
+def linear_model(hidden=(), principal=False, latents=LATENTS) -> vae.Model:
     center = device(IMAGES.mean(axis=0))
-    model = vae.Model(mlp, hidden, LATENTS, "silu", False, "gaussian", 0.5, center)
+    model = vae.Model(mlp, hidden, latents, "silu", False, "gaussian", 0.5, center)
     if principal:
         directions, variances, _ = principal_components(TESTED, READ, len(IMAGES), center, 6, TESTED.noise(1))
         model = in_principal_coordinates(xp, model, directions, variances)
@@ -65,16 +68,20 @@ def started_at(level: float, hidden=(4,)):
     return model, theta
 
 
-@pytest.fixture(scope="module")
-def geco_trained():
-    """GECO from scratch on the Gaussian images, and the κ² that it was given."""
-    model, (_, error) = linear_model(), closed_form(0.2)
-    noise = TESTED.noise(0)
+def trained_from_scratch(method: str, latents=LATENTS, **changes):
+    """A linear VAE on the Gaussian images: its model, its state, and the last report."""
+    model, noise = linear_model(latents=latents), TESTED.noise(0)
     theta = initial_theta(TESTED, model, noise, model.center)
     state = initial_state(TESTED, theta, noise, len(IMAGES), 1.0)
-    plan = plan_of("geco", 120, 100, len(IMAGES), 1, target=error, multiplier_rate=4e-3)
-    *_, last = train(TESTED, make_step(TESTED, model, METHODS["geco"], plan, READ, state), state, plan)
+    plan = plan_of(method, 120, 100, len(IMAGES), 1, **changes)
+    *_, last = train(TESTED, make_step(TESTED, model, METHODS[method], plan, READ, state), state, plan)
     return model, state, last
+
+
+@pytest.fixture(scope="module")
+def geco_trained():
+    """GECO from scratch, with the error of the level 0.2 for κ²."""
+    return trained_from_scratch("geco", target=closed_form(0.2)[1], multiplier_rate=4e-3)
 
 
 def judged(model, theta, nll_samples=1, **changes):
@@ -90,6 +97,24 @@ def test_geco_on_gaussian_images_ends_at_the_closed_form_multiplier_distortion_a
     assert figures["error"] == pytest.approx(distortion, rel=0.01)
     assert figures["rate"] == pytest.approx(rate, rel=0.01)
     assert figures["active_units"] == (SPECTRUM > 0.2).sum()
+
+
+def test_a_target_on_the_rate_ends_at_the_closed_form_multiplier_and_error():
+    rate, error = closed_form(0.2)
+    model, state, last = trained_from_scratch("rate", target=rate, multiplier_rate=4e-3)
+    figures = judged(model, state["theta"], samples=20)
+    assert last["lambda"] == pytest.approx(2 * 0.2, rel=0.01)
+    assert figures["rate"] == pytest.approx(rate, rel=0.01)
+    assert figures["error"] == pytest.approx(error, rel=0.01)
+
+
+def test_the_sigma_vae_ends_at_the_variance_of_probabilistic_principal_components():
+    model, state, last = trained_from_scratch("sigma-vae", latents=3, multiplier_rate=SPECTRUM.size / 2)
+    level = SPECTRUM[3:].mean()  # of what has no latent
+    figures = judged(model, state["theta"], samples=20)
+    assert last["lambda"] == pytest.approx(1 / (2 * level), rel=0.02)
+    assert figures["error"] / SPECTRUM.size == pytest.approx(level, rel=0.02)
+    assert figures["rate"] == pytest.approx(0.5 * np.log(SPECTRUM[:3] / level).sum(), rel=0.02)
 
 
 def test_principal_components_are_those_of_the_covariance():
@@ -203,11 +228,26 @@ def test_a_distortion_below_the_unexplained_variance_is_refused():
 
 def test_the_level_of_a_start_is_that_of_its_distortion_also_below_a_gap_of_the_spectrum():
     used, total = SPECTRUM[:LATENTS], SPECTRUM.sum()
-    assert level_for(used, total, np.minimum(SPECTRUM, 0.3).sum(), 9.0) == pytest.approx(0.3)
+    assert level_for(used, total, np.minimum(SPECTRUM, 0.3).sum()) == pytest.approx(0.3)
     below = used.size * 0.5 * used[-1] + total - used.sum()  # half of the smallest variance in each direction
-    assert level_for(used, total, below, 9.0) == pytest.approx(0.5 * used[-1])
-    assert level_for(used, total, 0.04, 9.0) == used[-1]  # less than the variance outside the latents
-    assert level_for(used, total, None, 0.25) == 0.25
+    assert level_for(used, total, below) == pytest.approx(0.5 * used[-1])
+    assert level_for(used, total, 0.04) == used[-1]  # less than the variance outside the latents
+
+
+@pytest.mark.parametrize("rate", [1e-3, 0.2, 1.0, 4.0, 40.0])
+def test_the_level_of_a_rate_is_that_at_which_the_best_linear_vae_pays_it(rate):
+    used = SPECTRUM[:LATENTS]
+    level = level_for_rate(used, rate)
+    assert np.sum(0.5 * np.log(np.maximum(used / level, 1))) == pytest.approx(rate, rel=1e-9)
+
+
+def test_the_calibrated_level_is_the_variance_of_probabilistic_principal_components():
+    used, total = SPECTRUM[:LATENTS], SPECTRUM.sum()
+    level = calibrated_level(used, total, SPECTRUM.size)
+    assert level == pytest.approx(SPECTRUM[LATENTS:].mean())
+    error = np.minimum(used, level).sum() + total - used.sum()
+    assert multiplier_at(level, METHODS["sigma-vae"].constraint) * error == pytest.approx(SPECTRUM.size / 2)
+    assert 0 < calibrated_level(SPECTRUM, total, SPECTRUM.size) < 1e-5  # a latent for each: nothing is left
 
 
 @pytest.mark.parametrize("level", [0.07, 0.2, 0.7, 3.0])

@@ -71,6 +71,8 @@ def by_hand(method, count, noise, samples, nll_samples) -> dict:
     err, log_px = (np.mean([getattr(t, name) for t in drawn]) for name in ("err", "log_px"))
     rate = drawn[0].kl.mean()
     nll = -np.log(np.mean(np.exp(n.log_px + n.log_pz - n.log_qz), axis=0))
+    gaussian = np.exp(-n.err / 0.14) / (2 * np.pi * 0.07) ** 3.5  # σ² = 0.07, seven pixels
+    calibrated_nll = -np.log(np.mean(gaussian * np.exp(n.log_pz - n.log_qz), axis=0))
     return {
         "rate": rate,
         "error": err,
@@ -78,6 +80,7 @@ def by_hand(method, count, noise, samples, nll_samples) -> dict:
         "elbo": log_px - rate,
         "nll": nll.mean(),
         "nll_standard_error": nll.std() / math.sqrt(len(x)),
+        "calibrated_nll": calibrated_nll.mean(),
         "active_units": (mean.var(axis=0) > 0.01).sum(),
         "bounded": np.mean([BOUNDED[method](t) for t in drawn]),
         **information_by_hand(mean, log_std, noise),
@@ -87,10 +90,22 @@ def by_hand(method, count, noise, samples, nll_samples) -> dict:
 
 @pytest.mark.parametrize("method", BOUNDED)
 def test_the_figures_are_their_definitions(method):
-    ours = judged(pictures(100)[0], 6, samples=3, bounded=METHODS[method].constraint.bounded)
+    ours = judged(pictures(100)[0], 6, samples=3, bounded=METHODS[method].constraint.bounded, variance=0.07)
     theirs = by_hand(method, 100, TESTED.noise(4), 3, 6)
     assert set(ours) == set(theirs) and ours["active_units"] == 1  # the means' variances are 0.002, 0.023 and 0.008
     assert all(ours[name] == pytest.approx(theirs[name], rel=1e-9) for name in ours)
+
+
+def test_the_calibrated_elbo_follows_from_rate_error_and_variance_and_is_greatest_at_the_error_a_pixel():
+    x, mean, log_std = pictures(60)
+    model = MODEL._replace(variance=0.07)
+    t = vae.sample_terms(np, model, PARAMS, x, mean, log_std, np.random.default_rng(0).normal(size=(9, *mean.shape)))[0]
+    rate, error = t.kl.mean(), t.err.mean()
+    found = metrics.calibrated_elbo(rate, error, 0.07, 7)
+    assert found == pytest.approx(t.log_px.mean() - rate, rel=1e-12)
+    best = metrics.calibrated_elbo(rate, error, error / 7, 7)
+    assert best == pytest.approx(-rate - 3.5 * (1 + math.log(2 * math.pi * error / 7)), rel=1e-12)
+    assert best > max(metrics.calibrated_elbo(rate, error, share * error / 7, 7) for share in (0.98, 1.02))
 
 
 @pytest.mark.parametrize("nll_samples", [24, 25, 26, 61])  # a hundred images are decoded 25 times at once

@@ -1,10 +1,13 @@
 """Identities that pin the forward of every objective, and GECO's multiplier."""
 
+import autograd
+import autograd.numpy as anp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiment.record import bounds
 from ref import objectives as ob
 from ref import vae
 from ref.train import REPORTED, batch_means
@@ -178,21 +181,78 @@ def test_the_rate_of_the_relative_rule_is_56_over_the_steps_and_at_most_a_hundre
     assert ob.MULTIPLIERS["plain"][1](100) == ob.MULTIPLIERS["plain"][1](10**6) == 1e-3
 
 
-@pytest.mark.parametrize("method", [name for name, row in ob.METHODS.items() if row.constraint])
+BOUNDED = [name for name, row in ob.METHODS.items() if bounds(row)]
+
+
+@pytest.mark.parametrize("method", BOUNDED)
 def test_the_constraint_is_the_derivative_of_the_loss_by_lambda(method):
     row, t = ob.METHODS[method], terms_of()
     above, below = (compute(row.loss, t, ob.Now(lam, 1.7), **options_of(method)) for lam in (3.5, 2.5))
     assert above - below == pytest.approx(np.mean(compute(row.constraint.bounded, t)) - 1.7, rel=1e-12)
 
 
-@pytest.mark.parametrize("method", [name for name, row in ob.METHODS.items() if row.constraint])
-def test_a_constraint_bounds_the_mean_that_it_names_and_its_target_is_the_square_of_kappa(method):
+@pytest.mark.parametrize("method", BOUNDED)
+def test_a_constraint_bounds_the_mean_that_it_names_and_its_target_is_a_square_of_kappa_or_the_rate_itself(method):
     constraint = ob.METHODS[method].constraint
     how = {"method": ob.METHODS[method], "plan": plan_of(method, 1, 4, 4, 1)}
     *reported, bounded = compute(batch_means, terms_of(), NOW, **how)
     named = [name for name, mean in zip(REPORTED, reported, strict=True) if mean == pytest.approx(bounded, rel=1e-12)]
     assert named == ([constraint.bounds] if constraint.bounds else [])
-    assert (constraint.name, constraint.target(3.0)) == ("kappa", 9.0)
+    assert (constraint.name, constraint.power) in (("kappa", 2), ("rate", 1))
+
+
+def test_the_rate_target_weighs_the_rate_as_geco_weighs_the_error():
+    t = terms_of()
+    assert compute(ob.rate_bound, t, ob.Now(3.0, 4.0)) == pytest.approx(np.mean(t.err) + 3 * (np.mean(t.kl) - 4))
+    there, back = (device_gradient(name, t, ob.Now(lam, 4.0)) for name, lam in (("rate", 0.25), ("geco", 4.0)))
+    for name in ("kl", "err"):  # one Lagrangian, multiplied by λ
+        np.testing.assert_allclose(4 * getattr(there, name), getattr(back, name), rtol=1e-14)
+
+
+def device_gradient(method, t, now):
+    return host(ob.METHODS[method].backward(xp, device(t), now))
+
+
+@pytest.mark.parametrize("lam", [0.3, 1.0, 40.0])
+def test_the_loss_of_the_sigma_vae_is_the_negative_elbo_at_the_variance_of_its_multiplier(lam):
+    t, pixels = terms_of(), 7
+    log_px = -t.err * lam - 0.5 * pixels * np.log(2 * np.pi / (2 * lam))  # σ² = 1/(2λ)
+    expected = np.mean(t.kl) - np.mean(log_px)
+    assert compute(ob.sigma_vae, t, ob.Now(np.array(lam), pixels=pixels)) == pytest.approx(expected, rel=1e-13)
+
+
+def test_the_sigma_vae_is_least_where_lambda_times_the_error_is_half_the_pixels_and_is_then_the_log_of_the_error():
+    t, pixels = terms_of(), 7
+    error = np.mean(t.err)
+    best = 0.5 * pixels / error
+
+    def loss(lam):
+        return compute(ob.sigma_vae, t, ob.Now(np.array(lam), pixels=pixels))
+
+    assert loss(best) < min(loss(0.99 * best), loss(1.01 * best))
+    constant = 0.5 * pixels * (1 + np.log(2 * np.pi / pixels))
+    assert loss(best) == pytest.approx(np.mean(t.kl) + 0.5 * pixels * np.log(error) + constant, rel=1e-13)
+    d = device_gradient("sigma-vae", t, ob.Now(best, pixels=pixels))
+    log_error = autograd.grad(lambda err: 0.5 * pixels * anp.log(anp.mean(err)))(t.err)  # as if λ were no constant
+    np.testing.assert_allclose(d.err, log_error, rtol=1e-13)
+    assert advanced(ob.calibrated_multiplier, 9.9, error, 0.0, pixels / 2, 10) == pytest.approx(np.log(best))
+
+
+def test_vr_iwae_lies_between_iwae_and_the_sampled_elbo():
+    t = terms_of(samples=6)
+    elbo = np.mean(t.log_px + t.log_pz - t.log_qz)
+    found = [-compute(ob.vr_iwae, t, ANY, alpha) for alpha in (0.0, 0.3, 0.7, 1 - 1e-9)]
+    assert found[0] == pytest.approx(-compute(ob.iwae, t, ANY), rel=1e-14)
+    assert found[0] > found[1] > found[2] > found[3] == pytest.approx(elbo, rel=1e-6)
+    w = np.exp(0.7 * (t.log_px + t.log_pz - t.log_qz))
+    assert found[1] == pytest.approx(np.mean(np.log(w.mean(axis=0))) / 0.7, rel=1e-12)
+    early = ob.Now(done=0.1)
+    assert compute(ob.vr_iwae, t, early, 0.0, 0.4) == pytest.approx(compute(ob.iwae, t, early, 0.4))
+
+
+def test_the_rate_target_starts_where_gaussian_latents_of_half_a_nat_each_leave_one_part_in_e_of_the_variance():
+    # λ = 2ℓ, and 2R latents of variance V/2R have the level ℓ = V/2R·e^(−2·½)
+    assert ob.initial_price(10.0, 52.7) == pytest.approx(2 * 52.7 / 20 * np.exp(-1))
 
 
 def test_the_moving_average_starts_at_the_first_constraint_and_then_moves_by_one_minus_alpha():

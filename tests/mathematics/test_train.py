@@ -21,6 +21,11 @@ IMAGES = 1 / (1 + np.exp(-3 * RNG.normal(size=(23, 2)) @ RNG.normal(size=(2, 7))
 READ = reader(device(IMAGES))
 
 
+def rules_of(row):
+    """The rules that a user may choose for λ, or None for the constraint's own."""
+    return [None] if row.constraint.rule else MULTIPLIERS
+
+
 def setup(method="geco", backend=TESTED, seed=0, epochs=3, samples=2, **network):
     model = device(model_of(**network)._replace(center=IMAGES.mean(axis=0)))
     noise = backend.noise(seed)
@@ -202,11 +207,11 @@ def test_an_objective_is_told_the_multiplier_its_target_and_the_share_of_the_run
 
     def loss(xp, terms, now):
         seen.extend(map(float, now))
-        expected.extend([math.exp(state["log_lambda"]), NOW.target, int(state["step"]) / 12])
+        expected.extend([math.exp(state["log_lambda"]), NOW.target, int(state["step"]) / 12, model.center.size])
         return row.loss(xp, terms, now)
 
     list(train(EAGER, make_step(EAGER, model, row._replace(loss=loss), plan, READ, state), state, plan))
-    assert len(seen) == 36 and seen == pytest.approx(expected)
+    assert len(seen) == 48 and seen == pytest.approx(expected)
 
 
 def test_no_number_of_the_stream_is_drawn_twice():
@@ -302,18 +307,22 @@ def gradient_of_the_next(method: str, state, model) -> np.ndarray:
     return host(gradient)
 
 
-@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.constraint])
-@pytest.mark.parametrize("rule", MULTIPLIERS)
+RULES = [(name, rule) for name, row in METHODS.items() if row.constraint for rule in rules_of(row)]
+
+
+@pytest.mark.parametrize(("method", "rule"), RULES)
 def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_for(method, rule):
     plan, state, _, model = setup(method)
-    plan, row = plan._replace(multiplier=rule, multiplier_rate=1e-3), METHODS[method]
+    row = METHODS[method]
+    plan = plan._replace(multiplier=rule or "relative", multiplier_rate=1e-3)
+    advance = MULTIPLIERS[rule][0] if rule else row.constraint.rule
     step, c_ma = make_step(TESTED, model, row, plan, READ, state), 0.0
     for t in range(6):  # into the second epoch
-        c_hat = np.mean(host(row.constraint.bounded(xp, terms_of_the_next(state, model)))) - NOW.target
+        c_hat = np.mean(host(row.constraint.bounded(xp, terms_of_the_next(state, model)))) - plan.target
         c_ma = c_hat if t == 0 else c_ma / 6 + 5 / 6 * c_hat  # 12 steps, of which it remembers 1.2
         numbers = map(np.asarray, (float(state["log_lambda"]), math.log(LAMBDA_0), c_ma))
         steps = plan.epochs * plan.steps_per_epoch
-        log_lam = compute(MULTIPLIERS[rule][0], *numbers, NOW.target, 1e-3, steps)
+        log_lam = compute(advance, *numbers, plan.target, 1e-3, steps)
         step()
         assert float(state["constraint_ma"]) == pytest.approx(c_ma, rel=1e-12)
         assert float(state["log_lambda"]) == pytest.approx(log_lam, rel=1e-12)
