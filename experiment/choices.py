@@ -1,7 +1,6 @@
 """What is chosen from the user's own images: tolerance, latents, hidden layers, batch and epochs. Pure functions."""
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -13,28 +12,32 @@ DRAWN, PHOTOGRAPHED = (0.3, 7), (0.06, 28)
 EXTREME = 0.05  # of the way from the darkest pixel to the lightest: this near to either end it is black or white
 LOOKED_AT = 2000  # images, spread over all of them, that choices are made from; fewer where they are large
 NUMBERS, BLOCK = 1 << 26, 1 << 23  # pixels of them at most, and pixels in float64 at once
-CHOSEN = ("kappa", "latent", "hidden", "rate")
+CHOSEN = ("kappa", "latent", "hidden")
 LEAST_RATE = 0.1  # nats
 STEPS, EPOCHS = 3000, 20  # of a run on the user's own images, whichever takes longer
 UNITS = 8, 512  # of the first hidden layer: no fewer, no more
 
 
-def choose(images: np.ndarray, kappa=None, latent=None, hidden=None, rate=None) -> dict[str, Any]:
-    """kappa, latent, hidden and rate by name: what is given, and what is None chosen from the images (N, D)."""
+def choose(images: np.ndarray, kappa: float | None, latent: int | None, hidden: tuple[int, ...] | None) -> dict:
+    """kappa, latent and hidden by name: what is given, and what is None chosen from the images (N, D)."""
     x = looked_at(images)
     near = EXTREME * (x.max() - x.min())
     black_or_white = np.mean((x < x.min() + near) | (x > x.max() - near))
     share, images_a_unit = DRAWN if black_or_white > 0.5 else PHOTOGRAPHED
     if kappa is None:
         kappa = rounded(math.sqrt(share * total_variance(images)))
-    if latent is None or rate is None:
-        variances = linear.variances_of(np, x)
-        latent = latent or linear.latents_in_use(variances, kappa**2)
-        rate = rate or max(rounded(linear.gaussian_rate_distortion(variances, kappa**2)), LEAST_RATE)
+    if latent is None:
+        latent = linear.latents_in_use(linear.variances_of(np, x), kappa**2)
     if hidden is None:  # grows with the number of images, because a large network learns few by heart
         units = max(UNITS[0], len(images) // images_a_unit)
         hidden = (units,) if units < UNITS[1] else (UNITS[1], UNITS[1] // 2)
-    return {"kappa": kappa, "latent": latent, "hidden": hidden, "rate": rate}
+    return {"kappa": kappa, "latent": latent, "hidden": hidden}
+
+
+def rate_at(images: np.ndarray, kappa: float) -> float:
+    """What the best linear VAE pays for an error of κ², in nats, LEAST_RATE at least."""
+    variances = linear.variances_of(np, looked_at(images))
+    return rounded(max(linear.gaussian_rate_distortion(variances, kappa**2), LEAST_RATE))
 
 
 def batch_size(count: int) -> int:

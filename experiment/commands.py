@@ -75,8 +75,8 @@ def begin(given: Options, command: list[str], ranks: Ranks) -> Job:
     asked = of_a_run(given)
     if "init_from" in given:
         asked = with_network_of(given["init_from"], asked)
-    how = {name: given[name] for name in sources.HOW if name in given}
-    data, images = sources.opened(asked["data"], binarization(asked), **how, validation=asked.get("validation", 0))
+    how = {name: given[name] for name in (*sources.HOW, "validation") if name in given}
+    data, images = sources.opened(asked["data"], binarization(asked), **how)
     if asked["method"] == "all" or "seeds" in given or values_of(asked):
         return several_runs(asked, given, data, images, command, ranks)
     completed = complete(asked, data, images)

@@ -71,6 +71,8 @@ def defaults_of(asked: Options, data: Dataset) -> Options:
     if any(found[name] is None and name not in asked for name in choices.CHOSEN):
         found |= choices.choose(data.train, **{name: asked.get(name, found[name]) for name in choices.CHOSEN})
     found["variance"] = found["variance"] or choices.rounded((asked.get("kappa") or found["kappa"]) ** 2 / pixels)
+    if "rate" in own_options(method) and not (found["rate"] or "rate" in asked):
+        found["rate"] = choices.rate_at(data.train, asked.get("kappa") or found["kappa"])
     found["latent"] = min(pixels, found["latent"] or pixels)
     found["batch_size"] = min(count, found["batch_size"] or choices.batch_size(count))
     found["epochs"] = found["epochs"] or choices.epochs(count, asked.get("batch_size") or found["batch_size"])

@@ -20,7 +20,7 @@ EVALUATION_SEED = 20_181_001  # runs are compared on the same noise
 WATCHED, FEW = 1000, 100
 UNUSED = 0.1  # nats of a rate below which no latent is in use
 # Options by which summary.json says which run it is.
-IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "alpha", "samples", "latent", "hidden")
+IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "samples", "latent", "hidden", "lr", "batch_size")
 FREE = ("error", "error_at_mean", "rmse", "constraint", "lambda")  # their scale is that of the images
 COLUMNS = {  # of a table: key in summary.json, heading and decimals
     "rate": ("rate", 2),
@@ -62,7 +62,7 @@ def summarize(model, data: Dataset, nll_samples: int) -> dict:
     identity = {"version": experiment.__version__, "data": data.name}
     identity |= {name: run.typed.get(name) for name in IDENTITY}
     identity |= {"seed": run.seed, "epochs": last["epoch"], "steps": last["step"], "backend": model.backend.name}
-    identity |= {"nll_samples": nll_samples, "target": target}
+    identity |= {"nll_samples": nll_samples, "options": run.options, "target": target}
     return identity | figures | {"lambda": last["lambda"], "seconds": sum(r["seconds"] for r in model.history)}
 
 

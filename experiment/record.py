@@ -31,6 +31,7 @@ CHOICES = {  # the names that an option may have
     "precision": ("float32", "float64", "tf32"),
     "split": SPLITS,
 }
+FROM_ZERO = ("seed", "validation")  # whole numbers of a record that may be 0
 Options = dict[str, Any]  # of a command line, by name
 
 
@@ -196,7 +197,7 @@ def _built(kind, value, what: str):
         return tuple(_built(k, v, what) for k, v in zip(kinds, value, strict=True))
     if kind is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    if kind is int and type(value) is int and (what != "seed") <= value < 2**63:
+    if kind is int and type(value) is int and (what not in FROM_ZERO) <= value < 2**63:
         return value
     if kind in (str, bool) and type(value) is kind and value in CHOICES.get(what, [value]):
         return value

@@ -16,7 +16,7 @@ QUICK = ["--data", "digits", "--epochs", "2", "--hidden", "16", "--latent", "4",
 def completed(*argv: str) -> Completed:
     """The run that a command line asks for, which nobody trains."""
     asked = of_a_run(parsed([*argv]))
-    how = {name: asked[name] for name in ("size", "skip_broken") if name in asked}
+    how = {name: asked[name] for name in ("size", "skip_broken", "validation") if name in asked}
     data, images = sources.opened(asked["data"], binarization(asked), **how)
     return complete(asked, data, images)
 

@@ -326,7 +326,8 @@ def test_each_method_gets_the_options_that_it_takes():
     asked = {"method": "all", "data": "digits", "kappa": 2, "beta": 3, "samples": 7, "multiplier": "plain", "lr": 1}
     constrained = {"kappa": 2, "multiplier": "plain"}
     own = {"vae": {}, "beta-vae": {"beta": 3}, "geco": constrained, "iwae": {"samples": 7}, "dreg": {"samples": 7}}
-    own["geco-iwae"] = constrained | {"samples": 7}
+    own |= {"geco-iwae": constrained | {"samples": 7}, "rate": {"multiplier": "plain"}, "vr-iwae": {"samples": 7}}
+    own["sigma-vae"] = {}
     for name in METHODS:
         common = {"method": name, "data": "digits", "lr": 1, "seed": 4}
         assert commands.of_method(asked, name, 4) == common | own[name]
@@ -448,7 +449,7 @@ SWEEPS = {
         *("geco-iwae-kappa3-samples2-0", "geco-iwae-kappa3-samples7-0"),
         *("geco-iwae-kappa4-samples2-0", "geco-iwae-kappa4-samples7-0"),
     ],
-    "--method all --beta 0.5 2": ["vae-0", "beta-vae-beta0.5-0", "beta-vae-beta2-0", "geco-0", "iwae-0"],
+    "--method all --beta 0.5 2": ["vae-0", "beta-vae-beta0.5-0", "beta-vae-beta2-0", "sigma-vae-0", "geco-0"],
 }
 
 

@@ -425,8 +425,8 @@ def test_all_says_which_run_of_how_many_and_what_is_there_already(capsys):
     capsys.readouterr()
     assert run.main([*QUICK, *on_command_line(), *options]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("run ")]
-    assert lines[0].startswith("run 1 of 6: VAE for 1 epoch in all/vae-0/, on the data set digits: ")
-    assert lines[1] == "run 2 of 6: all/beta-vae-0/ is whole" and len(lines) == 6
+    assert lines[0].startswith("run 1 of 9: VAE for 1 epoch in all/vae-0/, on the data set digits: ")
+    assert lines[1] == "run 2 of 9: all/beta-vae-0/ is whole" and len(lines) == 9
 
 
 def test_named_data_are_looked_for_where_the_runs_data_lay(monkeypatch, capsys):

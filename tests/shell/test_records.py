@@ -15,7 +15,7 @@ from experiment import choices, command_line, training
 from experiment.choices import a_pixel
 from experiment.command_line import OF_A_RUN, parsed
 from experiment.defaults import BY_DATA, row_of
-from experiment.record import CHOICES, Images, Run, Start, as_json, flag, of_json, own_options
+from experiment.record import CHOICES, Images, Run, Start, as_json, bounds, flag, of_json, own_options
 from ref.adam import adam, step_sizes
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS
@@ -41,8 +41,8 @@ RUNS = st.builds(  # of what is not given here the type says enough
 
 def whole(run: Run) -> Run:
     """The run without what its method, its likelihood and its network do not have."""
-    likelihood, constraint = LIKELIHOODS[run.likelihood], run.objective.constraint
-    lacks = [] if constraint else ["multiplier", "multiplier_rate"]
+    likelihood = LIKELIHOODS[run.likelihood]
+    lacks = [] if bounds(run.objective) else ["multiplier", "multiplier_rate"]
     lacks += [] if likelihood.has_variance else ["variance"]
     lacks += [] if run.hidden else ["activation"]
     output = "sigmoid" if likelihood.of_logits else run.output
@@ -70,7 +70,7 @@ def test_the_same_images_elsewhere_are_the_same_and_other_or_otherwise_binarized
     images = completed("--data", "digits").run.images
     for name, value in {"source": "a", "name": "a", "size": 9, "skip_broken": True}.items():
         assert dataclasses.replace(images, **{name: value}) == images
-    for name, value in {"shape": (4, 16, 1), "sha256": "0", "binarize": "static"}.items():
+    for name, value in {"shape": (4, 16, 1), "sha256": "0", "binarize": "static", "validation": 9}.items():
         assert dataclasses.replace(images, **{name: value}) != images
     assert dataclasses.replace(PRETRAINED, folder="moved") == PRETRAINED != dataclasses.replace(PRETRAINED, sha256="1")
 
@@ -89,6 +89,8 @@ WITH_OTHERS = {
     "--preset=burda": ["--method=iwae"],
     "--likelihood=bernoulli": ["--binarize=dynamic", "--output=sigmoid"],
     "--data=sprites": ["--likelihood=gaussian"],
+    "--rate=3": ["--method=rate"],
+    "--validation=5": [],
     "--size=3": ["--data=pictures"],
     "--skip-broken": ["--data=pictures"],
 }

@@ -17,8 +17,10 @@ from PIL import Image
 import data
 import run
 from data import DATASETS, load
+from data.dataset import with_validation
 from experiment import evaluation, pictures, record, run_folder, sources, training
 from experiment import load as load_model
+from experiment.record import bounds
 from experiment.run_folder import resumable
 from ref import vae
 from ref.more import linear
@@ -32,9 +34,16 @@ KEYS = {
     *("method", "data", "backend", "seed", "epochs", "steps", "rate", "error", "error_at_mean", "elbo"),
     *("nll", "nll_standard_error", "active_units", "lambda", "constraint", "train_constraint", "kappa", "seconds"),
     *("version", "likelihood", "beta", "variance", "samples", "latent", "hidden", "lr", "batch_size"),
+    *("target", "options", "calibrated_variance", "calibrated_elbo", "calibrated_nll"),
     *("marginal_kl", "mutual_information", "information_standard_error", "mutual_information_ceiling"),
 }
 pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+def rows_error() -> str:
+    """The error of the last epoch of training, in metrics.csv."""
+    with open("out/metrics.csv") as file:
+        return [*csv.DictReader(file)][-1]["error"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -46,8 +55,12 @@ def test_a_run_of_every_method_leaves_everything_behind(method, monkeypatch, cap
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
     assert summary["rmse"] ** 2 * 64 == pytest.approx(summary["error"])
     assert summary["psnr"] == pytest.approx(-20 * math.log10(summary["rmse"]))
-    of_a_constraint = ("lambda", "train_constraint", "kappa", "constraint")
-    assert all((summary[key] is not None) == constrained for key in of_a_constraint)
+    assert (summary["lambda"] is not None) == constrained
+    of_a_target = ("train_constraint", "target", "constraint")
+    assert all((summary[key] is not None) == bounds(METHODS[method]) for key in of_a_target)
+    rate, error, variance = (summary[name] for name in ("rate", "error", "calibrated_variance"))
+    elbo = -rate - 32 * math.log(2 * math.pi * variance) - error / (2 * variance)
+    assert summary["calibrated_elbo"] == pytest.approx(elbo) and variance == pytest.approx(float(rows_error()) / 64)
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(run_folder.FILES)
     with open("out/metrics.csv") as file:
         rows = list(csv.DictReader(file))
@@ -64,6 +77,30 @@ def test_a_run_of_every_method_leaves_everything_behind(method, monkeypatch, cap
     assert Image.open("out/curves.png").size[0] > 600
     out = capsys.readouterr().out
     assert method in out and f"{summary['rate']:.2f}" in out and "out/" in out
+
+
+def test_validation_images_come_from_the_training_images_and_take_the_place_of_the_test_images(capsys, monkeypatch):
+    whole, seen = load("digits"), []
+    made(out := "runs/a", "--epochs", "1", "--validation", "98")
+    assert "1,400 images to train on and 98 to test: held out of the training images" in capsys.readouterr().out
+    assert run.main(["--resume", out, "--epochs", "2", *on_command_line()]) == 0
+    before = json_of(out, "summary.json")
+    monkeypatch.setattr(evaluation, "inputs", lambda *args, real=evaluation.inputs: seen.append(args[1]) or real(*args))
+    assert run.main(["--load", out, "--evaluate", *on_command_line()]) == 0
+    after = json_of(out, "evaluation-nll3.json")
+    assert (
+        (after["error"], after["data"]) == (before["error"], before["data"]) == (after["error"], "digits-validation98")
+    )
+    held = {row.tobytes() for row in seen[0]}
+    assert len(held) == 98 and held <= {row.tobytes() for row in whole.train}
+    assert not held & {row.tobytes() for row in whole.test} and whole.labels is not None
+    found = with_validation(whole, 98)
+    at = {row.tobytes(): label for row, label in zip(whole.train, whole.labels[0], strict=True)}
+    assert [at[row.tobytes()] for row in found.test] == found.labels[1].tolist()
+    assert {row.tobytes() for row in found.train} | held == {row.tobytes() for row in whole.train}
+    refused(
+        capsys, [*QUICK, "--validation", "1498"], "1498 images for validation leave none to train on; hold out 1497"
+    )
 
 
 @pytest.mark.parametrize("binarize", ["static", "dynamic"])
@@ -221,7 +258,7 @@ def test_a_linear_output_starts_at_the_linear_vae_of_kappa():
     np.testing.assert_allclose(model.center, x.mean(axis=0), atol=1e-6)
     assert (model.variance, model.activation) == (0.2, "silu")
     e = np.sort(np.linalg.eigvalsh(np.cov(x.T, bias=True)))[::-1]
-    level = linear.level_for(e[:20], e.sum(), 1.5**2, 0.0)
+    level = linear.level_for(e[:20], e.sum(), 1.5**2)
     assert float(state["log_lambda"]) == pytest.approx(-math.log(2 * level), abs=5e-3)
     gain = vae.params_of(model, state["theta"])["decoder"]["linear"].diagonal()
     np.testing.assert_allclose(gain, np.sqrt(np.maximum(1 - level / e[:20], 0)), atol=0.02)
@@ -287,7 +324,7 @@ def test_the_target_is_a_line_on_the_curve_of_what_the_constraint_bounds_and_on_
     for axes in curves(monkeypatch, "--method", method):
         at = [line.get_ydata()[0] for line in axes.lines if "target" in line.get_label()]
         targets |= {axes.get_title().split(" ")[0]: at} if at else {}
-    assert targets == ({"error": [pytest.approx(1.2**2)]} if method == "geco" else {})
+    assert targets == {"geco": {"error": [pytest.approx(1.2**2)]}, "rate": {"rate": [10]}}.get(method, {})
 
 
 def test_the_curve_of_test_images_is_in_view_where_it_ends_far_above_kappa(monkeypatch):
