@@ -17,7 +17,7 @@ from experiment.evaluation import EVALUATION_SEED, aligned
 from experiment.pictures import MARKERS, drawn, plot, save_plot
 from experiment.record import UsageError
 from experiment.studies.measures import factor_information, factor_vae_score, gaps
-from experiment.studies.runs import FOLDERS, OUT, command, images_of, like_runs_in, over_seeds, untrained
+from experiment.studies.runs import FOLDERS, OUT, command, finished_in, images_of, over_seeds, untrained
 from experiment.trained_model import TrainedModel, load
 from ref.densities import gaussian_kl
 
@@ -48,7 +48,9 @@ def floors(run: Finished, data: Dataset) -> dict[str, dict]:
 
 def study(folders: Sequence[Path], out: Path) -> str:
     """The table and the picture."""
-    runs = like_runs_in(folders)
+    runs = finished_in(folders)
+    if len({run.summary["images"] for run in runs}) > 1:
+        raise UsageError(f"the runs in {', '.join(map(str, folders))} are on different images")
     data = images_of(runs[0])
     if data.factors is None:
         raise UsageError(f"the factors of the images of {runs[0].out} are not known; name runs on sprites")

@@ -23,7 +23,7 @@ from ref.more import linear
 
 PIXELS = ("images", "binarize", "likelihood", "variance")
 SETTINGS = (*PIXELS, "data", "multiplier", "latent", "hidden", "output", "epochs", "batch_size", "lr", "nll_samples")
-OPTIONS = ("method", "beta", "kappa", "samples", "seed", *SETTINGS)
+OPTIONS = ("method", "samples", "seed", *SETTINGS)
 FOLDERS = ("folders", {"nargs": "+", "type": Path, "metavar": "DIR", "help": "folders that run.py has written"})
 OUT = ("--out", {"type": Path, "default": Path(__file__).parents[1] / "pictures", "help": "the folder of the pictures"})
 
@@ -33,7 +33,8 @@ def finished_in(folders: Sequence[Path]) -> list[Finished]:
     runs = []
     for run in runs_in(folders):
         options = run.run.typed | {"images": run.run.images.sha256}
-        runs.append(run._replace(summary=run.summary | {name: options.get(name) for name in OPTIONS}))
+        own = {"options": run.run.options} | {name: options.get(name) for name in OPTIONS}
+        runs.append(run._replace(summary=run.summary | own))
     return runs
 
 

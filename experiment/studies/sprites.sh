@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Trains what disentanglement.py reads: the VAE and the β-VAE, and GECO at the training errors that these end with.
+# Trains what disentanglement.py reads: the VAE and the β-VAE, runs with a target on the rate at the rates that these
+# end with, and the control: the β-VAE on the squared error, whose β is the last multiplier of such a run.
 #
-#   experiment/studies/sprites.sh runs/sprites 0 1 2 3 4      (a folder and seeds; seed 0 tells κ, so it comes first)
+#   experiment/studies/sprites.sh runs/sprites 0 1 2 3 4      (a folder and seeds; seed 0 tells β, so it comes first)
 #
 # A run that is there is skipped, and one that was stopped goes on. PYTHON names the interpreter; it needs Numba.
 set -euo pipefail
@@ -21,22 +22,25 @@ train() { # the run's name, then its options
   fi
 }
 
+rates="11.4 8.15 5.43 3.91 2.12"
 for seed in "$@"; do
   train "vae-$seed" --method vae --seed "$seed"
   for beta in 2 4 8 16; do
     train "beta$beta-$seed" --method beta-vae --beta "$beta" --seed "$seed"
   done
+  for rate in $rates; do
+    train "rate$rate-$seed" --method rate --rate "$rate" --seed "$seed"
+  done
 done
-for like in vae beta2 beta4 beta8 beta16; do
-  if [ ! -f "$out/$like-0/summary.json" ]; then
-    echo "$out/$like-0 has not ended, and its error is κ; run seed 0 first" >&2
+for rate in $rates; do
+  if [ ! -f "$out/rate$rate-0/summary.json" ]; then
+    echo "$out/rate$rate-0 has not ended, and its multiplier is β; run seed 0 first" >&2
     exit 2
   fi
-  kappa=$("$python" -c 'import csv, sys
+  beta=$("$python" -c 'import csv, sys
 *_, last = csv.DictReader(open(sys.argv[1]))
-error = last.get("error") or last["distortion"]  # the name until version 0.2
-print(round(float(error) ** 0.5, 3))' "$out/$like-0/metrics.csv")
+print(round(float(last["lambda"]), 3))' "$out/rate$rate-0/metrics.csv")
   for seed in "$@"; do
-    train "geco-like-$like-$seed" --method geco --kappa "$kappa" --seed "$seed"
+    train "control$rate-$seed" --method beta-vae --likelihood gaussian --beta "$beta" --seed "$seed"
   done
 done

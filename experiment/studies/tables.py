@@ -15,6 +15,7 @@ from pathlib import Path
 
 from data import DATASETS
 from experiment.comparison import published
+from experiment.pictures import SYMBOLS
 from experiment.record import UsageError
 from experiment.run_folder import write_json
 from experiment.studies.runs import FOLDERS, SETTINGS, command, finished_in, over_seeds, without_network
@@ -24,11 +25,17 @@ ROOT = Path(__file__).parents[2]
 FIGURES, PAGES = ROOT / "experiment/figures", (ROOT / "README.md", ROOT / "experiment/README.md")
 BLOCK = re.compile(r"(<!-- table: (.+?): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 BY_HAND = "*Typed by hand"  # what a table says that has no run in figures/
-TOLD = {"beta": "β", "kappa": "κ", "samples": "K"}  # the options that name a row beside its method
 HEADINGS = {"error_at_mean": "error at the mean", "lambda": "λ", "linear_rate": "linear bound"}
+HEADINGS |= {"calibrated_elbo": "ELBO at σ*²", "calibrated_nll": "NLL at σ*²"}
 HEADINGS |= {"marginal_kl": "marginal KL", "mutual_information": "I(x;z)", "elbo": "ELBO", "nll": "NLL"}
 HEADINGS |= {"slides_rate": "slides", "slides_error": "slides", "active_units": "active"}
-DECIMALS = {"active_units": 0, "elbo": 1, "linear_rate": 1}  # 2 for the other figures
+DECIMALS = {
+    "active_units": 0,
+    "elbo": 1,
+    "linear_rate": 1,
+    "calibrated_elbo": 1,
+    "calibrated_nll": 1,
+}  # 2 for the other figures
 
 
 def add(folders: Sequence[Path]) -> None:
@@ -52,13 +59,14 @@ def add(folders: Sequence[Path]) -> None:
 
 def name_of(run: dict) -> str:
     """The path of a run's figures within figures/."""
-    words = [run["method"], *(f"{option}{run[option]:g}" for option in told(run)), str(run["seed"])]
+    words = [run["method"], *(f"{name}{value:g}" for name, value in told(run).items()), str(run["seed"])]
     return f"{run['data']}/{'-'.join(words)}.json"
 
 
-def told(run: dict) -> list[str]:
+def told(run: dict) -> dict[str, float]:
     """The options that are part of the run's name."""
-    return [option for option in TOLD if run[option] not in (None, 1)]
+    own = {name: value for name, value in run["options"].items() if value}
+    return own | ({"samples": run["samples"]} if run["samples"] > 1 else {})
 
 
 def table(rows: list[str], columns: list[str]) -> str | None:
@@ -80,7 +88,8 @@ def table(rows: list[str], columns: list[str]) -> str | None:
 
 
 def title(run: dict) -> str:
-    return ", ".join([METHODS[run["method"]].title, *(f"{TOLD[name]} = {run[name]:g}" for name in told(run))])
+    words = [f"{SYMBOLS[name]} = {value:g}" for name, value in told(run).items()]
+    return ", ".join([METHODS[run["method"]].title, *words])
 
 
 def cell(runs: list[dict], name: str) -> str:

@@ -87,7 +87,9 @@ OPTIONS |= {"likelihood": "gaussian", "variance": 0.5}
 
 def finished(out: Path, figures: dict, **options) -> Finished:
     """A finished run, of which a study reads no more than this."""
-    record = SimpleNamespace(typed=OPTIONS | options, images=SimpleNamespace(sha256="the checksum"))
+    own = {name: options.pop(name) for name in ("kappa", "beta") if name in options}
+    images = SimpleNamespace(sha256="the checksum")
+    record = SimpleNamespace(typed=OPTIONS | options | own, options=own, images=images)
     return Finished(out, record, {}, figures)
 
 
@@ -95,7 +97,7 @@ def test_a_run_has_its_options_among_its_figures(monkeypatch):
     figures = {"rate": 1.0, "error": 2.0, "error_at_mean": 3.0}
     monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), figures, kappa=4.0, seed=7)])
     (run_of,) = runs.finished_in(["a"])
-    assert run_of.summary == OPTIONS | figures | {"kappa": 4, "seed": 7, "images": "the checksum"}
+    assert run_of.summary == OPTIONS | figures | {"options": {"kappa": 4}, "seed": 7, "images": "the checksum"}
 
 
 @pytest.mark.parametrize("option", ["binarize", "likelihood"])
@@ -288,7 +290,7 @@ def test_folders_that_a_study_cannot_read_are_one_sentence(tmp_path, capsys):
 def figures_file(folder: Path, name: str, **figures) -> None:
     """The figures of a run among those of its data set."""
     (folder / "mnist").mkdir(parents=True, exist_ok=True)
-    content = OPTIONS | {"images": "the checksum", "mean_image_error": 52.9, "method": "vae"} | figures
+    content = OPTIONS | {"images": "the checksum", "mean_image_error": 52.9, "method": "vae", "options": {}} | figures
     (folder / f"mnist/{name}.json").write_text(json.dumps(content))
 
 
@@ -298,9 +300,11 @@ def figures(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(tables, "PAGES", (tmp_path / "page.md",))
     for seed, rate in enumerate((9.0, 10.0, 11.5)):
-        figures_file(tmp_path / "figures", f"geco-kappa4.1-{seed}", method="geco", kappa=4.1, rate=rate, seed=seed)
+        figures_file(
+            tmp_path / "figures", f"geco-kappa4.1-{seed}", method="geco", options={"kappa": 4.1}, rate=rate, seed=seed
+        )
     figures_file(tmp_path / "figures", "vae-0", rate=12.25)
-    figures_file(tmp_path / "figures", "geco-kappa4-0", method="geco", kappa=4.0, rate=99.0)
+    figures_file(tmp_path / "figures", "geco-kappa4-0", method="geco", options={"kappa": 4.0}, rate=99.0)
     return tmp_path / "figures"
 
 
@@ -393,19 +397,18 @@ if sys.argv[1] == "-c":
 out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
 out.mkdir()
 (out / "options").write_text(" ".join(sys.argv))
-column = "error" if out.name == "beta4-0" else "distortion"  # the name of today, and of version 0.2
-(out / "metrics.csv").write_text(f"epoch,{{column}}\\n1,4\\n2," + ("9" if out.name == "beta4-0" else "25"))
+(out / "metrics.csv").write_text("epoch,lambda\\n1,4\\n2," + ("9" if out.name == "rate5.43-0" else "0.25"))
 (out / "summary.json").touch()
 """
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_the_script_of_sprites_takes_kappa_from_the_last_error_of_the_like_run(tmp_path):
+def test_the_script_of_sprites_weighs_the_control_by_the_last_multiplier_of_the_like_run(tmp_path):
     python, script = tmp_path / "python", Path(ladder.__file__).with_name("sprites.sh")
     python.write_text(STAND_IN)
     python.chmod(0o755)
     (tmp_path / "runs").mkdir()
     subprocess.run([script, "runs", "0"], cwd=tmp_path, env=os.environ | {"PYTHON": str(python)}, check=True)
     options = {folder.name: (folder / "options").read_text() for folder in (tmp_path / "runs").iterdir()}
-    assert len(options) == 10 and "--method geco --kappa 3.0 " in options["geco-like-beta4-0"]
-    assert "--method geco --kappa 5.0 " in options["geco-like-beta8-0"] and "--beta 8 " in options["beta8-0"]
+    assert len(options) == 15 and "--likelihood gaussian --beta 9.0 " in options["control5.43-0"]
+    assert "--beta 0.25 " in options["control2.12-0"] and "--method rate --rate 2.12 " in options["rate2.12-0"]
