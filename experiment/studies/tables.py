@@ -29,13 +29,8 @@ HEADINGS = {"error_at_mean": "error at the mean", "lambda": "λ", "linear_rate":
 HEADINGS |= {"calibrated_elbo": "ELBO at σ*²", "calibrated_nll": "NLL at σ*²"}
 HEADINGS |= {"marginal_kl": "marginal KL", "mutual_information": "I(x;z)", "elbo": "ELBO", "nll": "NLL"}
 HEADINGS |= {"slides_rate": "slides", "slides_error": "slides", "active_units": "active"}
-DECIMALS = {
-    "active_units": 0,
-    "elbo": 1,
-    "linear_rate": 1,
-    "calibrated_elbo": 1,
-    "calibrated_nll": 1,
-}  # 2 for the other figures
+ONE = dict.fromkeys(("elbo", "linear_rate", "calibrated_elbo", "calibrated_nll"), 1)
+DECIMALS = ONE | {"active_units": 0}  # 2 for the other figures
 
 
 def add(folders: Sequence[Path]) -> None:

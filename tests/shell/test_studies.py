@@ -226,9 +226,9 @@ def test_a_variance_is_a_share_of_the_first_estimators(monkeypatch):
 
 def test_the_floors_are_those_of_the_run_of_the_highest_rate(monkeypatch):
     asked, figures = [], dict.fromkeys(disentanglement.MEASURES, 0.5)
-    found = [finished(Path(name), {"rate": rate}) for name, rate in (("a", 1.0), ("b", 3.0), ("c", 2.0))]
+    found = [finished(Path(name), {"rate": rate, "images": "1"}) for name, rate in (("a", 1.0), ("b", 3.0), ("c", 2.0))]
     row = {"name": "VAE", "method": "vae", "runs": ["a", "b", "c"]}
-    answers = {"like_runs_in": found, "images_of": DIGITS._replace(factors={}), "load": None, "draw": None}
+    answers = {"finished_in": found, "images_of": DIGITS._replace(factors={}), "load": None, "draw": None}
     answers |= {"rows_of": ([row], []), "figures_of": figures, "drawn": []}
     for name, answer in answers.items():
         monkeypatch.setattr(disentanglement, name, lambda *_, answer=answer: answer)
@@ -300,9 +300,8 @@ def figures(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(tables, "PAGES", (tmp_path / "page.md",))
     for seed, rate in enumerate((9.0, 10.0, 11.5)):
-        figures_file(
-            tmp_path / "figures", f"geco-kappa4.1-{seed}", method="geco", options={"kappa": 4.1}, rate=rate, seed=seed
-        )
+        own = {"options": {"kappa": 4.1}, "rate": rate, "seed": seed}
+        figures_file(tmp_path / "figures", f"geco-kappa4.1-{seed}", method="geco", **own)
     figures_file(tmp_path / "figures", "vae-0", rate=12.25)
     figures_file(tmp_path / "figures", "geco-kappa4-0", method="geco", options={"kappa": 4.0}, rate=99.0)
     return tmp_path / "figures"
