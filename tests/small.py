@@ -5,7 +5,6 @@ from itertools import product
 import numpy as np
 
 from backend import open_backend
-from experiment.record import bounds
 from ref import mlp, vae
 from ref.densities import LIKELIHOODS
 from ref.more import principal
@@ -48,6 +47,11 @@ SOME = ["gaussian, sigmoid, plain", "bernoulli, sigmoid, plain", "gaussian, line
 def options_of(method: str) -> dict[str, float]:
     """Values for the options of a method, whatever they are: not its defaults, not round."""
     return {name: 0.87 * (option.default or 0.8) for name, option in METHODS[method].options.items()}
+
+
+def bounds(method) -> bool:
+    """Whether the constraint of a row of METHODS has a target."""
+    return bool(method.constraint and method.constraint.name)
 
 
 def plan_of(method: str, epochs: int, batch_size: int, images: int, samples: int, **changes) -> Plan:

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiment.record import bounds
 from ref import objectives as ob
 from ref import vae
 from ref.train import REPORTED, batch_means
 from tests.gradients import hand_loss_and_gradient
-from tests.small import NOW, batch_of, model_of, options_of, plan_of, theta_of
+from tests.small import NOW, batch_of, bounds, model_of, options_of, plan_of, theta_of
 from tests.tested import compute, device, host, needs_backend, xp
 
 pytestmark = needs_backend
