@@ -80,6 +80,7 @@ def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarr
         **found,
         "title": run.objective.title,
         "bound": constraint and constraint.name,  # the option that says the target
+        "weighs": constraint and constraint.weighs,
         "decoder": {name: numbers(array) for name, array in decoder_of(model).items()},
         "order": order.tolist(),
         "active": active,

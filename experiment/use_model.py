@@ -55,16 +55,19 @@ def evaluate(model: TrainedModel, given: dict[str, Any]) -> str:
 
 
 def encode(model: TrainedModel, given: dict[str, Any]) -> str:
-    """An .npz: mean and std (N, Z), names, rates, squared errors and log-likelihoods (N,)."""
+    """An .npz: mean and std (N, Z), names, rates, squared errors and log-likelihoods (N,), also at σ*²."""
     out = free(given, f"encoded-{Path(given['encode']).stem}.npz", is_file=True)
     pixels, names = images_of(model, "encode", given)
     found = model.scores(pixels, given.get("nll_samples", model.run.nll_samples))
-    arrays = {name: found[name] for name in ("mean", "rate", "error", "error_at_mean", "log_likelihood")}
+    calibrated = "calibrated_log_likelihood" in found
+    judged = "calibrated_log_likelihood" if calibrated else "log_likelihood"
+    arrays = {name: found[name] for name in {"mean", "rate", "error", "error_at_mean", "log_likelihood", judged}}
     arrays |= {"files": np.array(names), "std": np.exp(found["log_std"])}
     write_whole(out, lambda file: np.savez(file, **arrays))
-    last = np.argsort(found["log_likelihood"])[:UNLIKELY]
-    unlikely = ", ".join(f"{names[i]} ({fixed(found['log_likelihood'][i], 1)})" for i in last)
-    return f"{len(names)} images in {out}; log p(x) in nats is least for {unlikely}"
+    last = np.argsort(found[judged])[:UNLIKELY]
+    unlikely = ", ".join(f"{names[i]} ({fixed(found[judged][i], 1)})" for i in last)
+    at = f", at σ² = {model.calibrated_variance:.3g}," if calibrated else ""
+    return f"{len(names)} images in {out}; log p(x) in nats{at} is least for {unlikely}"
 
 
 def sample(model: TrainedModel, given: dict[str, Any]) -> str:

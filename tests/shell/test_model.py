@@ -226,13 +226,28 @@ def test_encode_writes_of_each_picture_what_the_model_finds(folder, capsys):
     used(folder, "--encode", "mine", "--nll-samples", "7", "--out", "e.npz")
     found, scores = dict(np.load("e.npz")), load(folder).scores(DIGITS[[7, 5]], 7)
     assert found["files"].tolist() == ["a/c.png", "b.png"]
-    expected = {name: scores[name] for name in ("mean", "rate", "error", "error_at_mean", "log_likelihood")}
+    known = ("mean", "rate", "error", "error_at_mean", "log_likelihood", "calibrated_log_likelihood")
+    expected = {name: scores[name] for name in known}
     expected["std"] = np.exp(scores["log_std"])
     assert {*found} == {*expected, "files"}
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-6, err_msg=name)
-    least = found["files"][scores["log_likelihood"].argmin()]
-    assert f"least for {least} (" in capsys.readouterr().out
+    least = found["files"][scores["calibrated_log_likelihood"].argmin()]
+    assert f"log p(x) in nats, at σ² = {load(folder).calibrated_variance:.3g}, is least for {least} (" in said(capsys)
+
+
+def said(capsys) -> str:
+    return capsys.readouterr().out
+
+
+def test_noise_is_an_outlier_under_the_calibrated_variance(folder):
+    """Under σ² = ½ an image of noise scores as the mean image does; at σ*² its error counts."""
+    model, noise = load(folder), np.random.default_rng(0).integers(0, 256, (40, 64), dtype=np.uint8)
+    own, odd = (model.scores(pixels, 20) for pixels in (DIGITS[:40], noise))
+    name = "calibrated_log_likelihood"
+    assert own[name].min() > odd[name].max() + 5 and own[name].mean() > own["log_likelihood"].mean()
+    expected = -32 * np.log(2 * np.pi * model.calibrated_variance)
+    assert (odd[name] < expected).all()  # the density of a perfect reconstruction, before its rate
 
 
 def test_evaluate_writes_the_table_again_beside_the_summary_and_never_over_it(folder, capsys):
