@@ -1,7 +1,9 @@
 """NumPy: the reference."""
 
 import ctypes
+import statistics
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -13,6 +15,7 @@ BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was 
 # Rows × weights of a part. With less, two threads within each product are quicker on an idle machine: a step of 128
 # images took 1.25 times as long in two parts, with compiled loops.
 PART = 450_000_000
+PROBES, SLOWED = 7, 3  # products to measure, and how many times as long as with one thread is worth a sentence
 PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, whose number of threads is one for the whole process
 
 
@@ -44,6 +47,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         on_host=lambda f, **parts: f,
         parts=lambda rows, weights: threads if rows * weights >= threads * PART else 1,
         each=on_threads(threads, limit),
+        advice=lambda: advice(threads, limit),
     )
 
 
@@ -88,6 +92,26 @@ def blas_threads() -> tuple[int, Callable]:
             set_(min(get(), cores()))  # it counts the machine's, not those of a container
             return get(), set_
     return 1, lambda count: None  # Accelerate, MKL, or an OpenBLAS whose threads each count their own
+
+
+def advice(threads: int, limit: Callable) -> str:
+    """What to say where other programs keep BLAS's threads from working: the first yields its core while it waits."""
+    a, b = np.ones((128, 784), np.float32), np.ones((784, 512), np.float32)
+
+    def seconds(count: int) -> float:
+        limit(count)
+        started = time.perf_counter()
+        np.matmul(a, b)
+        return time.perf_counter() - started
+
+    if threads == 1:
+        return ""
+    rounds = [(seconds(threads), seconds(1)) for _ in range(PROBES)]
+    limit(threads)
+    with_all, with_one = (statistics.median(times) for times in zip(*rounds, strict=True))
+    times = with_all / with_one
+    said = f"other programs keep this one waiting: with OMP_NUM_THREADS=1 it is some {times:.0f} times faster"
+    return said if times > SLOWED else ""
 
 
 def on_threads(threads: int, limit: Callable) -> Callable:
