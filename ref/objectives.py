@@ -1,4 +1,4 @@
-"""The objectives: pairs of short pure functions of the per-sample terms, and GECO's multiplier.
+"""The objectives: pairs of short pure functions of the per-sample terms; constraints, and what moves their multiplier λ.
 
 Every loss is minimised. E_B is the mean over a batch's B images, mean_k the mean over an image's K samples. `_backward`
 returns the gradient with respect to the terms. One more objective is one more pair, and one more row of METHODS.
@@ -209,7 +209,7 @@ METHODS = {
     "beta-vae": Method(vae, vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β", "β-VAE"),
     "sigma-vae": Method(sigma_vae, sigma_vae_backward, CALIBRATED, {}, 1, "the ELBO at the best σ²", "σ-VAE"),
     "geco": Method(geco, geco_backward, ERROR, {}, 1, "the least KL within an error of κ²", "GECO"),
-    "rate": Method(rate_bound, rate_bound_backward, NATS, {}, 1, "the least error within R nats", "rate target"),
+    "rate": Method(rate_bound, rate_bound_backward, NATS, {}, 1, "the least error within R nats", "Rate target"),
     "iwae": Method(iwae, iwae_backward, None, WARM_UP, 5, "the bound of K weighted samples", "IWAE"),
     "dreg": Method(iwae, dreg_backward, None, WARM_UP, 5, "IWAE by a less noisy gradient", "DReG"),
     "vr-iwae": Method(vr_iwae, vr_iwae_backward, None, ALPHA | WARM_UP, 5, "between ELBO and IWAE", "VR-IWAE"),

@@ -16,7 +16,7 @@ READ_FIRST = ("densities", "mlp", "vae", "objectives", "adam", "train")
 # ref/: Fisher's plane, means that leave out images without a finite score, blocks that follow pixels, a rate's level;
 # backend/: cuBLAS without a further package, a step of 60 kernels in place of 86, no cache for Numba, a busy machine;
 # data/: people's formats, a split that leaks nothing, sentences for what is refused, images for validation;
-# experiment/: the record (200), explore.html (120), a page a run (100), pictures by rate and class (130), old runs (60),
+# experiment/: the record (200), explore.html (120), a page a run (100), pictures (130), old runs (60),
 # streams that are closed, images without a score, models that pickle, calibrated figures and validation (70);
 # tests/: exercises and faults (800), a script for a card (300), people's files and habits (930), a browser (300).
 ROOMS = {
