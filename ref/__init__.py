@@ -9,7 +9,7 @@ Symbols
     log_px, log_pz, log_qz (K, B)       log p(x|z), log p(z), log q(z|x)
     log_w = log_px + log_pz − log_qz    the log importance weight; w̃ = softmax over K
     kl (B,)                             KL(q(z|x)‖p(z)), p(z) = N(0, I); its mean is the rate
-    λ = lam, κ, C, C_ma                 a constraint's multiplier, GECO's tolerance, the constraint and its moving average
+    λ = lam, κ, C, C_ma                 a multiplier, GECO's tolerance, a constraint, its moving average
     θ = theta (P,)                      all parameters; the weights are views of it, and so are the gradient's
 
 Signs and conventions
