@@ -1,4 +1,4 @@
-"""The objectives: pairs of short pure functions of the per-sample terms; constraints, and what moves their multiplier λ.
+"""The objectives: pairs of short pure functions of the per-sample terms; constraints, and what moves the multiplier λ.
 
 Every loss is minimised. E_B is the mean over a batch's B images, mean_k the mean over an image's K samples. `_backward`
 returns the gradient with respect to the terms. One more objective is one more pair, and one more row of METHODS.
