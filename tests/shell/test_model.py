@@ -13,21 +13,10 @@ from data import load as load_data
 from experiment import UsageError, evaluation, fit, load
 from ref.more import metrics
 from tests.shell.runs import QUICK, json_of, made, refused
-from tests.shell.undrawn import undrawn
 from tests.tested import NAME, on_command_line
 
 DIGITS = load_data("digits").test
 pytestmark = pytest.mark.usefixtures("elsewhere")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A run on the digits."""
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    with pytest.MonkeyPatch.context() as patch:
-        undrawn(patch)
-        made(out)
-    return out
 
 
 def test_a_model_is_what_its_checkpoint_holds(folder):

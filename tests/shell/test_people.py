@@ -30,7 +30,6 @@ from experiment.studies import runs
 from ref.more import linear, metrics
 from ref.more.planes import plane
 from tests.shell.runs import QUICK, completed, contents, json_of, made, refused
-from tests.shell.undrawn import undrawn
 from tests.tested import NAME, on_command_line, open_tested
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -38,16 +37,6 @@ NAMES = ("draw_pictures", "draw_curves", "draw_latents", "draw_rate_distortion")
 DRAWERS = {name: getattr(pictures, name) for name in NAMES}
 DIGITS, TINY = load_data("digits"), {"hidden": (4,), "latent": 2, "epochs": 1, "backend": NAME}
 TEST, ONE_EPOCH = DIGITS.test, ["--epochs", "1", "--nll-samples", "2"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A run on the digits."""
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    with pytest.MonkeyPatch.context() as patch:
-        undrawn(patch)
-        made(out)
-    return out
 
 
 @pytest.fixture
