@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data import DataError
+from data import load as load_data
 from experiment import choices, command_line, training
 from experiment.choices import a_pixel
 from experiment.command_line import OF_A_RUN, parsed
@@ -142,6 +143,20 @@ def test_a_hidden_layer_grows_with_the_images_and_sooner_for_drawings(images_a_u
     images = np.full((units * images_a_unit, 4), kind, np.float32) * np.float32(scale)
     assert choices.choose(images, 1.0, 1, None) == {"kappa": 1.0, "latent": 1, "hidden": expected}
     assert choices.choose(images, 1.0, 1, (64, 32))["hidden"] == (64, 32)
+
+
+def test_the_rate_that_is_chosen_is_what_the_best_linear_vae_pays_for_kappa():
+    x = load_data("digits").train
+    e = np.linalg.eigvalsh(np.cov(x.T / 255, bias=True))
+    levels = np.linspace(1e-4, 1, 100_000)
+    level = levels[np.searchsorted(np.minimum(e[:, None], levels).sum(axis=0), 1.5**2)]
+    rate = 0.5 * np.log(np.maximum(e / level, 1)).sum()
+    assert choices.rate_at(x, 1.5) == pytest.approx(rate, rel=2e-3) and choices.rate_at(x, 9.0) == 0.1
+
+
+def test_the_multiplier_of_the_sigma_vae_is_half_the_pixels_over_the_error():
+    plan = training.plan_of(completed("--data=digits", "--method=sigma-vae").run, 1498)
+    assert (plan.multiplier_rate, plan.target) == (32, 0)
 
 
 @pytest.mark.parametrize(("count", "batch", "epochs"), [(270, 16, 188), (3600, 128, 108), (50_000, 128, 20)])

@@ -95,6 +95,7 @@ def test_validation_images_come_from_the_training_images_and_take_the_place_of_t
     assert len(held) == 98 and held <= {row.tobytes() for row in whole.train}
     assert not held & {row.tobytes() for row in whole.test} and whole.labels is not None
     found = with_validation(whole, 98)
+    assert not (found.test == whole.train[:98]).all() and not (found.test == whole.train[-98:]).all()
     at = {row.tobytes(): label for row, label in zip(whole.train, whole.labels[0], strict=True)}
     assert [at[row.tobytes()] for row in found.test] == found.labels[1].tolist()
     assert {row.tobytes() for row in found.train} | held == {row.tobytes() for row in whole.train}
@@ -262,6 +263,28 @@ def test_a_linear_output_starts_at_the_linear_vae_of_kappa():
     assert float(state["log_lambda"]) == pytest.approx(-math.log(2 * level), abs=5e-3)
     gain = vae.params_of(model, state["theta"])["decoder"]["linear"].diagonal()
     np.testing.assert_allclose(gain, np.sqrt(np.maximum(1 - level / e[:20], 0)), atol=0.02)
+
+
+def test_a_target_on_the_rate_and_the_sigma_vae_start_where_the_linear_vae_has_that_rate_and_that_variance():
+    _, state, x = first_state("--method", "rate", "--rate", "5", "--latent", "20")
+    e = np.sort(np.linalg.eigvalsh(np.cov(x.T, bias=True)))[::-1]
+    levels = np.geomspace(1e-3, 1, 100_000)
+    rates = 0.5 * np.log(np.maximum(e[:20, None] / levels, 1)).sum(axis=0)
+    level = levels[np.argmin(np.abs(rates - 5))]
+    assert float(state["log_lambda"]) == pytest.approx(math.log(2 * level), abs=5e-3)
+    _, state, _ = first_state("--method", "sigma-vae", "--latent", "20")
+    assert float(state["log_lambda"]) == pytest.approx(-math.log(2 * e[20:].sum() / 44), abs=5e-3)
+    for method, expected in (("sigma-vae", 32 / e.sum()), ("rate", e.sum() / (math.e * 10))):  # λ·variance = D/2
+        _, state, _ = first_state("--method", method, "--output", "sigmoid")
+        assert float(state["log_lambda"]) == pytest.approx(math.log(expected), abs=1e-3)
+
+
+def test_a_run_that_starts_from_another_takes_its_multiplier_as_the_weight_of_what_it_weighs_itself():
+    def after(method: str, own: str) -> float:
+        trained = SimpleNamespace(history=[{"lambda": 4.0}], run=SimpleNamespace(objective=METHODS[method]))
+        return training.multiplier_after(trained, METHODS[own].constraint)
+
+    assert (after("geco", "sigma-vae"), after("geco", "rate"), after("rate", "geco")) == (4, 0.25, 0.25)
 
 
 def test_beta_times_the_variance_of_the_likelihood_is_the_level_of_the_linear_start():
