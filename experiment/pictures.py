@@ -22,6 +22,7 @@ ACROSS = 10  # images side by side on a sheet, where they are small
 STEPS = 8  # of an interpolation
 REACH = 2.5  # standard deviations of the prior to either side in a traversal
 SCATTERED = 2000  # posterior means in latents.png at most
+APART = 4  # times the median: from there on the largest rate makes their axis logarithmic
 MARKERS = "osDv^P*X<>"
 SYMBOLS = {name: option.symbol for name, option in METHOD_OPTIONS.items()} | {"samples": "K"}  # in a row's name
 STYLE = {"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3}  # $ in a name is no formula
@@ -335,12 +336,25 @@ def draw_rate_distortion(path: Path, result: dict) -> None:
             # Above or below a falling curve by turns: neighbours do not cover each other.
             side = {"xytext": (-6, -11), "ha": "right"} if (i + j) % 2 else {"xytext": (6, 4)}
             axes.annotate(own, (x[j], y[j]), **side, textcoords="offset points", fontsize=9, color=f"C{i % 10}")
-    largest = max(row["figures"]["rate"]["mean"] for row in result["rows"])
     axes.set(xlabel="rate [nats]", ylabel="error [squared error per image, z sampled]")
-    axes.set(xlim=(-0.03 * largest, 1.15 * largest), ylim=(0, 1.12 * result["mean_image"]["error"]))
+    axes.set(xlim=within(axes, [row["figures"]["rate"]["mean"] for row in result["rows"]]))
+    axes.set(ylim=(0, 1.12 * result["mean_image"]["error"]))
     axes.set_title(f"{result['data']}: rate and error on the test set", fontsize=11)
     axes.legend(fontsize=8)
     save_plot(path, figure)
+
+
+def within(axes, rates: list[float]) -> tuple[float, float]:
+    """The limits of an axis of rates, which is logarithmic where a single rate would press the others together."""
+    lowest, largest = max(0.1, min(rates)), max(rates)
+    if largest < APART * np.median(rates):
+        return -0.03 * largest, 1.15 * largest
+    from matplotlib import ticker
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    return lowest / 1.5, 1.5 * largest
 
 
 def parts(name: str) -> list[str]:

@@ -162,3 +162,10 @@ def test_a_logarithmic_axis_reads_in_decimals():
         labels = [axes.yaxis.get_major_formatter()(value, 0) for value in ticks]
         assert len(ticks) >= 2 and [float(label) for label in labels] == pytest.approx(ticks)
         assert not any("e" in label or "$" in label for label in labels) and axes.get_yscale() == "log"
+
+
+def test_an_axis_of_rates_is_logarithmic_where_one_of_them_would_press_the_others_together():
+    _, (axes,) = pictures.plot(4, 3)
+    assert pictures.within(axes, [8.0, 10.0, 30.0]) == pytest.approx((-0.9, 34.5)) and axes.get_xscale() == "linear"
+    assert pictures.within(axes, [8.0, 10.0, 110.0]) == pytest.approx((8 / 1.5, 165)) and axes.get_xscale() == "log"
+    assert pictures.within(axes, [0.0, 0.0, 1.0])[0] > 0  # of a logarithm
