@@ -71,9 +71,9 @@ def held_out(count: int, split: str, classes: Sequence | None = None) -> tuple[n
 
 def with_validation(found: Dataset, count: int) -> Dataset:
     """`count` of the training images, drawn by a fixed seed, in the place of the test images. Raises DataError."""
-    most = len(found.train) - 1
+    most = len(found.train) - 2
     if count > most:
-        raise DataError(f"{count} images for validation leave none to train on; hold out {most} at most")
+        raise DataError(f"{count} images for validation leave too few to train on; hold out {most} at most")
     chosen = np.zeros(len(found.train), bool)
     chosen[np.random.RandomState(1).permutation(len(chosen))[:count]] = True
     both = {"labels": found.labels and (found.labels[0][~chosen], found.labels[0][chosen])}

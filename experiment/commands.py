@@ -14,7 +14,7 @@ from data.files import shown
 from experiment import sources
 from experiment.command_line import NAMES, SWEPT, USES, of_a_run, parsed
 from experiment.comparison import compare, compare_folders, finished
-from experiment.defaults import binarization, complete, part_of_name
+from experiment.defaults import binarization, complete, listed, part_of_name, shared_by_all
 from experiment.evaluation import listing
 from experiment.record import IN_MEMORY, OF_METHODS, Images, Options, Run, UsageError, flag, options_of, said, typed
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, refuse_unwritable, resumable
@@ -178,8 +178,9 @@ def several_runs(
     out = given.get("out", Path("runs") / name)
     if (out / "config.json").exists():
         raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
+    chosen = shared_by_all(asked, data)
     runs = {}
-    for folder, own in each_run(asked, given.get("seeds", 1)).items():
+    for folder, own in each_run(asked | chosen, given.get("seeds", 1)).items():
         run = complete(own, data, images).run
         runs[out / folder] = begin_at(given["init_from"], run) if "init_from" in given else run
     refuse_unwritable(out)
@@ -196,7 +197,8 @@ def several_runs(
         found = [finished(folder) for folder in runs] if ranks.rank == 0 else []
         return compare(found, out, backend.name, data, command) if found else ""
 
-    return Job(work, again="the same command")
+    start = f"chosen from the images, for all runs: {listed(chosen)}" if chosen else ""
+    return Job(work, again="the same command", start=start)
 
 
 def of_method(asked: Options, name: str, seed: int) -> Options:

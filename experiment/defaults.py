@@ -81,6 +81,18 @@ def defaults_of(asked: Options, data: Dataset) -> Options:
     return found
 
 
+def shared_by_all(asked: Options, data: Dataset) -> Options:
+    """What is chosen from own images for several runs, so that all have one network and one σ²: for the least κ."""
+    if row_of(asked["data"])["kappa"] is not None:
+        return {}
+    kappa = {"kappa": float(np.min(asked["kappa"]))} if "kappa" in asked else {}
+    found = defaults_of(asked | {"method": "geco"} | kappa, data)
+    names = ["latent", "hidden"]
+    if LIKELIHOODS[asked.get("likelihood") or found["likelihood"]].has_variance:
+        names.append("variance")
+    return {name: found[name] for name in names if name not in asked}
+
+
 def complete(asked: Options, data: Dataset, images: Images) -> Completed:
     """The run that the options ask for, with every default filled in. Raises UsageError for options that clash."""
     method, (count, pixels) = METHODS[asked["method"]], data.train.shape
@@ -110,11 +122,16 @@ def chosen_from_images(run: Run, asked: Options) -> str:
     """A line about the options that were chosen from the images; empty where none was."""
     row, typed = row_of(asked["data"]), run.typed
     names = [name for name in COLUMNS if row[name] is None and name in typed.keys() - asked.keys()]
-    words = ", ".join(said(name, typed[name]) for name in names)
+    words = listed({name: typed[name] for name in names})
     if "kappa" in names:
         rmse, psnr = choices.a_pixel(run.target, run.images.pixels)
         words += f"; κ tolerates an RMSE of {rmse:.3g} a pixel, PSNR {psnr:.1f} dB"
     return f"\nchosen from the images: {words}" if words else ""
+
+
+def listed(options: Options) -> str:
+    """Options as a sentence has them."""
+    return ", ".join(said(name, value) for name, value in options.items())
 
 
 def part_of_name(name: str, value) -> str:

@@ -120,26 +120,27 @@ def off_target(model, data: Dataset, summary: dict) -> list[str]:
     found = f"at the end {what} is {target + train:.4g} on training images and {target + tested:.4g} on "
     found += f"test images, {said}, and λ = {summary['lambda']:.3g}"
     stuck = model.run.multiplier == "relative" and at_guard(model.history)
+    guard = ", and λ is at its guard" * stuck
+    of_rate, bound = constraint.weighs == "rate", f"{target ** (1 / constraint.power):g}"
     if train > 0.05 * target:
-        guard, cure = (", and λ is at its guard", "more") if stuck else ("", "add --epochs or")
-        cure = f"{cure} --latent" if constraint.weighs == "error" else "add --epochs"
+        cure = "add --epochs" if of_rate else "more --latent" if stuck else "add --epochs or --latent"
         enough = f"{(target + train) ** (1 / constraint.power) * 1.01:.3g}"
         return [f"the constraint is not met{guard}: {found}; allow {flag(name)} {enough}, or {cure}"]
     if tested > 0.05 * target:
         return [f"the constraint is met on training images alone: {found}; more images help, or a smaller --hidden"]
     if train >= -0.05 * target:
         return []
-    below = f"{target ** (1 / constraint.power):g}"
-    why = f"{found}; more --epochs or a{'n' * (symbol == 'R')} {symbol} below {below} would make it"
-    if constraint.weighs == "error" and target >= (variance := total_variance(data.train)):
+    cure = "more --latent" if of_rate and stuck else "more --epochs"
+    why = f"{found}; {cure} or a {flag(name)} below {bound} would make it"
+    if not of_rate and target >= (variance := total_variance(data.train)):
         why = f"{said} is above the variance of the images, {variance:.4g}"
-    return [f"the constraint does not bind: {why}"]
+    return [f"the constraint does not bind{guard * of_rate}: {why}"]
 
 
 def at_guard(history: list[dict]) -> bool:
-    """Whether λ has gone as far as it may. Before the first report it moved by TRAVEL/steps a step."""
+    """Whether λ has gone as far as it may, up or down. Before the first report it moved by TRAVEL/steps a step."""
     first, last = history[0], history[-1]
-    return math.log(last["lambda"] / first["lambda"]) >= TRAVEL * (1 - first["step"] / last["step"]) - 1e-6
+    return abs(math.log(last["lambda"] / first["lambda"])) >= TRAVEL * (1 - first["step"] / last["step"]) - 1e-6
 
 
 def figures_of(summaries: list[dict]) -> dict:

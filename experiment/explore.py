@@ -15,7 +15,7 @@ from data.files import write_whole
 from experiment import sources
 from experiment.choices import spread
 from experiment.pictures import by_rate
-from experiment.record import UsageError
+from experiment.record import UsageError, own_options
 from experiment.trained_model import TrainedModel
 from ref.more.planes import plane
 
@@ -74,13 +74,19 @@ def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarr
     alone = TrainedModel(model.backend._replace(ranks=ALONE), kept, model.network, model.theta, model.history)
     scores, constraint = alone.scores(tests[rows], DRAWS), run.objective.constraint
     found = {name: getattr(run, name) for name in TOLD} | {name: summary[name] for name in ("rate", "error")}
+    scores["log_likelihood"] = scores.get("calibrated_log_likelihood", scores["log_likelihood"])
     for name in ("error_at_mean", "log_likelihood"):
         found[name] = [x if np.isfinite(x) else None for x in scores[name].tolist()]
+    own, bound = own_options(run.objective), constraint and constraint.option
+    found["options"] = {name: x for name, x in run.options.items() if x or own[name].default != 0}
     return {
         **found,
         "title": run.objective.title,
-        "bound": constraint and constraint.name,  # the option that says the target
-        "weighs": constraint and constraint.weighs,
+        "variance": model.calibrated_variance,
+        "symbols": {name: option.symbol for name, option in own.items()},
+        # the option that says the target, and what the target is of
+        "bound": constraint and constraint.name,
+        "weighs": bound and {"figure": constraint.weighs, "square": constraint.power == 2},
         "decoder": {name: numbers(array) for name, array in decoder_of(model).items()},
         "order": order.tolist(),
         "active": active,

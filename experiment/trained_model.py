@@ -60,10 +60,12 @@ class TrainedModel:
 
     @property
     def calibrated_variance(self) -> float | None:
-        """σ*² = E[err]/D of the last epoch of training, which fits its errors best; None without a Gaussian p(x|z)."""
+        """σ*² = E[err]/D of the last epoch of training, the best. None without a Gaussian p(x|z) or a report."""
+        if not self.history or not self.run.variance:
+            return None
         epoch = [report for report in self.history if report["epoch"] == self.history[-1]["epoch"]]
         error = float(np.average([report["error"] for report in epoch], weights=[report["steps"] for report in epoch]))
-        return error / self.run.images.pixels or None if self.run.variance else None
+        return error / self.run.images.pixels or None
 
     def encode(self, images) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x).   images -> (N, Z), (N, Z)"""
@@ -170,8 +172,9 @@ class TrainedModel:
         return self.decode(z).reshape(len(z), -1)
 
     def score_samples(self, images) -> np.ndarray:
-        """scikit-learn's name for `log_likelihood`, by the draws of the run's NLL.   -> (N,) nats"""
-        return self.log_likelihood(images, self.run.nll_samples)
+        """scikit-learn's name for the log-likelihood, at σ*² where there is one, by the draws of the NLL.   -> (N,)"""
+        found = self.scores(images, self.run.nll_samples)
+        return found.get("calibrated_log_likelihood", found["log_likelihood"])
 
     def fit(self, images, y=None) -> "TrainedModel":
         """For a Pipeline: this model is trained already, so that the images are only checked."""

@@ -190,6 +190,10 @@ def begin_at(folder: Path, run: Run) -> Run:
     if trained.shape != run.images.shape:
         found = f"the images of --data {run.images.source} are {run.images.shape}"
         raise UsageError(f"{found}, those of --init-from {folder} {trained.shape}")
+    before, now = trained.run.images, run.images
+    if before.source == now.source and before.validation < now.validation:
+        seen = f"has seen images that --validation {now.validation} holds out"
+        raise UsageError(f"the run in --init-from {folder} {seen}; start from one with that --validation")
     theta = np.ascontiguousarray(trained.theta)
     return run.but(start=Start(str(folder), hashlib.sha256(theta).hexdigest()))
 

@@ -61,7 +61,7 @@ def encode(model: TrainedModel, given: dict[str, Any]) -> str:
     found = model.scores(pixels, given.get("nll_samples", model.run.nll_samples))
     calibrated = "calibrated_log_likelihood" in found
     judged = "calibrated_log_likelihood" if calibrated else "log_likelihood"
-    arrays = {name: found[name] for name in {"mean", "rate", "error", "error_at_mean", "log_likelihood", judged}}
+    arrays = {name: found[name] for name in ("mean", "rate", "error", "error_at_mean", "log_likelihood", judged)}
     arrays |= {"files": np.array(names), "std": np.exp(found["log_std"])}
     write_whole(out, lambda file: np.savez(file, **arrays))
     last = np.argsort(found[judged])[:UNLIKELY]

@@ -119,7 +119,7 @@ def numbers(xp, t, log_lam, plan: Plan, dtype):
 
 
 def batch_means(xp, terms: vae.Terms, now: Now, method: Method, plan: Plan):
-    """The means under the names in REPORTED, and last that of what the constraint bounds: Ĉ + κ²."""
+    """The means under the names in REPORTED, and last that of what the constraint bounds: Ĉ + target."""
     loss, rate = method.loss(xp, terms, now, **plan.options), xp.mean(terms.kl)
     found = [loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate]
     if method.constraint:

@@ -14,7 +14,7 @@ import numpy as np
 from data import Dataset
 from experiment.comparison import Finished, rows_of
 from experiment.evaluation import EVALUATION_SEED, aligned
-from experiment.pictures import MARKERS, drawn, plot, save_plot
+from experiment.pictures import MARKERS, drawn, parts, plot, save_plot, symbols
 from experiment.record import UsageError
 from experiment.studies.measures import factor_information, factor_vae_score, gaps
 from experiment.studies.runs import FOLDERS, OUT, command, finished_in, images_of, over_seeds, untrained
@@ -56,12 +56,19 @@ def study(folders: Sequence[Path], out: Path) -> str:
         raise UsageError(f"the factors of the images of {runs[0].out} are not known; name runs on sprites")
     found = {str(run.out): figures_of(load(run.out), data) for run in runs}
     rows, _ = rows_of(runs)
-    groups = {row["name"]: [found[folder] for folder in row["runs"]] for row in rows}
+    groups = {title(row): [found[folder] for folder in row["runs"]] for row in rows}
     lowest = floors(max(runs, key=lambda run: run.summary["rate"]), data)
     said = drawn(draw, out / "disentanglement.png", [row["method"] for row in rows], groups, lowest)
     groups |= {name: [figures] for name, figures in lowest.items()}
     ranked = sorted(found, key=lambda folder: -found[folder]["MIG"])
     return "\n".join([table(groups), *said, "", *(f"{folder}: MIG {found[folder]['MIG']:.3f}" for folder in ranked)])
+
+
+def title(row: dict) -> str:
+    """A row's method and options. The β-VAE is on binary cross-entropy, unless the title says: on the squared error."""
+    words = [symbols(part) for part in parts(row["name"])]
+    gaussian = row["method"] == "beta-vae" and "--likelihood gaussian" in words
+    return ", ".join([word for word in words if not word.startswith(("--", "no --"))] + ["squared error"] * gaussian)
 
 
 def table(groups: dict[str, list[dict]]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from data import DATASETS
 from experiment.comparison import published
 from experiment.pictures import SYMBOLS
-from experiment.record import UsageError
+from experiment.record import METHOD_OPTIONS, UsageError
 from experiment.run_folder import write_json
 from experiment.studies.runs import FOLDERS, SETTINGS, command, finished_in, over_seeds, without_network
 from ref.objectives import METHODS
@@ -38,8 +38,8 @@ def add(folders: Sequence[Path]) -> None:
     known = {}  # what without_network returns, by the checksum of the images
     for run in finished_in(folders):
         own, images = run.summary, run.summary["images"]
-        if own["data"] not in DATASETS or own["binarize"] == "dynamic":
-            raise UsageError(f"{run.out}: the tables have runs of named data sets, on pixels that stay the same")
+        if own["data"] not in DATASETS or own["binarize"] == "dynamic" or run.run.images.validation:
+            raise UsageError(f"{run.out}: the tables are of named data sets and test images, on pixels that stay")
         if images not in known:
             known[images] = without_network(run)
         mean_image_error, linear_rate = known[images]
@@ -60,7 +60,7 @@ def name_of(run: dict) -> str:
 
 def told(run: dict) -> dict[str, float]:
     """The options that are part of the run's name."""
-    own = {name: value for name, value in run["options"].items() if value}
+    own = {name: value for name, value in run["options"].items() if value or METHOD_OPTIONS[name].default != 0}
     return own | ({"samples": run["samples"]} if run["samples"] > 1 else {})
 
 

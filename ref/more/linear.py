@@ -109,18 +109,23 @@ def level_for(variances, total: float, distortion: float) -> float:
 
 
 def level_for_rate(variances, rate: float) -> float:
-    """ℓ with Σ_i ½ log max(e_i/ℓ, 1) = rate, `variances` descending: the inverse of the rate–distortion curve."""
+    """ℓ with Σ_i ½ log max(e_i/ℓ, 1) = rate, `variances` descending, but no less than FLOOR of the largest."""
     logs = [math.log(v) for v in variances]
     for used in range(1, len(logs) + 1):
         level = (math.fsum(logs[:used]) - 2 * rate) / used
         if used == len(logs) or level >= logs[used]:
-            return math.exp(level)
+            return max(math.exp(level), FLOOR * float(variances[0]))
 
 
 def calibrated_level(variances, total: float, pixels: int) -> float:
-    """ℓ at which the error is D·ℓ: the mean of the D − Z variances without a latent. Tipping & Bishop 1999, eq. 8."""
+    """ℓ at which the error is D·ℓ: the mean of the D − Z variances without a latent. Tipping & Bishop 1999, eq. 8.
+
+    With a latent for each direction every level up to the smallest variance is as good, and ℓ is that variance.
+    """
     e = [float(v) for v in variances]
-    return max((total - math.fsum(e)) / max(1, pixels - len(e)), FLOOR * e[0])
+    if len(e) >= pixels:
+        return e[-1]
+    return max((total - math.fsum(e)) / (pixels - len(e)), FLOOR * e[0])
 
 
 def level_of(constraint, target: float | None, variances, total: float, pixels: int) -> float:

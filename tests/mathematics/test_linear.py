@@ -234,7 +234,11 @@ def test_the_level_of_a_start_is_that_of_its_distortion_also_below_a_gap_of_the_
     assert level_for(used, total, 0.04) == used[-1]  # less than the variance outside the latents
 
 
-@pytest.mark.parametrize("rate", [1e-3, 0.2, 1.0, 4.0, 40.0])
+def test_a_rate_beyond_reach_starts_at_a_millionth_of_the_largest_variance():
+    assert level_for_rate(SPECTRUM, 1e6) == pytest.approx(1e-6 * SPECTRUM[0])
+
+
+@pytest.mark.parametrize("rate", [1e-3, 0.2, 1.0, 4.0, 20.0])
 def test_the_level_of_a_rate_is_that_at_which_the_best_linear_vae_pays_it(rate):
     used = SPECTRUM[:LATENTS]
     level = level_for_rate(used, rate)
@@ -247,7 +251,8 @@ def test_the_calibrated_level_is_the_variance_of_probabilistic_principal_compone
     assert level == pytest.approx(SPECTRUM[LATENTS:].mean())
     error = np.minimum(used, level).sum() + total - used.sum()
     assert multiplier_at(level, METHODS["sigma-vae"].constraint) * error == pytest.approx(SPECTRUM.size / 2)
-    assert 0 < calibrated_level(SPECTRUM, total, SPECTRUM.size) < 1e-5  # a latent for each: nothing is left
+    assert calibrated_level(SPECTRUM, total, SPECTRUM.size) == SPECTRUM[-1]  # a latent for each: nothing is left
+    assert calibrated_level(used, used.sum(), SPECTRUM.size) == pytest.approx(1e-6 * SPECTRUM[0])
 
 
 @pytest.mark.parametrize("level", [0.07, 0.2, 0.7, 3.0])

@@ -322,6 +322,16 @@ def test_a_broken_run_is_refused_before_any_training_and_made_anew_with_force(na
     assert commands.standing_of(of_geco, copy, {"force": True}) == "missing"
 
 
+def test_all_runs_of_a_comparison_on_own_images_have_one_network_and_one_variance(capsys):
+    np.save("x.npy", np.random.default_rng(0).uniform(size=(60, 9)) ** 2)
+    chosen = ["--epochs", "1", "--nll-samples", "2", "--out", "all", *on_command_line()]
+    assert run.main(["--data", "x.npy", "--method", "all", "--kappa", "0.3", "0.4", *chosen]) == 0
+    runs = [found.run for found in comparison.runs_in([Path("all")])]
+    assert len(runs) == len(METHODS) + 2 and len({(one.hidden, one.latent, one.variance) for one in runs}) == 1
+    assert runs[0].variance == pytest.approx(0.3**2 / 9)
+    assert f"chosen from the images, for all runs: --latent {runs[0].latent}, " in capsys.readouterr().out
+
+
 def test_each_method_gets_the_options_that_it_takes():
     asked = {"method": "all", "data": "digits", "kappa": 2, "beta": 3, "samples": 7, "multiplier": "plain", "lr": 1}
     constrained = {"kappa": 2, "multiplier": "plain"}

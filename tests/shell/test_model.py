@@ -195,7 +195,8 @@ def test_a_model_is_a_step_of_a_pipeline(folder):
     rows = pipeline.make_pipeline(preprocessing.FunctionTransformer(lambda x: x / 255), model)
     rows.fit(digits.train)
     np.testing.assert_allclose(rows.transform(DIGITS), model.encode(DIGITS)[0], atol=1e-6)
-    np.testing.assert_allclose(rows.score_samples(DIGITS / 1.0), model.log_likelihood(DIGITS, 3), rtol=1e-5)
+    expected = model.scores(DIGITS, 3)["calibrated_log_likelihood"]
+    np.testing.assert_allclose(rows.score_samples(DIGITS / 1.0), expected, rtol=1e-5, atol=1e-5)
     back = rows[-1].inverse_transform(model.transform(DIGITS))
     np.testing.assert_array_equal(back, model.reconstruct(DIGITS).reshape(299, 64))
     classifier = pipeline.make_pipeline(model, linear_model.LogisticRegression(max_iter=1000)).fit(digits.train, labels)

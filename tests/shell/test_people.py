@@ -469,7 +469,9 @@ def test_a_model_travels_as_its_arrays_and_its_record(folder):
         np.testing.assert_array_equal(same.encode(TEST), expected)
         same.theta[...] = 0
     np.testing.assert_array_equal(model.encode(TEST), expected)
-    np.testing.assert_array_equal(model.score_samples(TEST), model.log_likelihood(TEST, np.int64(3)))
+    scores = model.scores(TEST, np.int64(3))
+    np.testing.assert_array_equal(model.log_likelihood(TEST, 3), scores["log_likelihood"])
+    np.testing.assert_array_equal(model.score_samples(TEST), scores["calibrated_log_likelihood"])
 
 
 def test_scikit_learn_may_clone_thread_and_frame_a_model(folder, monkeypatch):

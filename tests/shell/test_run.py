@@ -100,7 +100,7 @@ def test_validation_images_come_from_the_training_images_and_take_the_place_of_t
     assert [at[row.tobytes()] for row in found.test] == found.labels[1].tolist()
     assert {row.tobytes() for row in found.train} | held == {row.tobytes() for row in whole.train}
     refused(
-        capsys, [*QUICK, "--validation", "1498"], "1498 images for validation leave none to train on; hold out 1497"
+        capsys, [*QUICK, "--validation", "1498"], "1498 images for validation leave too few to train on; hold out 1496"
     )
 
 
@@ -287,6 +287,16 @@ def test_a_run_that_starts_from_another_takes_its_multiplier_as_the_weight_of_wh
     assert (after("geco", "sigma-vae"), after("geco", "rate"), after("rate", "geco")) == (4, 0.25, 0.25)
 
 
+def test_a_run_that_holds_images_out_starts_from_no_run_that_has_seen_them(capsys):
+    made("seen", quick=QUICK)
+    made("held", "--validation", "98")
+    chosen = [*QUICK[:2], "--epochs", "1", "--out", "b", *on_command_line()]
+    refused(
+        capsys, [*chosen, "--validation", "50", "--init-from", "seen"], "has seen images that --validation 50 holds"
+    )
+    assert run.main([*chosen, "--validation", "50", "--init-from", "held"]) == 0  # the fifty are among the 98
+
+
 def test_beta_times_the_variance_of_the_likelihood_is_the_level_of_the_linear_start():
     def gain(*options: str) -> float:
         """√(1 − level/e₁), of the first principal direction."""
@@ -389,7 +399,11 @@ def warned(*chosen: str, train=0.0, test=0.0, travelled=0.0, active=1, lost=0) -
             {"train": 0.1, "test": 1.0},
             r"training images alone.*is 4.1 on training images and 5 on test images.*more",
         ),
-        ("2", {"train": -1.0, "test": -0.9}, r"does not bind.*is 3 on training images and 3.1 on test.*a κ below 2 "),
+        (
+            "2",
+            {"train": -1.0, "test": -0.9},
+            r"does not bind.*is 3 on training images and 3.1 on test.*a --kappa below 2 ",
+        ),
         ("3", {"train": -5.0, "test": -5.0}, r"does not bind: κ² = 9 is above the variance of the images, VARIANCE"),
         ("2", {"train": 0.19, "test": 0.19}, None),
         ("2", {"train": -0.19, "test": -0.5}, None),
@@ -403,6 +417,26 @@ def test_a_warning_says_what_is_wrong_with_a_run_and_what_helps(kappa, ended, se
     variance = f"{(load('digits').train / 255).var(axis=0).sum():.4g}"
     assert len(found) == (sentence is not None)
     assert not found or re.search(sentence.replace("BOTH", both).replace("VARIANCE", variance), found[0]), found
+
+
+@pytest.mark.parametrize(
+    ("ended", "sentence"),
+    [
+        (
+            {"train": 1.0, "test": 1.0},
+            "is not met: at the end the rate is 11 .*R = 10, and λ = 3; allow --rate 11.1, or add",
+        ),
+        ({"train": -2.0, "test": -2.0}, "does not bind: .*; more --epochs or a --rate below 10 would make it"),
+        (
+            {"train": -2.0, "test": -2.0, "travelled": -3.97},
+            "not bind, and λ is at its guard: .*; more --latent or a",
+        ),
+        ({"active": 0}, "a larger --rate would make it use them"),
+    ],
+)
+def test_a_warning_on_a_target_of_the_rate_names_what_helps_there(ended, sentence):
+    (found,) = warned("--method", "rate", "--rate", "10", **ended)
+    assert re.search(sentence, found), found
 
 
 def test_the_guard_of_lambda_is_the_relative_rules_alone():

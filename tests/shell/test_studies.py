@@ -88,7 +88,7 @@ OPTIONS |= {"likelihood": "gaussian", "variance": 0.5}
 def finished(out: Path, figures: dict, **options) -> Finished:
     """A finished run, of which a study reads no more than this."""
     own = {name: options.pop(name) for name in ("kappa", "beta") if name in options}
-    images = SimpleNamespace(sha256="the checksum")
+    images = SimpleNamespace(sha256="the checksum", validation=0)
     record = SimpleNamespace(typed=OPTIONS | options | own, options=own, images=images)
     return Finished(out, record, {}, figures)
 
@@ -234,6 +234,16 @@ def test_the_floors_are_those_of_the_run_of_the_highest_rate(monkeypatch):
         monkeypatch.setattr(disentanglement, name, lambda *_, answer=answer: answer)
     monkeypatch.setattr(disentanglement, "floors", lambda run, _: asked.append(f"{run.out}") or {"untrained": figures})
     assert "0.50" in disentanglement.study([], Path()) and asked == ["b"]
+
+
+def test_rows_of_sprites_say_the_squared_error_where_another_likelihood_would_be_in_the_loss():
+    name = "--likelihood gaussian --variance 0.5"
+    assert (
+        disentanglement.title({"name": f"β-VAE, --beta 2.4 {name}", "method": "beta-vae"})
+        == "β-VAE, β = 2.4, squared error"
+    )
+    named = {"name": "Rate target, --rate 8.15 --likelihood bernoulli no --variance", "method": "rate"}
+    assert disentanglement.title(named) == "Rate target, R = 8.15"
 
 
 @pytest.fixture(scope="module")
