@@ -17,7 +17,7 @@ READ_FIRST = ("densities", "mlp", "vae", "objectives", "adam", "train")
 # backend/: cuBLAS without a further package, a step of 60 kernels in place of 86, no cache for Numba, a busy machine;
 # data/: people's formats, a split that leaks nothing, sentences for what is refused, images for validation;
 # experiment/: the record (200), explore.html (120), a page a run (100), pictures (130), old runs (60),
-# streams that are closed, images without a score, models that pickle, calibrated figures, validation, targets of either side (110);
+# closed streams, images without a score, models that pickle, calibrated figures, validation, targets on the rate (110);
 # tests/: exercises and faults (800), a script for a card (300), people's files and habits (930), a browser (300).
 ROOMS = {
     "the reading path": ([f"ref/{name}.py" for name in READ_FIRST], [], 865),
