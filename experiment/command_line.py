@@ -82,7 +82,7 @@ OF_A_RUN = {
         "multiplier_rate": (POSITIVE, "η of that rule (relative: 56/steps, at most 0.01; plain: 0.001)"),
         "samples": (COUNT, f"posterior samples an image in training ({listed('samples', ' ', ', ')})"),
         "likelihood": (CHOICES["likelihood"], "p(x|z), in the loss if the method has it, in the ELBO and the NLL"),
-        "variance": (POSITIVE, "σ² of the Gaussian likelihood"),
+        "variance": (POSITIVE, "σ² of the Gaussian likelihood; with a constraint, of the reported ELBO and NLL alone"),
     },
     "data": {
         "data": (str, f"{', '.join(DATASETS)}, a folder of pictures or IDX files, .npz or .npy"),

@@ -94,7 +94,9 @@ def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: 
         every, force = given.get("checkpoint_every", 1), given.get("force", False)
         summary = make(run, out, backend, data, command, every, force, saved)
     there = [name for name in FILES if (out / name).exists()]
-    units = "rate, ELBO and NLL in nats, errors in squared error per image"
+    units = "rate, ELBO and NLL in nats, errors in squared error per image, σ*² = (training error)/D"
+    if run.target is not None:
+        units += f", C = what is bounded − {run.target:.4g}"
     return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(there)}"
 
 

@@ -188,7 +188,7 @@ def initial_multiplier(target: float) -> float:
 
 
 def initial_price(rate: float, variance: float) -> float:
-    """λ₀ = V/(e·R): 2R Gaussian latents share the images' variance V, and half a nat each leaves 1/e of it."""
+    """λ₀ = V·exp(−1)/R: 2R Gaussian latents share the images' variance V, and half a nat each leaves exp(−1) of it."""
     return variance / (math.e * rate)
 
 
