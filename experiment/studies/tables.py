@@ -30,7 +30,7 @@ HEADINGS |= {"calibrated_elbo": "ELBO at σ*²", "calibrated_nll": "NLL at σ*²
 HEADINGS |= {"marginal_kl": "marginal KL", "mutual_information": "I(x;z)", "elbo": "ELBO", "nll": "NLL"}
 HEADINGS |= {"slides_rate": "slides", "slides_error": "slides", "active_units": "active"}
 ONE = dict.fromkeys(("elbo", "linear_rate", "calibrated_elbo", "calibrated_nll"), 1)
-DECIMALS = ONE | {"active_units": 0}  # 2 for the other figures
+DECIMALS = ONE | {"active_units": 0, "lambda": 3}  # 2 for the other figures
 
 
 def add(folders: Sequence[Path]) -> None:
