@@ -106,7 +106,7 @@ def _kind(source: str, data_dir: Path | None) -> ModuleType | None:
         return amat if any(own.glob("*.amat")) else folders
     if not own.is_file():
         choices = ", ".join(DATASETS)
-        raise DataError(f"unknown data {source!r}: choose {choices}, or a folder of images, or an .npz")
+        raise DataError(f"no file, folder or data set is called {source!r}: choose {choices}, or images, also in .npz")
     name = own.name.lower()
     if name.endswith(images.EXTENSIONS):
         return images

@@ -965,7 +965,7 @@ def test_what_holds_no_images_is_refused(tmp_path):
     put(tmp_path, {"a.txt": b"hello", "b.png": b"hello"})
     refuses(tmp_path / "empty", "at least two pictures", "found 0")
     refuses(save_pictures(tmp_path / "one", *pixels(1, 4, 4)), "at least two pictures", "found 1")
-    reasons = {"empty": "found none", "a.txt": "npz", "b.png": "none of PNG", "nothing": "unknown data"}
+    reasons = {"empty": "found none", "a.txt": "npz", "b.png": "none of PNG", "nothing": "no file, folder or data set"}
     for name, words in reasons.items():
         with refused(name, words):
             images_at(tmp_path / name, (2, 2, 1))
