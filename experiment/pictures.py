@@ -291,7 +291,7 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
             axes.set_xlim(right=1.25 * steps[-1])  # room for its last value where no curve is
             last = (steps[-1], reports[-1])
             axes.annotate(f"{last[1]:.3g}", last, (4, 0), textcoords="offset points", va="center")
-            decimal(axes)
+            decimal(axes, "y")
             continue
         axes.plot(steps, reports, "C0", alpha=0.3)
         axes.plot(middles, [row[key] for row in epochs], "C0", marker=mark, label="training")
@@ -306,15 +306,15 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
     save_plot(out / "curves.png", figure)
 
 
-def decimal(axes) -> None:
-    """A logarithmic axis upwards that reads in decimals."""
+def decimal(axes, which: str) -> None:
+    """Makes an axis, "x" or "y", logarithmic, and lets it read in decimals."""
     from matplotlib import ticker
 
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if high > 8 * low else ticker.MaxNLocator(5))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.6g}")
-    axes.yaxis.set_minor_locator(ticker.NullLocator())
+    axes.set(**{f"{which}scale": "log"})
+    axis, (low, high) = getattr(axes, f"{which}axis"), getattr(axes, f"get_{which}lim")()
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if high > 8 * low else ticker.MaxNLocator(5))
+    axis.set_major_formatter(lambda value, _: f"{value:.6g}")
+    axis.set_minor_locator(ticker.NullLocator())
 
 
 def draw_rate_distortion(path: Path, result: dict) -> None:
@@ -337,23 +337,20 @@ def draw_rate_distortion(path: Path, result: dict) -> None:
             side = {"xytext": (-6, -11), "ha": "right"} if (i + j) % 2 else {"xytext": (6, 4)}
             axes.annotate(own, (x[j], y[j]), **side, textcoords="offset points", fontsize=9, color=f"C{i % 10}")
     axes.set(xlabel="rate [nats]", ylabel="error [squared error per image, z sampled]")
-    axes.set(xlim=within(axes, [row["figures"]["rate"]["mean"] for row in result["rows"]]))
-    axes.set(ylim=(0, 1.12 * result["mean_image"]["error"]))
+    left, right = limits([row["figures"]["rate"]["mean"] for row in result["rows"]])
+    axes.set(xlim=(left, right), ylim=(0, 1.12 * result["mean_image"]["error"]))
+    if left > 0:
+        decimal(axes, "x")
     axes.set_title(f"{result['data']}: rate and error on the test set", fontsize=11)
     axes.legend(fontsize=8)
     save_plot(path, figure)
 
 
-def within(axes, rates: list[float]) -> tuple[float, float]:
-    """The limits of an axis of rates, which is logarithmic where a single rate would press the others together."""
+def limits(rates: list[float]) -> tuple[float, float]:
+    """The limits of an axis of rates: above zero, for a logarithmic one, where a rate would press the others together."""
     lowest, largest = max(0.1, min(rates)), max(rates)
     if largest < APART * np.median(rates):
         return -0.03 * largest, 1.15 * largest
-    from matplotlib import ticker
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return lowest / 1.5, 1.5 * largest
 
 

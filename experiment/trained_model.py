@@ -128,8 +128,8 @@ class TrainedModel:
         if not isinstance(samples, int | np.integer) or samples < 1:
             raise UsageError(f"samples must be an integer above 0, found {samples!r}")
         pixels = self.pixels(images)
-        how = (self.run.samples, None, self.calibrated_variance, progress("scores"), self.own_noise(pixels))
-        draws = metrics.Draws(int(samples), *how)
+        how = {"progress": progress("scores"), "normal": self.own_noise(pixels)}
+        draws = metrics.Draws(int(samples), self.run.samples, variance=self.calibrated_variance, **how)
         with np.errstate(all="ignore"):  # of images far from all others
             found = metrics.scores(self.backend, self.network, self.theta, self.readable(pixels), None, draws)
         found = {name: self.backend.to_host(a) for name, a in found.items()}
