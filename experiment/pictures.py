@@ -347,7 +347,7 @@ def draw_rate_distortion(path: Path, result: dict) -> None:
 
 
 def limits(rates: list[float]) -> tuple[float, float]:
-    """The limits of an axis of rates: above zero, for a logarithmic one, where a rate would press the others together."""
+    """The limits of an axis of rates: above zero, for a logarithmic axis, where a rate would press others together."""
     lowest, largest = max(0.1, min(rates)), max(rates)
     if largest < APART * np.median(rates):
         return -0.03 * largest, 1.15 * largest
