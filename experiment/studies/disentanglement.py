@@ -82,11 +82,12 @@ def table(groups: dict[str, list[dict]]) -> str:
 
 
 def draw(path: Path, methods: list[str], groups: dict[str, list[dict]], lowest: dict[str, dict]) -> None:
-    """MIG and FactorVAE score against the rate: a point a run, a marker a method, a line a floor."""
+    """MIG and FactorVAE score against the rate: a point a run, a line a floor, a marker a method and likelihood."""
     figure, panels = plot(12, 4.5, 2)
+    kinds = [(method, title.endswith("squared error")) for method, title in zip(methods, groups, strict=True)]
     for axes, measure in zip(panels, ("MIG", "FactorVAE score"), strict=True):
-        for (title, runs), method in zip(groups.items(), methods, strict=True):
-            marker = MARKERS[[*dict.fromkeys(methods)].index(method)]
+        for (title, runs), kind in zip(groups.items(), kinds, strict=True):
+            marker = MARKERS[[*dict.fromkeys(kinds)].index(kind)]
             axes.plot([run["rate"] for run in runs], [run[measure] for run in runs], marker, label=title)
         for (name, floor), line in zip(lowest.items(), ("--", ":"), strict=True):
             axes.axhline(floor[measure], color="black", linestyle=line, linewidth=1, label=name)

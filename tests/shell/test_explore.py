@@ -110,8 +110,9 @@ def test_what_the_page_says_of_a_run_is_what_the_model_says(trained):
         assert np.allclose(stored, own, rtol=1e-3, atol=1e-4)
     off = model.decode(mean).reshape(images.shape) - images / scale
     assert np.allclose(one["error_at_mean"], (off**2).sum(axis=1), rtol=1e-3)
-    likely = model.log_likelihood(images, 500)
+    likely = model.scores(images, 500)["calibrated_log_likelihood"]
     assert np.corrcoef(one["log_likelihood"], likely)[0, 1] > 0.98
+    assert np.mean(one["log_likelihood"]) == pytest.approx(likely.mean(), rel=0.02)
 
 
 def test_the_plane_of_the_classes_is_where_they_differ_and_comes_first():
