@@ -125,8 +125,8 @@ def fuse(f):
 def compiled(f, dtypes: tuple, rows: tuple[bool, ...], results: tuple, summed: bool):
     """The loop around f as a function of NumPy's, a gufunc: NumPy broadcasts, and lets go of the interpreter.
 
-    `rows` says which operands have a row of numbers; the others have one. The loop writes into the operands that f
-    changes. `results` are the types of what f returns, which is the first operand if f returns nothing.
+    `rows` says which operands have a row of numbers; every other operand is one number. The loop writes into the
+    operands that f changes. `results` are the types of what f returns: of the first operand if f returns nothing.
     """
     from numba import from_dtype, guvectorize
 
@@ -173,7 +173,7 @@ def python_function(text: str, number: np.dtype, signature: str = ""):
     """The function `def loop_DIGEST` + text, in which number is the type of its numbers.
 
     Another signature is another name: where processes that start at once keep two signatures under a single name,
-    Numba's cache may hand out the one for the other.
+    Numba's cache may hand out the loop of the other signature.
     """
     from backend import scalars
 

@@ -79,7 +79,7 @@ def keep_freed_memory() -> None:
 
 
 def blas_threads() -> tuple[int, Callable]:
-    """How many threads NumPy's BLAS works with, and what sets that; one, where it is not known how to."""
+    """How many threads NumPy's BLAS works with, and what sets that; 1 where this BLAS has no such function."""
     try:
         blas = ctypes.CDLL(np.linalg._umath_linalg.__file__)
     except (OSError, AttributeError):
@@ -118,7 +118,7 @@ def on_threads(threads: int, limit: Callable) -> Callable:
     """each(f, parts), a part a thread, with BLAS limited to one thread.
 
     BLAS's own threads wait for each other at every product, awake, and may be put aside by a busy machine meanwhile.
-    These sleep. A part that none of them has begun when the first is done is computed here.
+    The pool's threads sleep. A part that no thread has begun when the first part is done is computed here.
     """
     pool = ThreadPoolExecutor(max(1, threads - 1))  # starts none before there is work
 

@@ -30,7 +30,7 @@ class Ranks(NamedTuple):
     rank: int = 0
     size: int = 1
     all_reduce: Callable = lambda array, weight: None  # array ← Σ_ranks weight·array, in place
-    reduce_scatter: Callable = lambda array, weight: None  # the same in this rank's `own` part of a flat array
+    reduce_scatter: Callable = lambda array, weight: None  # Σ_ranks weight·array in this rank's `own` part alone
     all_gather: Callable = lambda array: None  # flat array ← the `own` part of each rank, in place
     broadcast: Callable = lambda array: None  # array ← that of rank 0, in place
     largest: Callable = lambda number: number  # of one integer a rank
@@ -118,7 +118,7 @@ def over_mpi(MPI) -> Ranks:
     comm, last_words = MPI.COMM_WORLD, MPI.COMM_WORLD.Dup()
 
     def fail(status: int, message: str) -> None:
-        """Returns if all ranks fail, of which the first has said why; else says it for this one, and ends the job."""
+        """Returns if all ranks fail, of which the first has said why. Else says this rank's reason and ends the job."""
         arrived, deadline = last_words.Ibarrier(), time.monotonic() + PATIENCE
         while not arrived.Test():
             if time.monotonic() > deadline:

@@ -71,7 +71,7 @@ def looked_at(images: np.ndarray) -> np.ndarray:
 
 
 def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
-    """Squared error of the mean image, theirs or the one that `about` is, in [0, 1]; a block of images at a time."""
+    """Squared error of the mean of these images, or of the image `about`, in [0, 1]; a block of images at a time."""
     mean = images.mean(axis=0, dtype=np.float64) if about is None else about * white(images)
     size = max(1, min(250, BLOCK // images.shape[1]))
     blocks = (images[start : start + size] - mean for start in range(0, len(images), size))

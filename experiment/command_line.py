@@ -146,8 +146,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         words = message.split("unrecognized arguments: ")
         if len(words) == 2:
-            known = map(flag, chain(*OPTIONS.values()))
-            near = difflib.get_close_matches(words[1].split()[0].partition("=")[0], known, 1)
+            known = map(flag, ["help", "version", *chain(*OPTIONS.values())])
+            odd = next((word for word in words[1].split() if word.startswith("--")), "")
+            near = difflib.get_close_matches(odd.partition("=")[0], known, 1)
             message += f"; did you mean {near[0]}?" if near else "; --help lists the options"
         raise UsageError(message)
 
@@ -167,7 +168,7 @@ def parser(description: str = "") -> Parser:
 
 
 def parsed(argv: list[str], description: str = "") -> Options:
-    """The options that were typed, by name; of several values of one in SWEPT a tuple. Raises UsageError."""
+    """The options that were typed, by name. An option in SWEPT with several values is a tuple. Raises UsageError."""
     given = vars(parser(description).parse_args(argv))
     swept = {name: tuple(given[name]) for name in SWEPT if name in given}
     return given | {name: values if len(values) > 1 else values[0] for name, values in swept.items()}

@@ -134,7 +134,7 @@ def resumed(saved: Saved, given: Options) -> Run:
     if given.get("tf32") and run.dtype != "float32":
         raise UsageError(f"--tf32 is for --precision float32, not the {run.dtype} of --resume {folder}")
     if given.get("backend", saved.config["backend"]) != saved.config["backend"]:
-        run = run.but(precision=run.dtype)  # TF32 was the other's
+        run = run.but(precision=run.dtype)  # TF32 was the earlier backend's
     return run.but(epochs=epochs, precision="tf32" if given.get("tf32") else run.precision)
 
 
@@ -181,9 +181,9 @@ def several_runs(
     if (out / "config.json").exists():
         raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
     chosen = shared_by_all(asked, data)
-    runs = {}
+    runs, said = {}, {}
     for folder, own in each_run(asked | chosen, given.get("seeds", 1)).items():
-        run = complete(own, data, images).run
+        run, _, said[out / folder] = complete(own, data, images)
         runs[out / folder] = begin_at(given["init_from"], run) if "init_from" in given else run
     refuse_unwritable(out)
     standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
@@ -193,7 +193,8 @@ def several_runs(
         ranks.wait()  # until all have seen what is missing
         for number, (folder, run) in enumerate(runs.items(), 1):
             whole = standing[folder] == "whole"
-            say(f"run {number} of {len(runs)}: {f'{folder}/ is whole' if whole else start_of(run, data, folder)}")
+            start = f"{folder}/ is whole" if whole else start_of(run, data, folder) + said[folder]
+            say(f"run {number} of {len(runs)}: {start}")
             if not whole:
                 say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
         found = [finished(folder) for folder in runs] if ranks.rank == 0 else []
@@ -204,7 +205,7 @@ def several_runs(
 
 
 def of_method(asked: Options, name: str, seed: int) -> Options:
-    """The options for one method, of --method all those that it takes."""
+    """The options for one method; of --method all the asked options that it takes."""
     if asked["method"] != "all":
         return asked | {"seed": seed}
     others = OF_METHODS - {*options_of(METHODS[name])}
@@ -240,6 +241,8 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     known = [name for name in NAMES if name not in ("data", "size", "skip_broken")]
     if odd := sorted({*chosen} - {*known}):
         raise UsageError(f"fit has no option {odd[0]}; it takes {', '.join(known)}")
+    if test is not None and "validation" in chosen:
+        raise UsageError("fit reports on test or on held-out images; give test or validation")
     if not isinstance(method, str) or method not in METHODS:
         found = method if isinstance(method, str) else f"a method that is a {type(method).__name__}"
         raise UsageError(f"fit trains one of {', '.join(METHODS)}, not {found}")
@@ -249,12 +252,12 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     arrays = {"images": images} | ({} if test is None else {"test": test})
     given = npz.dataset("fit", "fit", arrays, shape=shape)
     data, found = sources.opened(IN_MEMORY, binarization(asked), given=given, validation=asked.get("validation", 0))
-    run = complete(asked, data, found).run
+    run, _, chosen_from_images = complete(asked, data, found)
     if not on_terminal():  # where there is no bar
-        say(start_of(run, data, out), "stderr")
+        say(start_of(run, data, out) + chosen_from_images, "stderr")
     opened = open_backend(backend, run.dtype, run.precision == "tf32")
     if out is not None:
-        make(run, Path(out), opened, data, argv)
+        make(run, Path(out), opened, data, [typed("data", IN_MEMORY), *argv])  # for which run.py asks for a file
         return load(out, backend)
     read = sources.reader(opened, data.train, run.images.binarize == "dynamic")
     model, state = started(run, opened, data, read)

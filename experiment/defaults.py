@@ -66,8 +66,8 @@ def binarization(asked: Options) -> str:
 def defaults_of(asked: Options, data: Dataset) -> Options:
     """Every default of this run that a table or the images tell, by method, data set and preset."""
     method, (count, pixels) = METHODS[asked["method"]], data.train.shape
-    found = row_of(asked["data"]) | COMMON | {"samples": method.samples}
-    found |= {name: option.default for name, option in method.options.items()} | PRESETS.get(asked.get("preset"), {})
+    own = {name: option.default for name, option in own_options(method).items()}
+    found = own | row_of(asked["data"]) | COMMON | {"samples": method.samples} | PRESETS.get(asked.get("preset"), {})
     if any(found[name] is None and name not in asked for name in choices.CHOSEN):
         found |= choices.choose(data.train, **{name: asked.get(name, found[name]) for name in choices.CHOSEN})
     found["variance"] = found["variance"] or choices.rounded((asked.get("kappa") or found["kappa"]) ** 2 / pixels)

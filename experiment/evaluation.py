@@ -18,7 +18,6 @@ from ref.train import NonFiniteError
 EVALUATION_SEED = 20_181_001  # runs are compared on the same noise
 # Images that are watched while training, at most, and at least where there are so many.
 WATCHED, FEW = 1000, 100
-UNUSED = 0.1  # nats of a rate below which no latent is in use
 # Options by which summary.json says which run it is.
 IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "samples", "latent", "hidden", "lr", "batch_size")
 FREE = ("error", "error_at_mean", "rmse", "constraint", "lambda")  # their scale is that of the images
@@ -93,8 +92,8 @@ def warnings(model, data: Dataset, summary: dict) -> list[str]:
     run, found, lost = model.run, [], summary["not_finite"]
     if run.target is not None and summary["train_constraint"] is not None:
         found = off_target(model, data, summary)
-    if not summary["active_units"] and summary["rate"] < UNUSED:  # of one test image no latent is active
-        learnt = "no latent is active: the model has learnt the mean image alone"
+    if not summary["active_units"] and len(data.test) > 1:  # of a single image no mean varies
+        learnt = "no latent is active: the model has learnt little but the mean image"
         found.append(f"{learnt}; {more_rate(run)} would make it use them")
     if lost:
         why = "they are far from all others, or the model has diverged"
@@ -165,7 +164,7 @@ def cell(name: str, figure: dict | None) -> str:
     if figure is None:
         return "–"
     mean, std = figure["mean"], figure["std"]
-    decimals = COLUMNS[name][1] or int(std is not None)  # a mean of counts has one
+    decimals = COLUMNS[name][1] or int(std is not None)  # a mean of counts has one decimal
     if name in FREE and mean and not 10**-decimals <= abs(mean) < 1e6:
         return f"{mean:.3g}" if std is None else f"{mean:.3g} ± {std:.2g}"
     return fixed(mean, decimals) if std is None else f"{fixed(mean, decimals)} ± {fixed(std, decimals)}"

@@ -318,7 +318,7 @@ def decimal(axes, which: str) -> None:
 
 
 def draw_rate_distortion(path: Path, result: dict) -> None:
-    """rate_distortion.png: the rows of a comparison, those of a method joined, and the linear bound."""
+    """rate_distortion.png: the rows of a comparison, the points of each method joined, and the linear bound."""
     figure, (axes,) = plot(9, 5.6)
     axes.plot(*zip(*result["linear_bound"], strict=True), "k-", linewidth=1, label="best linear VAE (Gaussian)")
     for i, method in enumerate(dict.fromkeys(row["method"] for row in result["rows"])):

@@ -166,7 +166,7 @@ OF_METHODS = {*METHOD_OPTIONS, *MULTIPLIER}
 
 
 def options_of(method: Method) -> list[str]:
-    """The names of those of OF_METHODS that a method takes."""
+    """The names in OF_METHODS that a method takes."""
     return [*own_options(method), *(MULTIPLIER if bounds(method) else ())]
 
 
@@ -176,7 +176,8 @@ def unused(method: str, likelihood: str, hidden: tuple[int, ...]) -> dict[str, s
     listed = ", ".join(map(flag, takes)) or "none of its own"
     found = dict.fromkeys(OF_METHODS - {*takes}, f"--method {method} (it takes: {listed})")
     if not LIKELIHOODS[likelihood].has_variance:
-        found["variance"] = f"--likelihood {likelihood}; it is for --likelihood gaussian"
+        takers = " or ".join(name for name, row in LIKELIHOODS.items() if row.has_variance)
+        found["variance"] = f"--likelihood {likelihood}; it is for --likelihood {takers}"
     if not hidden:
         found["activation"] = "--hidden none, a network without hidden layers"
     return found

@@ -19,7 +19,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def handled_by(handler) -> Iterator[None]:
-    """Within, SIGNALS call handler(number, frame) on the main thread; but not a SIGHUP that is ignored (nohup)."""
+    """While it is open, SIGNALS call handler(number, frame) on the main thread; but no SIGHUP ignored by nohup."""
     before = {number: signal.getsignal(number) for number in SIGNALS if current_thread() is main_thread()}
     if before.get(SIGHUP) == signal.SIG_IGN:
         del before[SIGHUP]
@@ -39,7 +39,7 @@ def stop(number: int, frame) -> None:
 
 @contextmanager
 def noted() -> Iterator[list[int]]:
-    """Within, the first signal is only noted, in the list that this yields; a second one ends what is going on."""
+    """While it is open, the first signal is only noted, in the list that this yields; a second signal ends the work."""
     numbers: list[int] = []
 
     def note(number: int, frame) -> None:

@@ -50,7 +50,7 @@ def folder_of(source: str, data_dir: Path | str | None, option: str = "--data") 
 
 
 def opened_again(run: Run, given: Options, what: str) -> tuple[Dataset, Images]:
-    """The images of a run, from where `given` says that they lie now. Raises UsageError for others than `what` had."""
+    """The images of a run, from where `given` says that they lie. Raises UsageError for images that `what` had not."""
     before = run.images
     source = given.get("data", before.source)
     if source == IN_MEMORY:

@@ -136,7 +136,7 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
             bar.update(report["steps"])
             stopped = ranks.largest(max(signals, default=0))
             if whole and not due and report["epoch"] % every == 0:
-                due = ranks.largest(int(time.monotonic() - saved_at > PAUSE))
+                due = ranks.largest(int(ranks.rank == 0 and time.monotonic() - saved_at > PAUSE))
             if whole and out and ranks.rank == 0:
                 run_folder.append_row(out, row_of(of_epoch(history)))
             if out and (due or stopped):

@@ -96,7 +96,7 @@ def bernoulli_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, varianc
 
 
 class Likelihood(NamedTuple):
-    """log p(x|z), its backward pass, and its needs: `vae` asserts them, and the defaults of a run meet them."""
+    """log p(x|z), its backward pass, and its needs: `vae` asserts the first, and the defaults of a run meet them."""
 
     log_density: Callable  # (xp, x (B, D), Decoded, σ²) -> (K, B), nats
     backward: Callable  # (xp, d_log_px (K, B), x, Decoded, σ²) -> the gradient (K, B, D) of x̂, or that of the logits

@@ -1,6 +1,6 @@
 """The backend under test computes what NumPy computes: in float32, recorded, and on the same noise.
 
-Those of recording run also on a tape, the stand-in for a CUDA graph. The stand-in for CuPy's arrays is tested here too.
+The tests of recording run also on a tape, the stand-in for a CUDA graph. The stand-in for CuPy is tested here too.
 """
 
 import subprocess

@@ -13,9 +13,9 @@ from tests.tested import on_command_line
 QUICK = ["--data", "digits", "--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
 
 
-def completed(*argv: str) -> Completed:
-    """The run that a command line asks for, which nobody trains."""
-    asked = of_a_run(parsed([*argv]))
+def completed(*argv: str, **changed) -> Completed:
+    """The run that a command line asks for, with the options that are `changed`; nobody trains it."""
+    asked = of_a_run(parsed([*argv])) | changed
     how = {name: asked[name] for name in ("size", "skip_broken", "validation") if name in asked}
     data, images = sources.opened(asked["data"], binarization(asked), **how)
     return complete(asked, data, images)

@@ -221,6 +221,7 @@ SLIDES = {  # their rate and error, on MNIST and on CIFAR-10
 OTHER_SETTINGS = ["--method=beta-vae --beta=4", "--method=geco --kappa=6.5", "--method=geco-iwae --kappa=4 --samples=6"]
 OTHER_PIXELS = ["--variance=0.1", "--samples=3", "--binarize=dynamic"]
 OTHER_PIXELS += ["--binarize=dynamic --likelihood=bernoulli --output=sigmoid"]
+OTHER_PIXELS += ["--validation=20"]
 SAME = ["", "--epochs=3 --seed=4 --hidden=7"]
 
 

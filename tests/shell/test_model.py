@@ -130,10 +130,18 @@ def test_fit_trains_what_the_command_line_trains():
         assert model.run.images == typed.run.images and model.history[-1]["test_rate"] is not None
 
 
+def test_a_vae_on_spectra_of_small_variance_learns():
+    rng = np.random.default_rng(0)
+    spectra = 0.5 + 0.003 * rng.normal(size=(300, 3)) @ rng.normal(size=(3, 20))
+    model = fit(spectra, "vae", backend=NAME, epochs=20)
+    assert (model.encode(spectra)[0].var(axis=0) > 0.5).sum() == 3  # with a variance of one half none would be active
+
+
 @pytest.mark.parametrize("use", ["--load kept --evaluate", "--compare kept --out compared", "--resume kept"])
 def test_a_run_of_fit_is_evaluated_compared_and_gone_on_with_once_its_images_are_in_a_file(use, capsys):
     images = DIGITS.reshape(-1, 8, 8)
     fit(images, out="kept", backend=NAME, epochs=2, hidden=(8,), latent=3, nll_samples=2)
+    assert json_of("kept", "config.json")["command"][1] == "--data=images in memory"
     np.save("mine.npy", images)
     np.save("others.npy", images[::-1])
     use = [*use.split(), *on_command_line()]
@@ -175,6 +183,7 @@ def test_vectors_that_are_no_pictures_work_throughout():
         (DIGITS[0, 0], {}, r"images has shape \(\), expected"),
         (DIGITS, {"test": DIGITS[:, :9]}, r"test has shape \(299, 9\), expected \(N, 8, 8, 1\)"),
         (DIGITS, {"kappa": -1}, "not a finite number in"),
+        (DIGITS, {"test": DIGITS[:9], "validation": 9}, "give test or validation"),
         (DIGITS, {"shape": (7, 7, 1)}, "expected"),
         (np.zeros((9, 4)), {}, "all the same"),
     ],

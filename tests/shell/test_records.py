@@ -19,7 +19,7 @@ from experiment.defaults import BY_DATA, row_of
 from experiment.record import CHOICES, Images, Run, Start, as_json, bounds, flag, of_json, own_options
 from ref.adam import adam, step_sizes
 from ref.densities import LIKELIHOODS
-from ref.objectives import METHODS
+from ref.objectives import METHODS, Option
 from tests.shell.runs import completed
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -232,6 +232,16 @@ def test_a_record_reaches_the_plan():
 )
 def test_the_name_of_a_run_says_which_options_are_not_at_their_default(chosen, name):
     assert completed("--data=digits", *chosen.split()).name == name
+
+
+def test_a_constraint_with_an_option_of_its_own_is_one_row(monkeypatch):
+    row = METHODS["rate"]
+    budget = row.constraint._replace(name="budget", option=Option(12.0, "B", "nats"), power=2)
+    monkeypatch.setitem(METHODS, "budget", row._replace(constraint=budget))
+    run = completed("--method=rate", "--data=digits", method="budget").run
+    assert run.options == {"budget": 12.0}
+    assert run.target == 144.0
+    assert run.multiplier == "relative"
 
 
 def test_what_the_images_have_chosen_is_said_and_what_was_typed_is_not():
