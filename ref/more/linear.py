@@ -59,9 +59,9 @@ def variances_of(xp, x) -> list[float]:
     return [float(variance) for variance in found if variance > FLOOR * found[0]]
 
 
-def latents_in_use(variances: list[float], distortion: float) -> int:
+def latents_in_use(variances: list[float], error: float) -> int:
     """The latents that the best linear VAE puts to use at this error."""
-    level = level_for(variances, math.fsum(variances), distortion)
+    level = level_for(variances, math.fsum(variances), error)
     return max(1, sum(variance > level for variance in variances))
 
 
@@ -73,39 +73,39 @@ def rate_distortion_curve(variances: list[float], rest: float, points: int = 100
     return [(gaussian_rate_distortion(variances, error, rest), error) for error in errors]
 
 
-def gaussian_rate_distortion(variances: list[float], distortion: float, rest: float = 0.0) -> float:
+def gaussian_rate_distortion(variances: list[float], error: float, rest: float = 0.0) -> float:
     """R(D) = Σ_i ½ log max(e_i/ℓ, 1) at the water level ℓ of D, nats: what the best linear VAE pays for an error D.
 
     No code of Gaussian images pays less; of others the best linear VAE is an upper bound. Cover & Thomas 2006, 10.3.3.
     `rest` is the variance outside the known `variances`, all of it unexplained: this is exact for any spectrum of the
     rest while ℓ is at least the smallest known variance, because what is below ℓ costs no rate.
     """
-    level = water_level(variances, rest, distortion)
+    level = water_level(variances, rest, error)
     return math.fsum(0.5 * math.log(e / level) for e in variances if e > level)
 
 
-def water_level(variances: list[float], rest: float, distortion: float) -> float:
-    """ℓ with Σ_i min(e_i, ℓ) + rest = distortion: reverse water-filling. Cover & Thomas 2006, theorem 10.3.3.
+def water_level(variances: list[float], rest: float, error: float) -> float:
+    """ℓ with Σ_i min(e_i, ℓ) + rest = error: reverse water-filling. Cover & Thomas 2006, theorem 10.3.3.
 
-    `variances` descending; `rest` is the variance outside them. Raises ValueError if no ℓ > 0 reaches the distortion.
+    `variances` descending; `rest` is the variance outside them. Raises ValueError if no ℓ > 0 reaches the error.
     """
     for used in range(len(variances), 0, -1):
-        level = (distortion - rest - math.fsum(variances[used:])) / used
+        level = (error - rest - math.fsum(variances[used:])) / used
         if level <= 0:
-            raise ValueError(f"{len(variances)} linear latents cannot reach a squared error of {distortion:.4g}")
+            raise ValueError(f"{len(variances)} linear latents cannot reach a squared error of {error:.4g}")
         if level <= variances[used - 1]:
             return level
     return variances[0]
 
 
-def level_for(variances, total: float, distortion: float) -> float:
-    """The level ℓ at which the error is `distortion`.
+def level_for(variances, total: float, error: float) -> float:
+    """The level ℓ at which the error is `error`.
 
-    Where no level reaches the distortion, ℓ is the smallest variance: every latent is used.
+    Where no level reaches the error, ℓ is the smallest variance: every latent is used.
     """
     e = [float(v) for v in variances]
     rest = total - math.fsum(e)
-    return water_level(e, rest, distortion) if distortion > rest else e[-1]
+    return water_level(e, rest, error) if error > rest else e[-1]
 
 
 def level_for_rate(variances, rate: float) -> float:

@@ -186,10 +186,12 @@ CURES = {"geco": "--kappa", "vae": "--variance", "vae --likelihood bernoulli --b
 @pytest.mark.parametrize("method", CURES)
 def test_latents_without_use_are_told_the_option_that_this_run_has(method):
     model = SimpleNamespace(run=completed("--data", "digits", "--method", *method.split()).run, history=[])
-    ended = {"train_constraint": None, "constraint": None, "active_units": 0, "rate": 0.01, "not_finite": 0}
-    (said,) = evaluation.warnings(model, None, ended)
+    ended = {"train_constraint": None, "constraint": None, "active_units": 0, "not_finite": 0}
+    two, one = (SimpleNamespace(test=np.zeros((count, 64))) for count in (2, 1))
+    (said,) = evaluation.warnings(model, two, ended)
     assert f"a smaller {CURES[method]}" in said
-    assert evaluation.warnings(model, None, ended | {"rate": 5.0}) == []  # of one test image
+    assert evaluation.warnings(model, one, ended) == []
+    assert evaluation.warnings(model, two, ended | {"active_units": 1}) == []
 
 
 @pytest.mark.parametrize("count", [3, 11])

@@ -468,6 +468,9 @@ def test_the_command_itself_is_quiet_and_fails_without_a_traceback():
     ascii_console = os.environ | {"PYTHONIOENCODING": "ascii"}  # which has no κ
     help_text = subprocess.run([*command, "--help"], env=ascii_console, capture_output=True, text=True).stdout
     assert all(name in help_text for name in (*METHODS, *DATASETS, "--beta", "--kappa", "--multiplier"))
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True).stdout
+    cited = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {version}" in cited
 
 
 def test_matplotlib_is_imported_only_where_something_is_drawn():
