@@ -181,9 +181,9 @@ def several_runs(
     if (out / "config.json").exists():
         raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
     chosen = shared_by_all(asked, data)
-    runs, said = {}, {}
+    runs, chosen_for = {}, {}
     for folder, own in each_run(asked | chosen, given.get("seeds", 1)).items():
-        run, _, said[out / folder] = complete(own, data, images)
+        run, _, chosen_for[out / folder] = complete(own, data, images)
         runs[out / folder] = begin_at(given["init_from"], run) if "init_from" in given else run
     refuse_unwritable(out)
     standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
@@ -193,7 +193,7 @@ def several_runs(
         ranks.wait()  # until all have seen what is missing
         for number, (folder, run) in enumerate(runs.items(), 1):
             whole = standing[folder] == "whole"
-            start = f"{folder}/ is whole" if whole else start_of(run, data, folder) + said[folder]
+            start = f"{folder}/ is whole" if whole else start_of(run, data, folder) + chosen_for[folder]
             say(f"run {number} of {len(runs)}: {start}")
             if not whole:
                 say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
@@ -241,7 +241,7 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     known = [name for name in NAMES if name not in ("data", "size", "skip_broken")]
     if odd := sorted({*chosen} - {*known}):
         raise UsageError(f"fit has no option {odd[0]}; it takes {', '.join(known)}")
-    if test is not None and "validation" in chosen:
+    if test is not None and chosen.get("validation"):
         raise UsageError("fit reports on test or on held-out images; give test or validation")
     if not isinstance(method, str) or method not in METHODS:
         found = method if isinstance(method, str) else f"a method that is a {type(method).__name__}"

@@ -18,7 +18,7 @@ import data
 import run
 from data import DATASETS, load
 from data.dataset import with_validation
-from experiment import evaluation, pictures, record, run_folder, sources, training
+from experiment import evaluation, fit, pictures, record, run_folder, sources, training
 from experiment import load as load_model
 from experiment.record import bounds
 from experiment.run_folder import resumable
@@ -137,6 +137,10 @@ def test_what_own_images_bring_is_chosen_from_them_and_said(capsys):
     assert run.main([*quick, *on_command_line(), "--data", "pictures", "--size", "6"]) == 0
     assert "27 images to train on and 3 to test" in capsys.readouterr().out
     assert Path("runs/pictures-geco-epochs1-nll-samples2-0/samples.png").exists()
+    assert run.main([*quick, *on_command_line(), "--data", "grey.npz", "--seeds", "2"]) == 0
+    assert capsys.readouterr().out.count("κ tolerates an RMSE") == 2
+    fit(images, epochs=1, backend=NAME)
+    assert "κ tolerates an RMSE" in capsys.readouterr().err
 
 
 def test_what_lies_in_a_folder_is_kept_and_said_unless_forced(capsys):

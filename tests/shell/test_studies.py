@@ -421,3 +421,14 @@ def test_the_script_of_sprites_weighs_the_control_by_the_last_multiplier_of_the_
     options = {folder.name: (folder / "options").read_text() for folder in (tmp_path / "runs").iterdir()}
     assert len(options) == 15 and "--likelihood gaussian --beta 9.0 " in options["control5.43-0"]
     assert "--beta 0.25 " in options["control2.12-0"] and "--method rate --rate 2.12 " in options["rate2.12-0"]
+
+
+def test_the_control_has_a_marker_of_its_own(monkeypatch):
+    figures = []
+    monkeypatch.setattr(disentanglement, "save_plot", lambda path, figure: figures.append(figure))
+    runs = [{"rate": 1.0, "MIG": 0.5, "FactorVAE score": 0.5}]
+    titles = ["β-VAE, β = 2", "β-VAE, β = 1, squared error", "β-VAE, β = 4"]
+    floors = dict.fromkeys(("untrained", "shuffled"), runs[0])
+    disentanglement.draw(Path(), ["beta-vae"] * 3, dict.fromkeys(titles, runs), floors)
+    markers = [line.get_marker() for line in figures[0].axes[0].lines[:3]]
+    assert markers[0] == markers[2] != markers[1]
