@@ -35,7 +35,6 @@ class Backend(NamedTuple):
     ranks: Ranks = ALONE  # the processes that share the work
     parts: Callable = lambda rows, weights: 1  # of a batch of rows, images × samples, that are best computed at once
     each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can
-    advice: Callable = lambda: ""  # a sentence on what would make it faster here and now
 
     def shared(self, batch: int, samples: int, grad) -> Shared:
         """How the work of a step on a batch is cut into parts and shared by processes; `grad` is its flat gradient."""

@@ -32,7 +32,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     own = {"fused": fused, "fused_sum": lambda f: fused(f, summed=True), "sum": total}
     return backend._replace(
         name="numba",
-        xp=SimpleNamespace(**vars(np) | own),  # not dir(np), which also names what is not yet imported
+        xp=SimpleNamespace(**vars(backend.xp) | own),
         fuse=fuse,
         normal=numpy_backend.from_stream(normals) if precision == "float32" else backend.normal,
         versions=backend.versions | {"numba": numba.__version__},

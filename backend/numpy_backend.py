@@ -1,22 +1,22 @@
 """NumPy: the reference."""
 
 import ctypes
-import statistics
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 
 from backend import Backend, BackendError, cores
+from backend.openblas import Threads, openblas
 
 BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
 # Rows × weights of a part. With less, two threads within each product are quicker on an idle machine: a step of 128
 # images took 1.25 times as long in two parts, with compiled loops.
 PART = 450_000_000
-PROBES, SLOWED = 7, 3  # products to measure, and how many times as long as with one thread is worth a sentence
-PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, whose number of threads is one for the whole process
+LINALG = ("cholesky", "eigh", "eigvalsh", "inv", "qr")
 
 
 def open_backend(precision: str, tf32: bool = False) -> Backend:
@@ -25,7 +25,9 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         raise BackendError("--tf32 is for matrix products on a GPU; leave it out or use --backend cupy")
     dtype = np.dtype(precision)
     keep_freed_memory()
-    threads, limit = blas_threads()
+    matmul, threads = openblas()
+    linalg = {name: partial(threads.with_one, getattr(np.linalg, name)) for name in LINALG}
+    own = {"matmul": matmul, "linalg": SimpleNamespace(**linalg)}  # the same bits with any number of threads
 
     def asarray(a) -> np.ndarray:
         a = np.asarray(a)
@@ -33,7 +35,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
 
     return Backend(
         name="numpy",
-        xp=np,
+        xp=SimpleNamespace(**vars(np) | own),  # not dir(np), which also names what is not yet imported
         dtype=dtype,
         asarray=asarray,
         to_host=np.asarray,
@@ -43,11 +45,10 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         fuse=fuse,
         compile=lambda step: step,
         synchronize=lambda: None,
-        versions={"numpy": np.__version__, "threads": threads},
+        versions={"numpy": np.__version__, "threads": threads.count},
         on_host=lambda f, **parts: f,
-        parts=lambda rows, weights: threads if rows * weights >= threads * PART else 1,
-        each=on_threads(threads, limit),
-        advice=lambda: advice(threads, limit),
+        parts=lambda rows, weights: cores() if matmul is not np.matmul and rows * weights >= cores() * PART else 1,
+        each=on_threads(threads),
     )
 
 
@@ -78,49 +79,13 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**30)
 
 
-def blas_threads() -> tuple[int, Callable]:
-    """How many threads NumPy's BLAS works with, and what sets that; 1 where this BLAS has no such function."""
-    try:
-        blas = ctypes.CDLL(np.linalg._umath_linalg.__file__)
-    except (OSError, AttributeError):
-        return 1, lambda count: None
-    for name in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"):
-        get, set_, kind = (
-            getattr(blas, name.format(f), None) for f in ("get_num_threads", "set_num_threads", "get_parallel")
-        )
-        if get and set_ and kind and kind() == PTHREADS:
-            set_(min(get(), cores()))  # it counts the machine's, not those of a container
-            return get(), set_
-    return 1, lambda count: None  # Accelerate, MKL, or an OpenBLAS whose threads each count their own
+def on_threads(threads: Threads) -> Callable:
+    """each(f, parts), a part at once a thread, and each thread multiplies on its own.
 
-
-def advice(threads: int, limit: Callable) -> str:
-    """What to say where other programs keep BLAS's threads from working: the first yields its core while it waits."""
-    a, b = np.ones((128, 784), np.float32), np.ones((784, 512), np.float32)
-
-    def seconds(count: int) -> float:
-        limit(count)
-        started = time.perf_counter()
-        np.matmul(a, b)
-        return time.perf_counter() - started
-
-    if threads == 1:
-        return ""
-    rounds = [(seconds(threads), seconds(1)) for _ in range(PROBES)]
-    limit(threads)
-    with_all, with_one = (statistics.median(times) for times in zip(*rounds, strict=True))
-    times = with_all / with_one
-    said = f"other programs keep this one waiting: with OMP_NUM_THREADS=1 it is some {times:.0f} times faster"
-    return said if times > SLOWED else ""
-
-
-def on_threads(threads: int, limit: Callable) -> Callable:
-    """each(f, parts), a part a thread, with BLAS limited to one thread.
-
-    BLAS's own threads wait for each other at every product, awake, and may be put aside by a busy machine meanwhile.
-    The pool's threads sleep. A part that no thread has begun when the first part is done is computed here.
+    The pool's threads sleep while they wait. A part that no thread has begun when the first part is done is computed
+    here.
     """
-    pool = ThreadPoolExecutor(max(1, threads - 1))  # starts none before there is work
+    pool = ThreadPoolExecutor(max(1, threads.count - 1))  # starts none before there is work
 
     def each(f, parts) -> list:
         first, *others = parts
@@ -133,16 +98,17 @@ def on_threads(threads: int, limit: Callable) -> Callable:
                 return f(part)
 
         futures = []
-        try:
-            limit(1)
-            futures += (pool.submit(work, part) for part in others)
-            found = [f(first)]
-            for part, future in zip(others, futures, strict=True):
-                found.append(f(part) if future.cancel() else future.result())
-            return found
-        finally:
-            wait(future for future in futures if not future.cancelled())  # nobody writes on
-            limit(threads)
+        with threads.in_parts():
+            if threads.count == 1:
+                return [f(part) for part in parts]
+            try:
+                futures += (pool.submit(work, part) for part in others)
+                found = [f(first)]
+                for part, future in zip(others, futures, strict=True):
+                    found.append(f(part) if future.cancel() else future.result())
+                return found
+            finally:
+                wait(future for future in futures if not future.cancelled())  # nobody writes on
 
     return each
 

@@ -122,8 +122,6 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
     ranks, watched = backend.ranks, evaluation.watched(sources.test_images(model.run, data), len(data.train))
     step, saved_at = make_step(backend, model.network, model.run.objective, plan, read, state), time.monotonic()
     bar = Bar(total=plan.steps, initial=int(state["step"]), desc=model.run.method, unit="steps")
-    if ranks.size == 1 and (advice := backend.advice()):
-        say(f"run.py: {advice}", "stderr")
     with bar, noted() as signals:
         for report in train(backend, step, state, plan, REPORTS * -(-plan.samples // 10)):
             whole, due = report["step"] % plan.steps_per_epoch == 0, report["step"] == plan.steps

@@ -29,7 +29,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from backend import BACKENDS, open_backend
-from backend.numpy_backend import blas_threads
+from backend.openblas import openblas
 from ref import mlp, vae
 from ref.objectives import METHODS, Now
 from ref.train import Plan, initial_state, initial_theta, make_step
@@ -144,7 +144,9 @@ def serve(pipe, name: str, library: str, precision: str, case: peers.Case, check
     Answers with times, and at the end with the process's memory in MB: before the network was there, and at its peak.
     """
     if name == "one thread":
-        blas_threads()[1](1)  # as with OMP_NUM_THREADS=1
+        _, threads = openblas()
+        threads.limit(1)  # as with OMP_NUM_THREADS=1
+        threads.count = 1
     own = name in ("step", "products", "one thread") or library == "cupy"
     backend = open_backend(library if own else "numpy", precision)  # no process holds a library that it does not need
     if name == "jax":

@@ -7,13 +7,12 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
-from backend import BackendError, cores, numpy_backend, open_backend
+from backend import BackendError, cores, open_backend
 from ref import vae
 from ref.mlp import sigmoid_backward
 from ref.more.metrics import Draws, Images, evaluate
@@ -267,19 +266,3 @@ def test_threads_that_draw_at_once_have_streams_of_their_own():
         found = [*pool.map(drawn, range(8))]
     sys.setswitchinterval(before)
     assert np.array_equal(found, expected)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "times"), [({1: 1.0, 2: 0.6}, None), ({1: 1.0, 2: 2.9}, None), ({1: 1.0, 2: 34}, 34)]
-)
-def test_a_busy_machine_is_told_from_an_idle_one_by_one_thread_beside_all(seconds, times, monkeypatch):
-    limits, clock = [], [0.0]
-
-    def product(a, b):
-        clock[0] += seconds[limits[-1]]
-
-    monkeypatch.setattr(numpy_backend, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    monkeypatch.setattr(numpy_backend.np, "matmul", product)
-    said = numpy_backend.advice(2, limits.append)
-    assert (f"OMP_NUM_THREADS=1 it is some {times} times faster" in said) if times else said == ""
-    assert limits[-1] == 2 and numpy_backend.advice(1, limits.append) == ""  # as it was; a single thread has no choice

@@ -3,13 +3,13 @@
 import threading
 import time
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from backend import numpy_backend, open_backend
-from backend.numpy_backend import PART, blas_threads
+from backend.numpy_backend import PART
+from backend.openblas import Threads
 from backend.parts import cut
 from backend.ranks import Ranks
 from ref.objectives import METHODS
@@ -122,49 +122,41 @@ def test_parts_are_the_whole_in_order_and_as_even_as_can_be():
             assert max(s.stop - s.start for s in slices) - min(s.stop - s.start for s in slices) <= 1
 
 
-def test_a_batch_is_cut_only_if_every_thread_of_blas_gets_enough(monkeypatch):
-    assert NUMPY.parts(blas_threads()[0] * PART, 1) == blas_threads()[0] and NUMPY.parts(1, 10**6) == 1
-    monkeypatch.setattr(numpy_backend, "blas_threads", lambda: (4, lambda count: None))
+def test_a_batch_is_cut_only_if_every_core_gets_enough(monkeypatch):
+    monkeypatch.setattr(numpy_backend, "cores", lambda: 4)
+    monkeypatch.setattr(numpy_backend, "openblas", lambda: (lambda a, b, out: None, Threads(1, lambda count: None)))
     parts = open_backend("numpy").parts
     assert [parts(rows, PART // 100) for rows in (1, 399, 400, 10**6)] == [1, 1, 4, 4]
     assert [parts(400, weights) for weights in (1, PART // 100 - 1, PART // 100)] == [1, 1, 4]
-
-
-@pytest.mark.parametrize("kind", [None, 0, 2])  # another library; sequential; with OpenMP
-def test_a_blas_whose_threads_cannot_be_limited_keeps_them(kind, monkeypatch):
-    names = {f"openblas_{name}": lambda count=0: 2 for name in ("get_num_threads", "set_num_threads")}
-    names |= {} if kind is None else {"openblas_get_parallel": lambda: kind}
-    monkeypatch.setattr(numpy_backend.ctypes, "CDLL", lambda path: SimpleNamespace(**names))
-    assert blas_threads()[0] == 1 and open_backend("numpy").parts(10**6, 10**6) == 1
+    monkeypatch.setattr(numpy_backend, "openblas", lambda: (np.matmul, Threads(1, lambda count: None)))
+    assert open_backend("numpy").parts(10**6, 10**6) == 1  # a BLAS whose threads nobody limits keeps the cores busy
 
 
 @pytest.fixture
-def two():
-    """A backend that finds BLAS with two threads."""
-    threads, limit = blas_threads()
-    limit(2)
-    if blas_threads()[0] != 2:
-        pytest.skip("the threads of this BLAS cannot be set")
-    yield open_backend("numpy")
-    limit(threads)
+def two(monkeypatch):
+    """A backend whose BLAS has two threads, and what says how many it has now."""
+    limits = [2]
+    threads = Threads(2, limits.append)
+    monkeypatch.setattr(numpy_backend, "openblas", lambda: (np.matmul, threads))
+    return open_backend("numpy"), lambda: limits[-1]
 
 
 def test_the_parts_run_at_once_in_the_order_of_the_answers_with_blas_limited_to_one_thread(two):
-    arrived = threading.Barrier(2, timeout=10)
+    (backend, blas_threads), arrived = two, threading.Barrier(2, timeout=10)
 
     def f(part: int):
         arrived.wait()  # in vain, if one part came after the other
-        return part, blas_threads()[0], threading.get_ident()
+        return part, blas_threads(), threading.get_ident()
 
-    (first, a, here), (second, b, there) = two.each(f, [10, 20])
-    assert (first, second) == (10, 20) and a == b == 1 and blas_threads()[0] == 2
+    (first, a, here), (second, b, there) = backend.each(f, [10, 20])
+    assert (first, second) == (10, 20) and a == b == 1 and blas_threads() == 2
     assert here == threading.get_ident() != there
-    assert two.each(lambda part: blas_threads()[0], [0]) == [2]  # a single part leaves the cores to BLAS
+    assert backend.each(lambda part: blas_threads(), [0]) == [2]  # a single part leaves the cores to BLAS
 
 
 @pytest.mark.parametrize("bad", [0, 1])
 def test_an_error_in_a_part_comes_out_when_the_others_are_done(bad, two):
-    done = []
+    (backend, blas_threads), done = two, []
 
     def f(part: int) -> None:
         if part == bad:
@@ -173,9 +165,15 @@ def test_an_error_in_a_part_comes_out_when_the_others_are_done(bad, two):
         done.append(part)
 
     with pytest.raises(KeyboardInterrupt, match=f"in part {bad}"):
-        two.each(f, [0, 1])
-    assert done == [1 - bad] and blas_threads()[0] == 2
-    assert two.each(abs, [-1, -2, -3]) == [1, 2, 3]  # and the threads are still there
+        backend.each(f, [0, 1])
+    assert done == [1 - bad] and blas_threads() == 2
+    assert backend.each(abs, [-1, -2, -3]) == [1, 2, 3]  # and the threads are still there
+
+
+def test_with_one_thread_the_parts_come_one_after_another(monkeypatch):
+    monkeypatch.setattr(numpy_backend, "openblas", lambda: (np.matmul, Threads(1, lambda count: None)))
+    here = threading.get_ident()
+    assert open_backend("numpy").each(lambda part: (part, threading.get_ident()), [1, 2]) == [(1, here), (2, here)]
 
 
 def test_a_part_heeds_what_numpy_was_told_to_do_about_overflows():

@@ -1,0 +1,179 @@
+"""NumPy's own OpenBLAS, called by ctypes: products whose bits do not depend on how many threads multiply.
+
+OpenBLAS cuts a product as the number of its threads says, and each cut rounds otherwise. Here the shapes and the
+machine's cores say how a product is cut. Its blocks go to OpenBLAS as a batch, of which a thread multiplies whole
+blocks. So the number of threads may be chosen anew at each product, and changes no bit.
+"""
+
+import ctypes
+import math
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+
+from backend import cores
+from backend.parts import cut
+
+PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, whose number of threads is one for the whole process
+NAMES = ("scipy_{}64_", "scipy_{}", "{}64_", "{}")  # NumPy's wheels, and what distributions have; 64: long integers
+BY_ROWS, AS_IT_IS, TRANSPOSED = 101, 111, 112  # cblas.h: CblasRowMajor, CblasNoTrans, CblasTrans
+KINDS = {np.dtype("float32"): ("s", ctypes.c_float), np.dtype("float64"): ("d", ctypes.c_double)}
+# Batches of products of so many multiplications end the process before OpenBLAS 0.3.34: its pull request 5980.
+SMALL = 10**6
+SHARED = 2**18  # OpenBLAS multiplies with one thread up to so many multiplications, by its gemm.c
+LOST = 2e-3  # seconds that several threads may lose against one before one multiplies alone
+SHORTEST, LONGEST = 16, 4096  # for so many products; twice as many each time
+
+
+class Threads:
+    """How many threads multiply: all, or one where other programs keep the others from working.
+
+    While OpenBLAS's first thread waits for the others, it offers its core to any program (`sched_yield`), and gets it
+    back some milliseconds later. So what all threads lose against one is added up, product by product.
+    """
+
+    def __init__(self, count: int, limit: Callable[[int], None]):
+        self.count, self.limit, self.parted = count, limit, False
+        self.alone, self.pause, self.lost, self.kept = 0, SHORTEST, 0.0, 0
+
+    def multiply(self, blocks: "Blocks", *addresses: int) -> None:
+        """Multiplies the blocks, and chooses for the next products by the time that it takes."""
+        if self.count == 1:
+            return blocks.multiply(*addresses)
+        if self.alone or blocks.measured < 2:
+            seconds = self.with_one(timed, blocks.multiply, *addresses)
+            self.alone, blocks.measured = max(0, self.alone - 1), blocks.measured + 1
+            blocks.seconds = min(seconds, blocks.seconds)
+        else:
+            self.judge(timed(blocks.multiply, *addresses) - blocks.seconds)
+
+    def with_one(self, f: Callable, *args):
+        """f(*args) while one thread multiplies."""
+        if self.count == 1:
+            return f(*args)
+        self.limit(1)
+        try:
+            return f(*args)
+        finally:
+            self.limit(self.count)
+
+    def judge(self, loss: float) -> None:
+        """`loss`: how many seconds all threads took more for a product than one takes."""
+        self.lost, self.kept = max(0.0, self.lost + loss), self.kept + 1
+        if self.lost > LOST:
+            self.alone, self.pause = self.pause, min(2 * self.pause, LONGEST)
+            self.lost, self.kept = 0.0, 0
+        elif self.kept == LONGEST:
+            self.pause = SHORTEST
+
+    @contextmanager
+    def in_parts(self):
+        """Within, each of Python's threads multiplies on its own."""
+        self.limit(1)
+        self.parted = True
+        try:
+            yield
+        finally:
+            self.parted = False
+            self.limit(self.count)
+
+
+def timed(f: Callable, *args) -> float:
+    """The seconds that f takes."""
+    started = time.perf_counter()
+    f(*args)
+    return time.perf_counter() - started
+
+
+class Blocks:
+    """How the product of an (m, k) and a (k, n) matrix is cut where these and the result lie as `layouts` say."""
+
+    def __init__(self, gemm_batch: Callable, number, integer, layouts: list[tuple], m: int, k: int, n: int):
+        self.gemm_batch, self.integer, self.seconds, self.measured = gemm_batch, integer, math.inf, 0
+        width, work = max(m, n), m * k * n  # the longer side of the result is cut
+        least = SMALL * width // work + 1  # rows or columns of a block that is not small
+        slices = cut(slice(0, width), max(1, min(max(2, cores()), width // least)))
+        self.count, self.widths = len(slices), [part.stop - part.start for part in slices]
+        self.pointers = ctypes.c_void_p * self.count
+        flags, leads, downs, alongs = zip(*layouts, strict=True)
+        steps = (downs[0], 0, downs[2]) if m >= n else (0, alongs[1], alongs[2])
+        self.starts = [[part.start * step * ctypes.sizeof(number) for part in slices] for step in steps]
+        each = self.each
+        sides = (each(self.widths), each(n)) if m >= n else (each(m), each(self.widths))
+        transposed = (each(flag, ctypes.c_int) for flag in flags[:2])
+        self.before = ctypes.c_int(BY_ROWS), *transposed, *sides, each(k), each(1, number)
+        self.leads, self.zeros = [each(lead) for lead in leads], each(0, number)
+        self.after = integer(self.count), each(1)
+
+    def each(self, value, kind=None) -> ctypes.Array:
+        """An array for CBLAS: a value for each block, or the same value for all."""
+        return ((kind or self.integer) * self.count)(*(value if isinstance(value, list) else [value] * self.count))
+
+    def multiply(self, *addresses: int) -> None:
+        """C = A·B, by the addresses of A, B and C."""
+        a, b, c = (
+            self.pointers(*[address + start for start in starts])
+            for address, starts in zip(addresses, self.starts, strict=True)
+        )
+        self.gemm_batch(*self.before, a, self.leads[0], b, self.leads[1], self.zeros, c, self.leads[2], *self.after)
+
+
+def lies(shape: tuple, strides: tuple, itemsize: int) -> tuple[int, int, int, int] | None:
+    """(CBLAS's flag, leading dimension, numbers from row to row, from column to column); None with gaps both ways."""
+    (rows, columns), (down, along) = shape, strides
+    if along == itemsize and down >= columns * itemsize and down % itemsize == 0:
+        return AS_IT_IS, down // itemsize, down // itemsize, 1
+    if down == itemsize and along >= rows * itemsize and along % itemsize == 0:
+        return TRANSPOSED, along // itemsize, 1, along // itemsize
+    return None
+
+
+def product(threads: Threads, gemms: dict[np.dtype, Callable], integer) -> Callable:
+    """matmul(a, b, out=None) by `gemms`, whose integers are of that type. `out` shares no memory with a and b."""
+
+    @cache
+    def blocks_of(dtype: np.dtype, *shapes_and_strides: tuple) -> Blocks | None:
+        (m, k), strides_a, (_, n), strides_b, strides_out = shapes_and_strides
+        operands = ((m, k), strides_a), ((k, n), strides_b), ((m, n), strides_out)
+        found = [lies(*operand, dtype.itemsize) for operand in operands]
+        if m * k * n <= SMALL or None in found or found[2][0] != AS_IT_IS:
+            return None
+        return Blocks(gemms[dtype], KINDS[dtype][1], integer, found, m, k, n)
+
+    def matmul(a, b, out=None):
+        """A·B, the bits of which are the same for any number of threads."""
+        dtype, shape = a.dtype, (*a.shape[:1], *b.shape[1:])
+        if not a.ndim == b.ndim == 2 or dtype not in gemms or b.dtype != dtype or a.shape[1] != len(b):
+            return np.matmul(a, b, out=out)
+        if threads.parted or a.size * shape[1] <= SHARED:
+            return np.matmul(a, b, out=out)
+        out = np.empty(shape, dtype) if out is None else out
+        blocks = blocks_of(dtype, a.shape, a.strides, b.shape, b.strides, out.strides)
+        if blocks is None or out.shape != shape or out.dtype != dtype:
+            return threads.with_one(np.matmul, a, b, out)
+        threads.multiply(blocks, a.ctypes.data, b.ctypes.data, out.ctypes.data)
+        return out
+
+    return matmul
+
+
+@cache
+def openblas() -> tuple[Callable, Threads]:
+    """(matmul, threads). NumPy's own product and one thread where its BLAS is another one, or has no batches."""
+    try:
+        blas = ctypes.CDLL(np.linalg._umath_linalg.__file__)
+    except (OSError, AttributeError):
+        blas = None
+    for name in NAMES:
+        names = (f"openblas_{f}" for f in ("get_num_threads", "set_num_threads", "get_parallel"))
+        get, limit, kind = (getattr(blas, name.format(f), None) for f in names)
+        if get and limit and kind and kind() == PTHREADS:
+            limit(min(get(), cores()))  # it counts the machine's, not those of a container
+            gemms = [getattr(blas, name.format(f"cblas_{letter}gemm_batch"), None) for letter, _ in KINDS.values()]
+            if all(gemms):
+                threads, integer = Threads(get(), limit), ctypes.c_int64 if "64" in name else ctypes.c_int32
+                return product(threads, dict(zip(KINDS, gemms, strict=True)), integer), threads
+    return np.matmul, Threads(1, lambda count: None)

@@ -1,0 +1,221 @@
+"""Products in blocks are NumPy's products, their bits know no number of threads, and busy machines cost little."""
+
+import ctypes
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend import open_backend, openblas
+from backend.openblas import LONGEST, LOST, SHORTEST, SMALL, Blocks, Threads
+from tests.benchmarks import benchmark, peers
+
+MATMUL, THREADS = openblas.openblas()
+LIMITED = pytest.mark.skipif(MATMUL is np.matmul, reason="NumPy's BLAS is no OpenBLAS with batches")
+
+
+@pytest.fixture
+def multiply_with(monkeypatch):
+    """Sets how many threads multiply."""
+
+    def multiply_with(count: int) -> None:
+        THREADS.limit(count)
+        monkeypatch.setattr(THREADS, "count", count)
+
+    before = THREADS.count
+    yield multiply_with
+    THREADS.limit(before)
+
+
+def matrices(m: int, k: int, n: int, dtype, seed: int = 0):
+    """Whole numbers, whose products are exact in any order."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(-9, 10, (m, k)).astype(dtype), rng.integers(-9, 10, (k, n)).astype(dtype)
+
+
+def laid(array: np.ndarray, how: str) -> np.ndarray:
+    """The same matrix, lying otherwise in memory."""
+    if how == "by columns":
+        return np.asfortranarray(array)
+    if how == "a part of a wider one":
+        return np.hstack([array, np.full_like(array, np.nan)])[:, : array.shape[1]]
+    if how == "a part of a taller one, by columns":
+        return np.hstack([array.T, np.full_like(array.T, np.nan)])[:, : array.shape[0]].T
+    return array[::-1][::-1] if how == "by rows" else np.repeat(array, 2, axis=1)[:, ::2]
+
+
+LAYOUTS = ("by rows", "by columns", "a part of a wider one", "a part of a taller one, by columns", "with gaps")
+
+
+@pytest.mark.parametrize("of_b", LAYOUTS)
+@pytest.mark.parametrize("of_a", LAYOUTS)
+def test_a_product_is_exact_however_its_operands_lie(of_a, of_b, multiply_with):
+    for dtype, count, (m, k, n) in [(np.float32, 2, (130, 111, 201)), (np.float64, 1, (203, 99, 70))]:
+        multiply_with(count)
+        a, b = matrices(m, k, n, dtype)
+        expected = np.einsum("ij,jk->ik", a.astype(int), b.astype(int))
+        a, b = laid(a, of_a), laid(b, of_b)
+        assert np.array_equal(MATMUL(a, b), expected)
+        for out in (np.full((m, n), np.nan, dtype), np.full((m, 2 * n), np.nan, dtype)[:, 3 : n + 3]):
+            assert MATMUL(a, b, out=out) is out and np.array_equal(out, expected)
+        by_columns = np.full((n, m), np.nan, dtype).T
+        assert np.array_equal(MATMUL(a, b, out=by_columns), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1500, 1500), (1500, 1500, 1), (1500, 1, 1500), (2, 1100, 1000), (101, 100, 100)])
+def test_a_product_is_exact_when_a_side_is_short(shape):
+    a, b = matrices(*shape, np.float32)
+    assert np.array_equal(MATMUL(a, b), np.einsum("ij,jk->ik", a.astype(int), b.astype(int)))
+
+
+def test_what_is_no_product_of_two_like_matrices_is_left_to_numpy():
+    a, b = matrices(120, 110, 130, np.float32)
+    with pytest.raises(ValueError, match="mismatch"):
+        MATMUL(a, a)
+    for wrong in (np.empty((120, 131), np.float32), np.empty((120, 60), np.float32), np.empty((60, 130), np.float32)):
+        with pytest.raises(ValueError, match="mismatch"):
+            MATMUL(a, b, out=wrong)
+    wide = np.empty((120, 130))
+    assert MATMUL(a, b, out=wide) is wide and np.array_equal(wide, np.matmul(a, b))
+    swapped = a.astype(">f4"), b.astype(">f4")
+    assert np.array_equal(MATMUL(*swapped), np.matmul(a, b))
+    packed = np.zeros(a.shape, "f4, i1")
+    packed["f0"] = a
+    assert np.array_equal(MATMUL(packed["f0"], b), np.matmul(a, b))
+    stack = np.stack([a, 2 * a])
+    pairs = [(a[0], b), (a, b[:, 0]), (a[0], b[:, 0]), (stack, b), (a, b.astype(float)), (a.astype(int), b.astype(int))]
+    for x, y in pairs:
+        found, expected = MATMUL(x, y), np.matmul(x, y)
+        assert found.dtype == expected.dtype and np.array_equal(found, expected)
+
+
+@LIMITED
+@settings(max_examples=25)
+@given(*(st.integers(40, 400) for _ in range(3)), st.sampled_from([np.float32, np.float64]))
+def test_the_bits_of_a_product_do_not_know_how_many_threads_multiply(m, k, n, dtype):
+    rng, count = np.random.default_rng(m), THREADS.count
+    a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+    found = []
+    for THREADS.count in (1, 2, 3, 2):
+        THREADS.limit(THREADS.count)
+        found += [MATMUL(a, b) for _ in range(4)]  # the first of them with one thread
+    THREADS.count = count
+    THREADS.limit(count)
+    assert all(np.array_equal(found[0], other) for other in found)
+
+
+@LIMITED
+def test_a_step_has_the_same_bits_with_any_number_of_threads(multiply_with):
+    case = peers.Case("geco", *benchmark.NETWORKS["slides"], 64, 1)
+
+    def after_steps(count: int) -> np.ndarray:
+        multiply_with(count)
+        step, state = benchmark.step_and_state(open_backend("numpy")._replace(parts=lambda rows, weights: 2), case)
+        for _ in range(4):
+            step()
+        return state["theta"]
+
+    assert np.array_equal(after_steps(1), after_steps(2))
+
+
+@given(*(st.integers(1, 3000) for _ in range(3)), st.integers(1, 70))
+def test_no_block_is_so_small_that_openblas_falls_over_it_and_all_of_them_are_the_product(m, k, n, cores):
+    if m * k * n <= SMALL:
+        return
+    before, openblas.cores = openblas.cores, lambda: cores
+    layouts = [(111, k, k, 1), (111, n, n, 1), (111, n, n, 1)]
+    blocks = Blocks(None, ctypes.c_float, ctypes.c_int64, layouts, m, k, n)
+    openblas.cores = before
+    works = [height * depth * width for height, width, depth in zip(*blocks.before[3:6], strict=True)]
+    assert sum(works) == m * k * n and min(works) > SMALL
+    assert len(works) <= max(2, cores) and (len(works) > 1 or m * k * n < 2.01 * SMALL + 2 * max(m * k, k * n))
+
+
+class Machine:
+    """A clock and a BLAS: how long a product takes with one thread and with all."""
+
+    def __init__(self, monkeypatch, count: int = 2):
+        self.now, self.limits, self.used = 0.0, [count], []
+        self.one, self.all = 0.001, 0.00055
+        monkeypatch.setattr(openblas, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        self.threads = Threads(count, self.limits.append)
+        self.blocks = SimpleNamespace(multiply=self.multiply, measured=0, seconds=math.inf)
+
+    def multiply(self) -> None:
+        self.used.append(self.limits[-1])
+        self.now += self.one if self.limits[-1] == 1 else self.all
+
+    def products(self, count: int) -> list[int]:
+        """How many threads multiplied in each of the next products."""
+        self.used.clear()
+        for _ in range(count):
+            self.threads.multiply(self.blocks)
+            assert self.limits[-1] == self.threads.count  # whatever else needs BLAS finds all of them
+        return [*self.used]
+
+
+def test_all_threads_multiply_on_an_idle_machine(monkeypatch):
+    machine = Machine(monkeypatch)
+    assert machine.products(500) == [1, 1] + [2] * 498
+    assert Machine(monkeypatch, 1).products(50) == [1] * 50
+
+
+def test_a_pause_of_the_system_is_no_busy_machine(monkeypatch):
+    machine = Machine(monkeypatch)
+    machine.products(10)
+    machine.all = 0.001 + 0.9 * LOST
+    machine.products(1)
+    machine.all = 0.00055
+    assert 1 not in machine.products(100)
+
+
+def test_one_thread_multiplies_beside_busy_programs_and_all_are_tried_ever_more_seldom(monkeypatch):
+    machine = Machine(monkeypatch)
+    machine.products(10)
+    machine.all = 0.005
+    used = machine.products(40_000)
+    tries = [i for i, count in enumerate(used) if count == 2]
+    pauses = np.diff(tries) - 1
+    assert pauses[:4].tolist() == [SHORTEST, 2 * SHORTEST, 4 * SHORTEST, 8 * SHORTEST] and pauses[-1] == LONGEST
+    machine.all = 0.00055
+    assert machine.products(2 * LONGEST + 10)[-LONGEST:] == [2] * LONGEST  # the other programs have ended
+    machine.products(LONGEST)
+    machine.all = 0.005
+    assert machine.products(2 * SHORTEST).count(1) == 2 * SHORTEST - 2  # and the first pause is short again
+
+
+def test_a_small_loss_at_each_product_is_a_loss(monkeypatch):
+    machine = Machine(monkeypatch)
+    machine.products(10)
+    machine.all = 0.0012
+    assert machine.products(100).count(1) > 60
+
+
+@pytest.mark.parametrize("lacking", ["cblas_sgemm_batch", "openblas_set_num_threads", "OpenMP", "all"])
+def test_another_blas_multiplies_by_itself(lacking, monkeypatch):
+    names = ["cblas_sgemm_batch", "cblas_dgemm_batch", "openblas_get_num_threads", "openblas_set_num_threads"]
+    found = {f"scipy_{name}64_": lambda count=0: 2 for name in names if name != lacking and lacking != "all"}
+    found["scipy_openblas_get_parallel64_"] = lambda: 2 if lacking == "OpenMP" else 1
+    monkeypatch.setattr(openblas.ctypes, "CDLL", lambda path: SimpleNamespace(**found))
+    matmul, threads = openblas.openblas.__wrapped__()
+    assert matmul is np.matmul and threads.count == 1
+
+
+@LIMITED
+@pytest.mark.parametrize("name", openblas.NAMES)
+def test_every_name_of_openblas_is_known_and_it_gets_no_more_threads_than_a_container_has_cores(name, monkeypatch):
+    limits, calls = [64], []
+    found = {"openblas_get_num_threads": lambda: limits[-1], "openblas_set_num_threads": limits.append}
+    found |= {"openblas_get_parallel": lambda: 1}
+    found |= {f"cblas_{letter}gemm_batch": lambda *arguments: calls.append(arguments) for letter in "sd"}
+    found = {name.format(key): value for key, value in found.items()}
+    monkeypatch.setattr(openblas.ctypes, "CDLL", lambda path: SimpleNamespace(**found))
+    monkeypatch.setattr(openblas, "cores", lambda: 3)
+    matmul, threads = openblas.openblas.__wrapped__()
+    assert threads.count == 3 and limits == [64, 3]
+    matmul(*matrices(300, 300, 300, np.float32))
+    sizes = {ctypes.sizeof(kind._type_) for kind in map(type, calls[0][3:6])}
+    assert sizes == {8 if "64" in name else 4} and sum(calls[0][3]) == 300
