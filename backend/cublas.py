@@ -5,6 +5,7 @@ kernel of CuPy's waits for each.
 """
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 
 WORKSPACE = 2**25  # bytes that cuBLAS may not allocate by itself while a step is recorded
@@ -22,7 +23,7 @@ class Cublas:
     """Products on one stream. The handle and its workspace live as long as the process."""
 
     def __init__(self, cp, stream, tf32: bool):
-        self.cp, self.blas, self.handle = cp, blas_behind(cp), ctypes.c_void_p()
+        self.cp, self.stream, self.blas, self.handle = cp, stream, blas_behind(cp), ctypes.c_void_p()
         self.workspace, self.ones = cp.empty(WORKSPACE, cp.uint8), cache(cp.ones)
         done(self.blas.cublasCreate_v2(ctypes.byref(self.handle)), "Create")
         self.call("SetStream_v2", ctypes.c_void_p(stream.ptr))
@@ -57,6 +58,69 @@ class Cublas:
         by_columns = columns, rows, one, pointer(a), columns
         self.call(f"{letter}gemv_v2", AS_IT_IS, *by_columns, pointer(ones), 1, zero, pointer(out), 1)
         return out
+
+
+class Beside:
+    """Gradients of weights and biases on a second stream, beside the rest of the backward pass.
+
+    Within a step, what is written into a given array goes there: only the update reads it. A product waits for all that
+    the first stream has launched so far, and the update for all products. Until then the operands are kept, because the
+    first stream would launch into memory that is free again.
+    """
+
+    def __init__(self, cp, main: Cublas, side: Cublas):
+        self.cp, self.main, self.side = cp, main, side
+        self.event, self.kept = cp.cuda.Event(disable_timing=True), None  # the operands; None outside of a step
+
+    def matmul(self, a, b, out=None):
+        """A·B"""
+        if out is None or self.kept is None:
+            return self.main.matmul(a, b, out)
+        a, b = packed(self.cp, a), packed(self.cp, b)  # on the first stream
+        return self.after(a, b).matmul(a, b, out)
+
+    def sum_rows(self, a, out=None):
+        """Σ over the first axis."""
+        if out is None or self.kept is None:
+            return self.main.sum_rows(a, out)
+        self.side.ones = self.main.ones
+        return self.after(a, self.main.ones(len(a), a.dtype)).sum_rows(a, out)
+
+    def after(self, *operands) -> Cublas:
+        """The second stream's cuBLAS, which waits for the operands."""
+        self.kept.extend(operands)
+        self.event.record(self.main.stream)
+        self.side.stream.wait_event(self.event)
+        return self.side
+
+    def join(self) -> None:
+        """The first stream waits for the second one."""
+        if self.kept:
+            self.event.record(self.side.stream)
+            self.main.stream.wait_event(self.event)
+            self.kept.clear()
+
+    def within(self, step: Callable[[], None]) -> Callable[[], None]:
+        """The step, with its gradients beside it."""
+
+        def run() -> None:
+            self.kept = []
+            try:
+                step()
+                self.join()  # where it had no update
+            finally:
+                self.kept = None
+
+        return run
+
+    def before(self, update: Callable) -> Callable:
+        """The update, which waits for the gradients."""
+
+        def waits(*arrays):
+            self.join()
+            return update(*arrays)
+
+        return waits
 
 
 def done(status: int, name: str) -> None:

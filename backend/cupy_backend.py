@@ -6,7 +6,7 @@ from functools import cache, partial
 from types import SimpleNamespace
 
 from backend import Backend, BackendError
-from backend.cublas import KINDS, Cublas
+from backend.cublas import KINDS, Beside, Cublas
 from backend.kernels import averaged, in_place
 
 INSTALL = (
@@ -27,7 +27,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     dtype, stream = cp.dtype(precision), recordable_stream(cp)
     stream.__enter__()  # for good; after use(), the end of a `with stream` inside CuPy would restore the default stream
     try:
-        cublas = cublas_of(cp, tf32)
+        cublas = Beside(cp, cublas_of(cp, tf32, "first"), cublas_of(cp, tf32, "second"))
     except Exception as error:  # of many kinds, if the library cannot be reached or does not work
         reason = f"cuBLAS cannot be reached through CuPy's module ({one_line(error)}), as with ROCm or under Windows"
         if tf32:
@@ -49,8 +49,8 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         noise=lambda seed: cp.random.Philox4x3210(seed, size=STREAMS)._state,
         normal=from_stream(cp, "standard_normal", dtype),
         uniform=from_stream(cp, "random", dtype),
-        fuse=partial(in_place, cp),
-        compile=(lambda step: recorded(cp, stream, step)) if cublas else lambda step: step,
+        fuse=lambda f: cublas.before(in_place(cp, f)) if cublas else in_place(cp, f),
+        compile=lambda step: recorded(cp, stream, cublas.within(step)) if cublas else step,
         synchronize=stream.synchronize,
         versions=versions | {"tf32": tf32, "graph": cublas is not None},
         on_host=through_pinned_memory,
@@ -80,19 +80,21 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-@cache
 def recordable_stream(cp):
-    """One stream for every backend of this process: on streams of their own they would not wait for each other.
+    """The stream of every backend of this process: on streams of their own they would not wait for each other."""
+    return stream_of(cp, "first")
 
-    It is not the default stream, which cannot be recorded.
-    """
+
+@cache
+def stream_of(cp, name: str):
+    """A stream by that name, which can be recorded, as the default stream cannot."""
     return cp.cuda.Stream(non_blocking=True)
 
 
 @cache
-def cublas_of(cp, tf32: bool) -> Cublas:
-    """One handle for every backend of this process."""
-    return Cublas(cp, recordable_stream(cp), tf32)
+def cublas_of(cp, tf32: bool, stream: str) -> Cublas:
+    """One handle and one workspace on a stream for every backend of this process."""
+    return Cublas(cp, stream_of(cp, stream), tf32)
 
 
 def usable_cupy():
@@ -140,7 +142,7 @@ def through_pinned_memory(f, read=lambda size: ..., written=lambda size: ...):
     return on_device
 
 
-def namespace(cp, cublas: Cublas | None) -> SimpleNamespace:
+def namespace(cp, cublas: Beside | None) -> SimpleNamespace:
     """CuPy with one kernel for an elementwise function, or for its sum, and with the products of `cublas`."""
 
     @cache
@@ -160,7 +162,7 @@ def namespace(cp, cublas: Cublas | None) -> SimpleNamespace:
     return xp
 
 
-def own_functions(cp, cublas: Cublas | None) -> dict:
+def own_functions(cp, cublas: Beside | None) -> dict:
     """`concatenate` in one kernel, where CuPy launches one an array; sums over rows by `cublas`.
 
     `sum` and `mean` over an axis of one entry, as that of K = 1 samples is, launch none.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from backend import BackendError, open_backend
-from backend.cublas import TF32_MATH, Cublas
+from backend.cublas import TF32_MATH, Beside, Cublas
 from backend.cupy_backend import recordable_stream, say_once, through_pinned_memory
 from ref import vae
 from ref.densities import squared_error
@@ -219,6 +219,48 @@ def test_a_product_that_does_not_succeed_is_an_error(library):
         cublas.matmul(*(np.ones((2, 2), np.float32).view(OnDevice) for _ in range(2)))
 
 
+def test_gradients_run_beside_a_step_that_keeps_their_operands_and_its_update_waits_for_them(library):
+    log, event, cp = [], SimpleNamespace(), on_host()
+
+    def logged(stream: str, call, *args) -> None:
+        log.append(stream)
+        call(*args)
+
+    cp.cuda = SimpleNamespace(Event=lambda disable_timing: event)
+    event.record = lambda stream: setattr(event, "of", stream.name)
+    first, second = (
+        SimpleNamespace(
+            ptr=0, name=name, wait_event=lambda event, name=name: log.append(f"{name} waits for {event.of}")
+        )
+        for name in ("first", "second")
+    )
+    of_first, of_second = (Cublas(cp, stream, tf32=False) for stream in (first, second))
+    for cublas in (of_first, of_second):
+        cublas.call = partial(logged, cublas.stream.name, cublas.call)
+    a, b = (np.ones((3, 3), np.float32).view(OnDevice) for _ in range(2))
+    out, gaps, beside = np.zeros((3, 3), np.float32).view(OnDevice), a[:, ::-1], Beside(cp, of_first, of_second)
+
+    def step() -> None:
+        beside.matmul(a, b)
+        beside.matmul(gaps, b, out=out)
+        assert beside.kept[0] is not gaps and beside.kept[1] is b  # the copy without gaps, which the product reads
+        beside.sum_rows(a)
+        beside.sum_rows(a, out=out[0])
+        assert beside.kept[2] is a and len(beside.kept) == 4
+        update()
+        assert beside.kept == []
+        update()  # another one finds nothing to wait for
+
+    update = beside.before(lambda: log.append("update"))
+    gradient = ["second waits for first", "second"]
+    beside.within(step)()
+    assert log == ["first", *gradient, "first", *gradient, "first waits for second", "update", "update"]
+    log.clear()
+    beside.matmul(a, b, out=out)  # outside of a step
+    beside.within(lambda: beside.sum_rows(a, out=out[0]))()  # a step without an update
+    assert log == ["first", *gradient, "first waits for second"] and (np.asarray(out)[0] == 3).all()
+
+
 class Device:
     """The current stream, as CuPy keeps it: after a `with`, that of the `with` around it, or stream 0."""
 
@@ -271,6 +313,7 @@ def cupy_of(device: Device, processors: int = 132) -> ModuleType:
     cp.random = SimpleNamespace(Philox4x3210=philox, Generator=lambda bits: None)
     cp.cuda = SimpleNamespace(
         Stream=lambda non_blocking: device.stream(),
+        Event=lambda disable_timing: SimpleNamespace(record=lambda stream: None),
         MemoryPool=lambda: SimpleNamespace(malloc="its own pool", free_all_blocks=lambda: device.log.append("freed")),
         using_allocator=using_allocator,
         get_current_stream=lambda: device.current,
@@ -382,12 +425,12 @@ def test_a_module_that_is_not_linked_to_cublas_is_an_error_before_anything_is_co
         Cublas(cp, SimpleNamespace(ptr=0), tf32=False)
 
 
-def test_a_process_has_one_handle_of_cublas_however_many_backends_it_opens(device, library):
+def test_a_process_has_a_handle_of_cublas_for_each_stream_however_many_backends_it_opens(device, library):
     handles = []
     library.cublasCreate_v2 = lambda handle: handles.append(1) or 0
     for precision in ("float32", "float64", "float32"):
         open_backend("cupy", precision)
-    assert len(handles) == 1
+    assert len(handles) == 2  # a stream
 
 
 def test_the_memory_of_a_recorded_step_that_nobody_has_any_more_is_freed(device):
