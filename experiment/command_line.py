@@ -2,16 +2,30 @@
 
 import argparse
 import difflib
-import math
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
 
 from backend import BACKENDS
 from data import DATASETS
-from experiment import __version__
 from experiment.defaults import BY_DATA, COLUMNS, COMMON, FIRST, METHOD_OPTIONS, PRESETS, row_of
-from experiment.record import CHOICES, Options, UsageError, as_text, flag
+from experiment.record import (
+    COUNT,
+    KINDS,
+    VERSION,
+    Images,
+    Kind,
+    Options,
+    Run,
+    UsageError,
+    allowed,
+    as_text,
+    built,
+    flag,
+)
 from ref.objectives import METHODS
 
 # Uses of a trained model, and the options that each takes.
@@ -25,93 +39,64 @@ USES = {
 }
 
 
-def checked(wanted: str, read: Callable, holds: Callable) -> Callable:
-    """An argparse type: the value that read(text) gives, if it is the wanted kind."""
-
-    def parse(text: str):
-        try:
-            value = read(text)
-            if holds(value):
-                return value
-        except ValueError:
-            pass
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
-
-    return parse
-
-
-def several(kind: type) -> Callable:
-    """read(text) for numbers with commas between them; the word none stands for an empty list."""
-    return lambda text: () if text == "none" else tuple(map(kind, text.split(",")))
-
-
-def within(interval: str) -> Callable:
-    """The argparse type of the finite numbers in an interval such as "[0, 1)"."""
-    low, high = map(float, interval[1:-1].split(","))
-    ends = {low: interval[0] == "[", high: interval[-1] == "]"}  # whether each belongs to it; that at infinity does not
-    return checked(
-        f"a finite number in {interval}", float, lambda number: low <= number <= high and ends.get(number, True)
-    )
-
-
-COUNT = checked("an integer above 0", int, lambda n: 0 < n < 2**63)
-FROM_ZERO = checked("an integer at least 0", int, lambda n: 0 <= n < 2**63)
-POSITIVE, NOT_NEGATIVE = within("(0, inf)"), within("[0, inf)")
-LAYERS = checked(
-    "a list of layer sizes such as 512,256, nor none", several(int), lambda sizes: min(sizes, default=1) > 0
-)
-ADAM = checked(
-    "β₁,β₂,ε such as 0.9,0.999,1e-8, each β between 0 and 1",
-    several(float),
-    lambda found: len(found) == 3 and min(found) > 0 and max(found[:2]) < 1 and found[2] < math.inf,
-)
-
-
 def listed(field: str, between: str, after: str) -> str:
     """A field of each method, for --help."""
     return after.join(f"{name}{between}{getattr(method, field)}" for name, method in METHODS.items())
 
 
-# By group: each option's type, or its choices, or bool for a switch; and its help, which its default will follow.
+# Kinds of options that a record has not, or has not like this.
+TYPED = KINDS | {
+    "method": (*METHODS, "all"),
+    "preset": tuple(PRESETS),
+    "precision": ("float32", "float64"),
+    "validation": COUNT,
+    "data": str,
+    "skip_broken": bool,
+    "tf32": bool,
+}
+TYPES = get_type_hints(Images) | get_type_hints(Run) | dict.fromkeys(METHOD_OPTIONS, float)
+TYPES |= {"preset": str, "tf32": bool}
+# By group: each option's help, which its default will follow.
 # fmt: off
 OF_A_RUN = {
     "objective": {
-        "method": ([*METHODS, "all"], f"{listed('about', ': ', '; ')}; all: compares them"),
-        **{name: (within(o.interval), f"{o.symbol}: {o.about}") for name, o in METHOD_OPTIONS.items()},
-        "multiplier": (CHOICES["multiplier"], "the rule of a constraint's λ"),
-        "multiplier_rate": (POSITIVE, "η of that rule (relative: 56/steps, at most 0.01; plain: 0.001)"),
-        "samples": (COUNT, f"posterior samples an image in training ({listed('samples', ' ', ', ')})"),
-        "likelihood": (CHOICES["likelihood"], "p(x|z), in the loss if the method has it, in the ELBO and the NLL"),
-        "variance": (POSITIVE, "σ² of the Gaussian likelihood; with a constraint, of the reported ELBO and NLL alone"),
+        "method": f"{listed('about', ': ', '; ')}; all: compares them",
+        **{name: f"{o.symbol}: {o.about}" for name, o in METHOD_OPTIONS.items()},
+        "multiplier": "the rule of a constraint's λ",
+        "multiplier_rate": "η of that rule (relative: 56/steps, at most 0.01; plain: 0.001)",
+        "samples": f"posterior samples an image in training ({listed('samples', ' ', ', ')})",
+        "likelihood": "p(x|z), in the loss if the method has it, in the ELBO and the NLL",
+        "variance": "σ² of the Gaussian likelihood; with a constraint, of the reported ELBO and NLL alone",
     },
     "data": {
-        "data": (str, f"{', '.join(DATASETS)}, a folder of pictures or IDX files, .npz or .npy"),
-        "size": (COUNT, "scale a folder's pictures to SIZE×SIZE"),
-        "skip_broken": (bool, "leave out a folder's pictures that cannot be read, and name them"),
-        "validation": (COUNT, "hold out so many training images and report on them, not on the test images"),
-        "binarize": (CHOICES["binarize"], "pixels black or white by chance, drawn once, or anew each time"),
+        "data": f"{', '.join(DATASETS)}, a folder of pictures or IDX files, .npz or .npy",
+        "size": "scale a folder's pictures to SIZE×SIZE",
+        "skip_broken": "leave out a folder's pictures that cannot be read, and name them",
+        "validation": "hold out so many training images and report on them, not on the test images",
+        "binarize": "pixels black or white by chance, drawn once, or anew each time",
     },
     "network and training": {
-        "hidden": (LAYERS, "the encoder's hidden layers, mirrored by the decoder: 512,256 or none"),
-        "latent": (COUNT, "latents"),
-        "activation": (CHOICES["activation"], "of the hidden layers"),
-        "output": (CHOICES["output"], "x̂ = sigmoid(l), or l in principal coordinates from the linear VAE on"),
-        "epochs": (COUNT, ""),
-        "batch_size": (COUNT, ""),
-        "lr": (POSITIVE, "Adam's learning rate"),
-        "schedule": (CHOICES["schedule"], "of the learning rate; stages: as in Burda et al. 2015, down to a tenth"),
-        "adam": (ADAM, "Adam's constants β₁,β₂,ε"),
-        "weight_decay": (NOT_NEGATIVE, "decoupled; of weights, not of biases"),
-        "preset": (PRESETS, "burda: the published protocol of Burda et al. 2015; burda-short: its network, 100 epochs"),
-        "precision": (("float32", "float64"), ""),
-        "tf32": (bool, "let a GPU round operands of float32 products to 10 bits of mantissa: faster"),
-        "seed": (FROM_ZERO, ""),
-        "nll_samples": (COUNT, "samples per image of the NLL; 5000 in publications"),
+        "hidden": "the encoder's hidden layers, mirrored by the decoder: 512,256 or none",
+        "latent": "latents",
+        "activation": "of the hidden layers",
+        "output": "x̂ = sigmoid(l), or l in principal coordinates from the linear VAE on",
+        "epochs": "",
+        "batch_size": "",
+        "lr": "Adam's learning rate",
+        "schedule": "of the learning rate; stages: as in Burda et al. 2015, down to a tenth",
+        "adam": "Adam's constants β₁,β₂,ε",
+        "weight_decay": "decoupled; of weights, not of biases",
+        "preset": "burda: the published protocol of Burda et al. 2015; burda-short: its network, 100 epochs",
+        "precision": "",
+        "tf32": "let a GPU round operands of float32 products to 10 bits of mantissa: faster",
+        "seed": "",
+        "nll_samples": "samples per image of the NLL; 5000 in publications",
     },
 }
+# By group: each option's kind, or its choices, or bool for a switch; and its help.
 OF_A_COMMAND = {
     "where and how": {
-        "backend": ([*BACKENDS], "numpy is the reference; numba and cupy are faster"),
+        "backend": (BACKENDS, "numpy is the reference; numba and cupy are faster"),
         "data_dir": (Path, "where data sets are kept ($TAMING_VAES_DATA, else the user's cache)"),
         "out": (Path, "the run's folder (runs/<data>-<method>-<options that are not at their default>-<seed>)"),
         "force": (bool, "overwrite what --out holds"),
@@ -134,10 +119,41 @@ OF_A_COMMAND = {
     },
 }
 # fmt: on
-OPTIONS = OF_A_RUN | OF_A_COMMAND
+OPTIONS = {group: {name: (TYPED[name], about) for name, about in rows.items()} for group, rows in OF_A_RUN.items()}
+OPTIONS |= OF_A_COMMAND
 NAMES = tuple(chain(*OF_A_RUN.values()))  # of the options that describe a run
 SWEPT = (*METHOD_OPTIONS, "samples")  # options of which several values make as many runs
 SEVERAL = {"compare": "+", "interpolate": 2, **dict.fromkeys(SWEPT, "+")}  # options with several values, and how many
+
+
+def reading(kind: Kind) -> Callable[[str], Any]:
+    """The argparse type that is of this kind."""
+
+    def read(text: str):
+        try:
+            value = kind.read(text)
+            if kind.holds(value):
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r} is not {kind.wanted}")
+
+    return read
+
+
+def option_of(name: str, value):
+    """The value of an option that describes a run, said in Python. Raises UsageError."""
+    kind = TYPED[name]
+    plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    try:
+        plain = kind.read(plain) if isinstance(plain, str) and isinstance(kind, Kind) else plain
+        found = built(TYPES[name], tuple(plain) if isinstance(plain, list) else plain, name)
+        if found is not None and allowed(kind, found):
+            return found
+    except (TypeError, ValueError):
+        pass
+    wanted = f"one of {', '.join(kind)}" if isinstance(kind, tuple) else getattr(kind, "wanted", "True or False")
+    raise UsageError(f"{name}={value!r:.60} is not {wanted}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -157,11 +173,13 @@ def parser(description: str = "") -> Parser:
     """The command line. What it gives has the options alone that were typed."""
     usage = {"prog": "run.py", "formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     p = Parser(description=description, argument_default=argparse.SUPPRESS, **usage)
-    p.add_argument("--version", action="version", version=__version__)
+    p.add_argument("--version", action="version", version=VERSION)
     for title, rows in OPTIONS.items():
         group = p.add_argument_group(title)
         for name, (kind, about) in rows.items():
-            how = {"action": "store_true"} if kind is bool else {"type": kind} if callable(kind) else {"choices": kind}
+            how = {"action": "store_true"} if kind is bool else {"type": kind}
+            how = {"type": reading(kind)} if isinstance(kind, Kind) else how
+            how = {"choices": kind} if isinstance(kind, tuple) else how
             how |= {"nargs": SEVERAL[name]} if name in SEVERAL else {}
             group.add_argument(flag(name), **how, help=f"{about} {usual(name)}".strip())
     return p

@@ -12,11 +12,23 @@ from backend.ranks import Ranks
 from data import DATASETS, DataError, Dataset, npz
 from data.files import shown
 from experiment import sources
-from experiment.command_line import NAMES, SWEPT, USES, of_a_run, parsed
+from experiment.command_line import NAMES, SWEPT, USES, of_a_run, option_of
 from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import binarization, complete, listed, part_of_name, shared_by_all
 from experiment.evaluation import listing
-from experiment.record import IN_MEMORY, OF_METHODS, Images, Options, Run, UsageError, flag, options_of, said, typed
+from experiment.record import (
+    IN_MEMORY,
+    OF_METHODS,
+    Images,
+    Options,
+    Run,
+    Start,
+    UsageError,
+    flag,
+    options_of,
+    said,
+    typed,
+)
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, refuse_unwritable, resumable
 from experiment.streams import on_terminal, say
 from experiment.trained_model import TrainedModel, load
@@ -79,8 +91,8 @@ def begin(given: Options, command: list[str], ranks: Ranks) -> Job:
     data, images = sources.opened(asked["data"], binarization(asked), **how)
     if asked["method"] == "all" or "seeds" in given or values_of(asked):
         return several_runs(asked, given, data, images, command, ranks)
-    completed = complete(asked, data, images)
-    run = begin_at(given["init_from"], completed.run) if "init_from" in given else completed.run
+    completed = complete(asked, data, images, start_in(given, images))
+    run = completed.run
     backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
     refuse_existing(out, run, given.get("force", False))
     start = start_of(run, data, out) + completed.chosen
@@ -154,6 +166,11 @@ def with_network_of(folder: Path, asked: Options) -> Options:
     return {name: trained[name] for name in brought if name in trained} | asked | {"init_from": folder}
 
 
+def start_in(given: Options, images: Images) -> Start | None:
+    """Where --init-from lets a run on these images start."""
+    return begin_at(given["init_from"], images) if "init_from" in given else None
+
+
 def values_of(asked: Options) -> dict[str, tuple]:
     """The options of which several values are asked for."""
     return {name: asked[name] for name in SWEPT if isinstance(asked.get(name), tuple)}
@@ -181,10 +198,9 @@ def several_runs(
     if (out / "config.json").exists():
         raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
     chosen = shared_by_all(asked, data)
-    runs, chosen_for = {}, {}
+    runs, chosen_for, start = {}, {}, start_in(given, images)
     for folder, own in each_run(asked | chosen, given.get("seeds", 1)).items():
-        run, _, chosen_for[out / folder] = complete(own, data, images)
-        runs[out / folder] = begin_at(given["init_from"], run) if "init_from" in given else run
+        runs[out / folder], _, chosen_for[out / folder] = complete(own, data, images, start)
     refuse_unwritable(out)
     standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
     backend = opened(next(iter(runs.values())), given, ranks)
@@ -246,9 +262,9 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     if not isinstance(method, str) or method not in METHODS:
         found = method if isinstance(method, str) else f"a method that is a {type(method).__name__}"
         raise UsageError(f"fit trains one of {', '.join(METHODS)}, not {found}")
-    told = {"method": method, **chosen}
-    argv = [typed(name, value) for name, value in told.items() if value is not None and value is not False]
-    asked = of_a_run(parsed(argv)) | {"data": IN_MEMORY}
+    chosen = {name: value for name, value in chosen.items() if value is not None and value is not False}
+    told = {name: option_of(name, value) for name, value in ({"method": method} | chosen).items()}
+    asked = of_a_run(told) | {"data": IN_MEMORY}
     arrays = {"images": images} | ({} if test is None else {"test": test})
     given = npz.dataset("fit", "fit", arrays, shape=shape)
     data, found = sources.opened(IN_MEMORY, binarization(asked), given=given, validation=asked.get("validation", 0))
@@ -257,7 +273,8 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
         say(start_of(run, data, out) + chosen_from_images, "stderr")
     opened = open_backend(backend, run.dtype, run.precision == "tf32")
     if out is not None:
-        make(run, Path(out), opened, data, [typed("data", IN_MEMORY), *argv])  # for which run.py asks for a file
+        command = [typed(name, value) for name, value in ({"data": IN_MEMORY} | told).items()]
+        make(run, Path(out), opened, data, command)  # run.py will ask for a file in place of the data
         return load(out, backend)
     read = sources.reader(opened, data.train, run.images.binarize == "dynamic")
     model, state = started(run, opened, data, read)

@@ -8,7 +8,7 @@ import numpy as np
 
 from data import Dataset
 from experiment import choices
-from experiment.record import METHOD_OPTIONS, Images, Options, Run, UsageError, flag, own_options, said, unused
+from experiment.record import METHOD_OPTIONS, Images, Options, Run, Start, UsageError, flag, own_options, said, unused
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS, MULTIPLIERS
 
@@ -93,11 +93,11 @@ def shared_by_all(asked: Options, data: Dataset) -> Options:
     return {name: found[name] for name in names if name not in asked}
 
 
-def complete(asked: Options, data: Dataset, images: Images) -> Completed:
+def complete(asked: Options, data: Dataset, images: Images, start: Start | None = None) -> Completed:
     """The run that the options ask for, with every default filled in. Raises UsageError for options that clash."""
     method, (count, pixels) = METHODS[asked["method"]], data.train.shape
     defaults = defaults_of(asked, data)
-    o = defaults | {"start": None, "images": images} | asked
+    o = defaults | {"start": start, "images": images} | asked
     lacks = unused(o["method"], o["likelihood"], o["hidden"])
     for name in asked:
         if name in lacks:

@@ -5,11 +5,10 @@ import statistics
 
 import numpy as np
 
-import experiment
 from data import Dataset
 from experiment import sources
 from experiment.choices import a_pixel, fixed, spread, total_variance
-from experiment.record import Run, flag
+from experiment.record import VERSION, Run, flag
 from experiment.streams import progress
 from ref.more import metrics
 from ref.objectives import TRAVEL
@@ -58,7 +57,7 @@ def summarize(model, data: Dataset, nll_samples: int) -> dict:
     figures |= {"calibrated_variance": variance, "calibrated_elbo": None}
     if variance:
         figures["calibrated_elbo"] = metrics.calibrated_elbo(figures["rate"], figures["error"], variance, pixels)
-    identity = {"version": experiment.__version__, "data": data.name}
+    identity = {"version": VERSION, "data": data.name}
     identity |= {name: run.typed.get(name) for name in IDENTITY}
     identity |= {"seed": run.seed, "epochs": last["epoch"], "steps": last["step"], "backend": model.backend.name}
     identity |= {"nll_samples": nll_samples, "options": run.options, "target": target}

@@ -6,6 +6,7 @@ What merely changes where or how fast a run is made (backend, processes, threads
 import dataclasses
 import math
 import types
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -19,6 +20,7 @@ from ref.densities import LIKELIHOODS
 from ref.mlp import ACTIVATIONS
 from ref.objectives import METHODS, MULTIPLIERS, Method, Option
 
+VERSION = "0.3.0"
 IN_MEMORY = "images in memory"  # the source of images that were given to fit()
 CHOICES = {  # the names that an option may have
     "method": tuple(METHODS),
@@ -31,7 +33,6 @@ CHOICES = {  # the names that an option may have
     "precision": ("float32", "float64", "tf32"),
     "split": SPLITS,
 }
-FROM_ZERO = ("seed", "validation")  # whole numbers of a record that may be 0
 Options = dict[str, Any]  # of a command line, by name
 
 
@@ -74,7 +75,7 @@ class Run:
 
     images: Images
     method: str
-    options: dict[str, float]  # of the method's loss and of its constraint, by name
+    options: dict[str, float] = field(hash=False)  # of the method's loss and of its constraint, by name
     multiplier: str | None  # the rule of λ, where it is a choice
     multiplier_rate: float | None  # η
     samples: int  # K
@@ -137,7 +138,7 @@ as_json = dataclasses.asdict  # the run as JSON knows it
 def of_json(content: dict) -> Run:
     """The run that `as_json` was made of. Raises DataError for anything else."""
     try:
-        run = _built(Run, content, "run")
+        run = built(Run, content, "run")
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"the record of a run cannot be read ({error}): it is another version's, or damaged") from error
     lacks = {name for name in unused(run.method, run.likelihood, run.hidden) if hasattr(run, name)}
@@ -165,6 +166,51 @@ MULTIPLIER = ("multiplier", "multiplier_rate")
 OF_METHODS = {*METHOD_OPTIONS, *MULTIPLIER}
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What values an option has: in a user's words, how text is read, and which of them are allowed."""
+
+    wanted: str
+    read: Callable[[str], Any]
+    holds: Callable[[Any], bool]
+
+
+def several(kind: type) -> Callable[[str], tuple]:
+    """read(text) for numbers with commas between them; the word none stands for an empty list."""
+    return lambda text: () if text == "none" else tuple(map(kind, text.split(",")))
+
+
+def within(interval: str) -> Kind:
+    """The finite numbers in an interval such as "[0, 1)"."""
+    low, high = map(float, interval[1:-1].split(","))
+    ends = {low: interval[0] == "[", high: interval[-1] == "]"}  # whether each belongs to it; that at infinity does not
+    wanted = f"a finite number in {interval}"
+    return Kind(wanted, float, lambda number: low <= number <= high and ends.get(number, True))
+
+
+COUNT = Kind("an integer above 0", int, lambda n: 0 < n < 2**63)
+FROM_ZERO = Kind("an integer at least 0", int, lambda n: 0 <= n < 2**63)
+POSITIVE, NOT_NEGATIVE = within("(0, inf)"), within("[0, inf)")
+SIZES = Kind(
+    "a list of layer sizes such as 512,256, nor none", several(int), lambda sizes: all(map(COUNT.holds, sizes))
+)
+ADAM = Kind(
+    "β₁,β₂,ε such as 0.9,0.999,1e-8, each β between 0 and 1",
+    several(float),
+    lambda found: len(found) == 3 and min(found) > 0 and max(found[:2]) < 1 and found[2] < math.inf,
+)
+KINDS = {  # of a record's fields
+    **CHOICES,
+    **{name: within(option.interval) for name, option in METHOD_OPTIONS.items()},
+    **dict.fromkeys(("samples", "size", "latent", "epochs", "batch_size", "nll_samples"), COUNT),
+    **dict.fromkeys(("seed", "validation"), FROM_ZERO),
+    **dict.fromkeys(("multiplier_rate", "variance", "lr"), POSITIVE),
+    **dict.fromkeys(("hidden", "shape"), SIZES),
+    "weight_decay": NOT_NEGATIVE,
+    "adam": ADAM,
+}
+
+
 def options_of(method: Method) -> list[str]:
     """The names in OF_METHODS that a method takes."""
     return [*own_options(method), *(MULTIPLIER if bounds(method) else ())]
@@ -183,26 +229,37 @@ def unused(method: str, likelihood: str, hidden: tuple[int, ...]) -> dict[str, s
     return found
 
 
-def _built(kind, value, what: str):
-    """The value as one of that kind: a record, a tuple, a dict, a number within its range or a name of CHOICES."""
+def allowed(kind, value) -> bool:
+    """Whether the value is a name of a choice, or holds for a Kind. For any other type there is nothing to ask."""
+    return kind.holds(value) if isinstance(kind, Kind) else not isinstance(kind, tuple) or value in kind
+
+
+def built(kind, value, name: str):
+    """The value as one of that type: a record, a tuple, a dict or a finite number. Raises ValueError and TypeError."""
     inside = get_args(kind)
     if isinstance(kind, types.UnionType):
-        return None if value is None else _built(inside[0], value, what)
+        return None if value is None else built(inside[0], value, name)
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
-        return kind(**{name: _built(hints[name], inner, name) for name, inner in value.items()})
+        return kind(**{inner: of_field(hints[inner], found, inner) for inner, found in value.items()})
     if get_origin(kind) is dict:
-        return {name: _built(inside[1], number, name) for name, number in value.items()}
+        return {inner: of_field(inside[1], found, inner) for inner, found in value.items()}
     if get_origin(kind) is tuple:
         kinds = inside[:1] * len(value) if inside[-1] is ... else inside
-        return tuple(_built(k, v, what) for k, v in zip(kinds, value, strict=True))
+        return tuple(built(k, v, name) for k, v in zip(kinds, value, strict=True))
     if kind is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    if kind is int and type(value) is int and (what not in FROM_ZERO) <= value < 2**63:
+    if kind in (int, str, bool) and type(value) is kind:
         return value
-    if kind in (str, bool) and type(value) is kind and value in CHOICES.get(what, [value]):
-        return value
-    raise ValueError(f"{what} cannot be {value!r}")
+    raise ValueError(f"{name} cannot be {value!r}")
+
+
+def of_field(kind, value, name: str):
+    """The value of a field, as `built` makes it, and allowed by KINDS."""
+    found = built(kind, value, name)
+    if found is None or allowed(KINDS.get(name), found):
+        return found
+    raise ValueError(f"{name} cannot be {value!r}")
 
 
 def of_version_0_2(config: dict) -> Run:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-import experiment
 from backend.parts import gather
 from data import Dataset
 from data.dataset import DataError
 from experiment import evaluation, explore, pictures, record, report, run_folder, sources
 from experiment.choices import LOOKED_AT, spread, total_variance
-from experiment.record import Run, Start, UsageError
+from experiment.record import Images, Run, Start, UsageError
 from experiment.run_folder import Saved
 from experiment.signals import Stopped, noted
 from experiment.streams import Bar, progress, say
@@ -168,7 +167,7 @@ def describe(backend, command: list[str], saved: Saved | None) -> dict:
     """What config.json says besides the run: the program, the command, and where it began."""
     versions = {"python": platform.python_version(), "numpy": np.__version__, **backend.versions}
     here = {"command": ["run.py", *command], "versions": versions, "processes": backend.ranks.size}
-    config = {"version": experiment.__version__, "backend": backend.name, "resumed": []} | here
+    config = {"version": record.VERSION, "backend": backend.name, "resumed": []} | here
     if saved:
         config |= {name: saved.config[name] for name in here}
         config["resumed"] = [*saved.config["resumed"], here | {"step": int(saved.arrays["step"])}]
@@ -182,18 +181,18 @@ def started(run: Run, backend, data: Dataset, read: Callable) -> tuple[TrainedMo
     return TrainedModel(backend, run, network, state["theta"], []), state
 
 
-def begin_at(folder: Path, run: Run) -> Run:
-    """The run, started from the one in a folder. Raises UsageError for images of another shape."""
+def begin_at(folder: Path, now: Images) -> Start:
+    """The start of a run on images `now` from the run in a folder. Raises UsageError for images of another shape."""
     trained = load(folder)
-    if trained.shape != run.images.shape:
-        found = f"the images of --data {run.images.source} are {run.images.shape}"
+    if trained.shape != now.shape:
+        found = f"the images of --data {now.source} are {now.shape}"
         raise UsageError(f"{found}, those of --init-from {folder} {trained.shape}")
-    before, now = trained.run.images, run.images
+    before = trained.run.images
     if before.source == now.source and before.validation < now.validation:
         seen = f"has seen images that --validation {now.validation} holds out"
         raise UsageError(f"the run in --init-from {folder} {seen}; start from one with that --validation")
     theta = np.ascontiguousarray(trained.theta)
-    return run.but(start=Start(str(folder), hashlib.sha256(theta).hexdigest()))
+    return Start(str(folder), hashlib.sha256(theta).hexdigest())
 
 
 def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=1, force=False, saved=None) -> dict:

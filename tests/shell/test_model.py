@@ -177,7 +177,7 @@ def test_vectors_that_are_no_pictures_work_throughout():
         *((DIGITS, {name: True}, f"fit has no option {name};") for name in ("evaluate", "sample", "compare", "force")),
         (DIGITS, {"hidden": (), "activation": "tanh"}, "--activation is not used by --hidden none"),
         (DIGITS, {"warm_up": 0.1}, "--warm-up is not used by --method geco"),
-        (DIGITS, {"method": "iwae", "warm_up": 10}, r"'10' is not a finite number in \[0, 1\]"),
+        (DIGITS, {"method": "iwae", "warm_up": 10}, r"warm_up=10 is not a finite number in \[0, 1\]"),
         (DIGITS[:1], {}, "at least two images, found 1"),
         (DIGITS[0], {}, r"images has shape \(64,\), expected"),
         (DIGITS[0, 0], {}, r"images has shape \(\), expected"),

@@ -366,6 +366,7 @@ def test_a_console_that_lacks_letters_gets_marks_in_their_place(encoding, monkey
     assert written(lambda: runs.command("", lambda: "−1 nats", argv=[]), 0) == b"?1 nats\n"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX closes the streams")
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 def test_a_run_whose_streams_are_closed_ends_as_any_other(closed):
     command = f"{sys.executable} {run.__file__} {' '.join(QUICK)} --method vae --out out {closed}"

@@ -24,7 +24,7 @@ from tests.shell.runs import completed
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 PRETRAINED = Start("runs/a", "0" * 64)
-NUMBERS, COUNTS = st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 2**62)
+NUMBERS, COUNTS = st.floats(1e-3, 1, exclude_max=True), st.integers(1, 2**62)  # within the range of every option
 NAMES = {name: st.sampled_from(values) for name, values in CHOICES.items()}
 SHAPES = st.tuples(COUNTS, COUNTS, COUNTS)
 OF_A_RUN_NAMES = ("method", "multiplier", "likelihood", "activation", "output", "schedule", "precision")
@@ -122,6 +122,9 @@ ALTERED = [
     *({"options": {}}, {"options": {"kappa": 1.0, "beta": 1.0}}, {"method": "vae"}, {"multiplier": None}),
     *({"multiplier_rate": None}, {"variance": None}, {"activation": None}, {"hidden": []}, {"likelihood": "bernoulli"}),
     *({"likelihood": "bernoulli", "variance": None}, {"lr": 10**309}),  # with a linear output; no float is so large
+    *({"options": {"kappa": -1.0}}, {"options": {"kappa": 0.0}}, {"lr": -1.0}, {"lr": 0}, {"variance": 0.0}),
+    *({"weight_decay": -0.1}, {"adam": [0.9, 1.0, 1e-8]}, {"adam": [0.9, 0.9, 0.0]}, {"hidden": [0]}, {"samples": 0}),
+    *({"method": "vae", "options": {"beta": -1.0, "warm_up": 0.0}, "multiplier": None, "multiplier_rate": None},),
 ]
 
 
@@ -131,6 +134,19 @@ def test_what_is_no_record_of_a_run_is_refused_with_a_sentence(changes):
     content = {name: value for name, value in content.items() if value is not ...}
     with pytest.raises(DataError, match=r"\A[^\n]+ of a run cannot be [^\n]+\Z"):
         of_json(content)
+
+
+@pytest.mark.parametrize("change", [{"shape": (8, 0, 1)}, {"binarize": "often"}, {"split": "odd"}, {"validation": -1}])
+def test_what_is_no_record_of_images_is_refused(change):
+    content = as_json(completed("--data", "digits").run)
+    content["images"] |= change
+    with pytest.raises(DataError, match=f"{next(iter(change))} cannot be"):
+        of_json(content)
+
+
+def test_a_run_may_be_a_key():
+    run = completed("--data", "digits").run
+    assert {run: 1, run.but(): 2} == {run: 2} and len({run, run.but(options={"kappa": 2.0})}) == 2
 
 
 GREY, BLACK_AND_WHITE = [0.2, 0.4, 0.6, 0.8], [0, 0.001, 0.999, 1]
