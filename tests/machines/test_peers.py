@@ -1,5 +1,6 @@
 """The tools that time this project beside others and on a card: what they report is what they have seen."""
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -82,6 +83,7 @@ def test_the_seconds_in_which_a_gpu_is_waited_for_are_those_of_the_steps():
     assert watch.seconds["steps"] >= 0.05 and watch.phase == "rest"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs sh and ps")
 def test_a_stage_that_hangs_is_ended_with_all_that_it_started_and_what_it_told_before_is_kept(tmp_path, monkeypatch):
     args = SimpleNamespace(out=tmp_path, small=True)
     monkeypatch.setattr(on_gpu.sys, "executable", tmp_path / "python")
