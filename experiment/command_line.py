@@ -11,21 +11,9 @@ import numpy as np
 
 from backend import BACKENDS
 from data import DATASETS
+from experiment import record
 from experiment.defaults import BY_DATA, COLUMNS, COMMON, FIRST, METHOD_OPTIONS, PRESETS, row_of
-from experiment.record import (
-    COUNT,
-    KINDS,
-    VERSION,
-    Images,
-    Kind,
-    Options,
-    Run,
-    UsageError,
-    allowed,
-    as_text,
-    built,
-    flag,
-)
+from experiment.record import COUNT, KINDS, Kind, Options, UsageError, allowed, as_text, built, flag
 from ref.objectives import METHODS
 
 # Uses of a trained model, and the options that each takes.
@@ -54,7 +42,7 @@ TYPED = KINDS | {
     "skip_broken": bool,
     "tf32": bool,
 }
-TYPES = get_type_hints(Images) | get_type_hints(Run) | dict.fromkeys(METHOD_OPTIONS, float)
+TYPES = get_type_hints(record.Images) | get_type_hints(record.Run) | dict.fromkeys(METHOD_OPTIONS, float)
 TYPES |= {"preset": str, "tf32": bool}
 # By group: each option's help, which its default will follow.
 # fmt: off
@@ -173,7 +161,7 @@ def parser(description: str = "") -> Parser:
     """The command line. What it gives has the options alone that were typed."""
     usage = {"prog": "run.py", "formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     p = Parser(description=description, argument_default=argparse.SUPPRESS, **usage)
-    p.add_argument("--version", action="version", version=VERSION)
+    p.add_argument("--version", action="version", version=record.VERSION)
     for title, rows in OPTIONS.items():
         group = p.add_argument_group(title)
         for name, (kind, about) in rows.items():
