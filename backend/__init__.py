@@ -56,7 +56,11 @@ def open_backend(name: str, precision: str = "float32", tf32: bool = False, rank
 
     Raises BackendError if it cannot be had.
     """
-    backend = importlib.import_module(f"backend.{name}_backend").open_backend(precision, tf32)
+    try:
+        library = importlib.import_module(f"backend.{name}_backend")
+    except ModuleNotFoundError as error:
+        raise BackendError(f"there is no backend {name!r}; choose {', '.join(BACKENDS)}") from error
+    backend = library.open_backend(precision, tf32)
     if ranks.size == 1:
         return backend
     on_device = ranks._replace(

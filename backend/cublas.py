@@ -65,11 +65,13 @@ class Beside:
 
     Within a step, what is written into a given array goes there: only the update reads it. A product waits for all that
     the first stream has launched so far, and the update for all products. Until then the operands are kept, because the
-    first stream would launch into memory that is free again.
+    first stream would launch into memory that is free again. Of several processes none works so: they send each other
+    gradients before the update.
     """
 
     def __init__(self, cp, main: Cublas, side: Cublas):
         self.cp, self.main, self.side = cp, main, side
+        side.ones = main.ones  # which are made on the first stream
         self.event, self.kept = cp.cuda.Event(disable_timing=True), None  # the operands; None outside of a step
 
     def matmul(self, a, b, out=None):
@@ -83,7 +85,6 @@ class Beside:
         """Σ over the first axis."""
         if out is None or self.kept is None:
             return self.main.sum_rows(a, out)
-        self.side.ones = self.main.ones
         return self.after(a, self.main.ones(len(a), a.dtype)).sum_rows(a, out)
 
     def after(self, *operands) -> Cublas:

@@ -4,19 +4,18 @@ import ctypes
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 
-from backend import Backend, BackendError, cores
-from backend.openblas import Threads, openblas
+from backend import Backend, BackendError
+from backend.openblas import Threads, most_at_once, openblas
 
 BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
 # Rows × weights of a part. With less, two threads within each product are quicker on an idle machine: a step of 128
 # images took 1.25 times as long in two parts, with compiled loops.
 PART = 450_000_000
-LINALG = ("cholesky", "eigh", "eigvalsh", "inv", "qr")
+LINALG = ("eigh", "eigvalsh", "qr")  # which `ref` calls
 
 
 def open_backend(precision: str, tf32: bool = False) -> Backend:
@@ -26,8 +25,9 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     dtype = np.dtype(precision)
     keep_freed_memory()
     matmul, threads = openblas()
-    linalg = {name: partial(threads.with_one, getattr(np.linalg, name)) for name in LINALG}
+    linalg = vars(np.linalg) | {name: threads.limited(getattr(np.linalg, name)) for name in LINALG}
     own = {"matmul": matmul, "linalg": SimpleNamespace(**linalg)}  # the same bits with any number of threads
+    most = 1 if matmul is np.matmul else most_at_once()
 
     def asarray(a) -> np.ndarray:
         a = np.asarray(a)
@@ -47,7 +47,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
         synchronize=lambda: None,
         versions={"numpy": np.__version__, "threads": threads.count},
         on_host=lambda f, **parts: f,
-        parts=lambda rows, weights: cores() if matmul is not np.matmul and rows * weights >= cores() * PART else 1,
+        parts=lambda rows, weights: most if rows * weights >= most * PART else 1,
         each=on_threads(threads),
     )
 
@@ -80,7 +80,7 @@ def keep_freed_memory() -> None:
 
 
 def on_threads(threads: Threads) -> Callable:
-    """each(f, parts), a part at once a thread, and each thread multiplies on its own.
+    """each(f, parts), all parts at once, each on a thread of its own.
 
     The pool's threads sleep while they wait. A part that no thread has begun when the first part is done is computed
     here.
@@ -94,18 +94,18 @@ def on_threads(threads: Threads) -> Callable:
         settings = np.geterr()  # of this thread, and each thread has its own
 
         def work(part):
-            with np.errstate(**settings):
+            with np.errstate(**settings), threads.part():
                 return f(part)
 
         futures = []
-        with threads.in_parts():
+        with threads:
             if threads.count == 1:
-                return [f(part) for part in parts]
+                return [work(part) for part in parts]
             try:
                 futures += (pool.submit(work, part) for part in others)
-                found = [f(first)]
+                found = [work(first)]
                 for part, future in zip(others, futures, strict=True):
-                    found.append(f(part) if future.cancel() else future.result())
+                    found.append(work(part) if future.cancel() else future.result())
                 return found
             finally:
                 wait(future for future in futures if not future.cancelled())  # nobody writes on

@@ -1,16 +1,17 @@
 """NumPy's own OpenBLAS, called by ctypes: products whose bits do not depend on how many threads multiply.
 
-OpenBLAS cuts a product as the number of its threads says, and each cut rounds otherwise. Here the shapes and the
-machine's cores say how a product is cut. Its blocks go to OpenBLAS as a batch, of which a thread multiplies whole
-blocks. So the number of threads may be chosen anew at each product, and changes no bit.
+OpenBLAS cuts a product as the number of its threads says, and another cut rounds otherwise. Here the shapes and the
+cores that the process may use say how a product is cut. Its blocks go to OpenBLAS as a batch, of which a thread
+multiplies whole blocks. So the number of threads may be chosen anew at each product.
 """
 
 import ctypes
 import math
+import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 
 import numpy as np
 
@@ -29,36 +30,55 @@ SHORTEST, LONGEST = 16, 4096  # for so many products; twice as many each time
 
 
 class Threads:
-    """How many threads multiply: all, or one where other programs keep the others from working.
+    """How many threads of OpenBLAS's multiply: all, or one where busy programs keep the other threads from working.
 
     While OpenBLAS's first thread waits for the others, it offers its core to any program (`sched_yield`), and gets it
     back some milliseconds later. So what all threads lose against one is added up, product by product.
+
+    `with threads:` lets one thread multiply, until every thread of Python's has left.
     """
 
     def __init__(self, count: int, limit: Callable[[int], None]):
-        self.count, self.limit, self.parted = count, limit, False
+        self.count, self.limit = count, limit
         self.alone, self.pause, self.lost, self.kept = 0, SHORTEST, 0.0, 0
+        self.inside, self.lock, self.own = 0, threading.Lock(), threading.local()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            self.limit(1)
+
+    def __exit__(self, *error) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.limit(self.count)
+
+    @contextmanager
+    def part(self):
+        """Within, this thread of Python's has a part of a batch, beside others: its products are not cut."""
+        before, self.own.part = self.in_part, True
+        try:
+            yield
+        finally:
+            self.own.part = before
+
+    @property
+    def in_part(self) -> bool:
+        """Whether this thread of Python's is within `part`."""
+        return getattr(self.own, "part", False)
 
     def multiply(self, blocks: "Blocks", *addresses: int) -> None:
         """Multiplies the blocks, and chooses for the next products by the time that it takes."""
-        if self.count == 1:
-            return blocks.multiply(*addresses)
-        if self.alone or blocks.measured < 2:
-            seconds = self.with_one(timed, blocks.multiply, *addresses)
+        if self.count == 1 or self.inside:
+            blocks.multiply(*addresses)
+        elif self.alone or blocks.measured < 2:
+            with self:
+                seconds = timed(blocks.multiply, *addresses)
             self.alone, blocks.measured = max(0, self.alone - 1), blocks.measured + 1
             blocks.seconds = min(seconds, blocks.seconds)
         else:
             self.judge(timed(blocks.multiply, *addresses) - blocks.seconds)
-
-    def with_one(self, f: Callable, *args):
-        """f(*args) while one thread multiplies."""
-        if self.count == 1:
-            return f(*args)
-        self.limit(1)
-        try:
-            return f(*args)
-        finally:
-            self.limit(self.count)
 
     def judge(self, loss: float) -> None:
         """`loss`: how many seconds all threads took more for a product than one takes."""
@@ -69,16 +89,17 @@ class Threads:
         elif self.kept == LONGEST:
             self.pause = SHORTEST
 
-    @contextmanager
-    def in_parts(self):
-        """Within, each of Python's threads multiplies on its own."""
-        self.limit(1)
-        self.parted = True
-        try:
-            yield
-        finally:
-            self.parted = False
-            self.limit(self.count)
+    def limited(self, f: Callable) -> Callable:
+        """f, while one thread multiplies."""
+
+        @wraps(f)
+        def call(*args, **kwargs):
+            if self.count == 1:
+                return f(*args, **kwargs)
+            with self:
+                return f(*args, **kwargs)
+
+        return call
 
 
 def timed(f: Callable, *args) -> float:
@@ -88,14 +109,19 @@ def timed(f: Callable, *args) -> float:
     return time.perf_counter() - started
 
 
+def most_at_once() -> int:
+    """Into how many blocks or parts work is cut at most: as many as the process may use cores, and two for one core."""
+    return max(2, cores())
+
+
 class Blocks:
     """How the product of an (m, k) and a (k, n) matrix is cut where these and the result lie as `layouts` say."""
 
-    def __init__(self, gemm_batch: Callable, number, integer, layouts: list[tuple], m: int, k: int, n: int):
-        self.gemm_batch, self.integer, self.seconds, self.measured = gemm_batch, integer, math.inf, 0
+    def __init__(self, gemm_batch: Callable, kinds: tuple, layouts: list[tuple], m: int, k: int, n: int, most: int):
+        self.gemm_batch, (number, self.integer), self.seconds, self.measured = gemm_batch, kinds, math.inf, 0
         width, work = max(m, n), m * k * n  # the longer side of the result is cut
         least = SMALL * width // work + 1  # rows or columns of a block that is not small
-        slices = cut(slice(0, width), max(1, min(max(2, cores()), width // least)))
+        slices = cut(slice(0, width), min(most, width // least))
         self.count, self.widths = len(slices), [part.stop - part.start for part in slices]
         self.pointers = ctypes.c_void_p * self.count
         flags, leads, downs, alongs = zip(*layouts, strict=True)
@@ -106,7 +132,7 @@ class Blocks:
         transposed = (each(flag, ctypes.c_int) for flag in flags[:2])
         self.before = ctypes.c_int(BY_ROWS), *transposed, *sides, each(k), each(1, number)
         self.leads, self.zeros = [each(lead) for lead in leads], each(0, number)
-        self.after = integer(self.count), each(1)
+        self.after = self.integer(self.count), each(1)
 
     def each(self, value, kind=None) -> ctypes.Array:
         """An array for CBLAS: a value for each block, or the same value for all."""
@@ -132,32 +158,41 @@ def lies(shape: tuple, strides: tuple, itemsize: int) -> tuple[int, int, int, in
 
 
 def product(threads: Threads, gemms: dict[np.dtype, Callable], integer) -> Callable:
-    """matmul(a, b, out=None) by `gemms`, whose integers are of that type. `out` shares no memory with a and b."""
+    """matmul(a, b, out=None) by `gemms`, whose integers are of that type."""
+    numpys, most = threads.limited(np.matmul), most_at_once()
 
     @cache
-    def blocks_of(dtype: np.dtype, *shapes_and_strides: tuple) -> Blocks | None:
-        (m, k), strides_a, (_, n), strides_b, strides_out = shapes_and_strides
-        operands = ((m, k), strides_a), ((k, n), strides_b), ((m, n), strides_out)
-        found = [lies(*operand, dtype.itemsize) for operand in operands]
+    def blocks_of(dtype: np.dtype, most: int, of_a: tuple, of_b: tuple, *strides: tuple) -> Blocks | None:
+        (m, k), (_, n) = of_a, of_b
+        found = [lies(*one, dtype.itemsize) for one in zip((of_a, of_b, (m, n)), strides, strict=True)]
         if m * k * n <= SMALL or None in found or found[2][0] != AS_IT_IS:
             return None
-        return Blocks(gemms[dtype], KINDS[dtype][1], integer, found, m, k, n)
+        return Blocks(gemms[dtype], (KINDS[dtype][1], integer), found, m, k, n, most)
 
     def matmul(a, b, out=None):
         """A·B, the bits of which are the same for any number of threads."""
         dtype, shape = a.dtype, (*a.shape[:1], *b.shape[1:])
         if not a.ndim == b.ndim == 2 or dtype not in gemms or b.dtype != dtype or a.shape[1] != len(b):
+            return numpys(a, b, out=out)
+        if a.size * shape[1] <= SHARED and min(shape) > 1:
             return np.matmul(a, b, out=out)
-        if threads.parted or a.size * shape[1] <= SHARED:
-            return np.matmul(a, b, out=out)
-        out = np.empty(shape, dtype) if out is None else out
-        blocks = blocks_of(dtype, a.shape, a.strides, b.shape, b.strides, out.strides)
-        if blocks is None or out.shape != shape or out.dtype != dtype:
-            return threads.with_one(np.matmul, a, b, out)
+        if out is None:
+            out = np.empty(shape, dtype)
+        elif out.shape != shape or out.dtype != dtype or not out.flags.writeable or overlap(out, a, b):
+            return numpys(a, b, out=out)
+        strides = a.strides, b.strides, out.strides
+        blocks = blocks_of(dtype, 1 if threads.in_part else most, a.shape, b.shape, *strides)
+        if blocks is None:
+            return numpys(a, b, out=out)
         threads.multiply(blocks, a.ctypes.data, b.ctypes.data, out.ctypes.data)
         return out
 
     return matmul
+
+
+def overlap(out: np.ndarray, *operands: np.ndarray) -> bool:
+    """Whether the result may lie where an operand does."""
+    return any(np.may_share_memory(out, operand) for operand in operands)
 
 
 @cache

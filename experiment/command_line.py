@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import textwrap
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ from backend import BACKENDS
 from data import DATASETS
 from experiment import record
 from experiment.defaults import BY_DATA, COLUMNS, COMMON, FIRST, METHOD_OPTIONS, PRESETS, row_of
-from experiment.record import COUNT, KINDS, Kind, Options, UsageError, allowed, as_text, built, flag
+from experiment.record import COUNT, KINDS, SIZES, Kind, Options, UsageError, allowed, as_text, built, flag
 from ref.objectives import METHODS
 
 # Uses of a trained model, and the options that each takes.
@@ -42,6 +43,7 @@ TYPED = KINDS | {
     "skip_broken": bool,
     "tf32": bool,
 }
+# Python's type of each option that describes a run.
 TYPES = get_type_hints(record.Images) | get_type_hints(record.Run) | dict.fromkeys(METHOD_OPTIONS, float)
 TYPES |= {"preset": str, "tf32": bool}
 # By group: each option's help, which its default will follow.
@@ -81,7 +83,7 @@ OF_A_RUN = {
         "nll_samples": "samples per image of the NLL; 5000 in publications",
     },
 }
-# By group: each option's kind, or its choices, or bool for a switch; and its help.
+# By group: each option's kind, its choices, its type, or bool for a switch; and its help.
 OF_A_COMMAND = {
     "where and how": {
         "backend": (BACKENDS, "numpy is the reference; numba and cupy are faster"),
@@ -114,8 +116,15 @@ SWEPT = (*METHOD_OPTIONS, "samples")  # options of which several values make as 
 SEVERAL = {"compare": "+", "interpolate": 2, **dict.fromkeys(SWEPT, "+")}  # options with several values, and how many
 
 
+def how_of(kind) -> dict[str, Any]:
+    """What argparse is told of an option: of a Kind, of the names of a choice, of a switch, or of a type."""
+    if isinstance(kind, tuple):
+        return {"choices": kind}
+    return {"action": "store_true"} if kind is bool else {"type": reading(kind) if isinstance(kind, Kind) else kind}
+
+
 def reading(kind: Kind) -> Callable[[str], Any]:
-    """The argparse type that is of this kind."""
+    """An argparse type: text, read and checked as the kind says."""
 
     def read(text: str):
         try:
@@ -131,17 +140,40 @@ def reading(kind: Kind) -> Callable[[str], Any]:
 
 def option_of(name: str, value):
     """The value of an option that describes a run, said in Python. Raises UsageError."""
-    kind = TYPED[name]
-    plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    kind, given = TYPED[name], plain(value)
     try:
-        plain = kind.read(plain) if isinstance(plain, str) and isinstance(kind, Kind) else plain
-        found = built(TYPES[name], tuple(plain) if isinstance(plain, list) else plain, name)
-        if found is not None and allowed(kind, found):
+        if isinstance(kind, Kind) and isinstance(given, str):
+            given = kind.read(given)
+        elif kind is SIZES and isinstance(given, int):
+            given = (given,)
+        found = built(TYPES[name], given, name)
+        if allowed(kind, found):
             return found
-    except (TypeError, ValueError):
+    except (ArithmeticError, TypeError, ValueError):
         pass
     wanted = f"one of {', '.join(kind)}" if isinstance(kind, tuple) else getattr(kind, "wanted", "True or False")
-    raise UsageError(f"{name}={value!r:.60} is not {wanted}")
+    hint = "; fit trains one run: call it for each value" if name in SWEPT and isinstance(given, tuple) else ""
+    hint += "; in Python (512, 256), and () for no layer" if kind is SIZES else ""
+    raise UsageError(f"{name}={shown_value(value)} is not {wanted}{hint}")
+
+
+def plain(value):
+    """Python's own numbers and tuples in the place of NumPy's, and of lists. A float32 is the number that it prints."""
+    if isinstance(value, np.floating):
+        return float(str(value))
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and not value.ndim:
+        return plain(value[()])
+    return tuple(map(plain, value)) if isinstance(value, list | tuple | np.ndarray | range) else value
+
+
+def shown_value(value) -> str:
+    """The value in a sentence: on one line, and shortened."""
+    try:
+        return textwrap.shorten(repr(value), 60, placeholder=" …")
+    except ValueError:  # an integer of too many digits
+        return "the integer"
 
 
 class Parser(argparse.ArgumentParser):
@@ -165,11 +197,8 @@ def parser(description: str = "") -> Parser:
     for title, rows in OPTIONS.items():
         group = p.add_argument_group(title)
         for name, (kind, about) in rows.items():
-            how = {"action": "store_true"} if kind is bool else {"type": kind}
-            how = {"type": reading(kind)} if isinstance(kind, Kind) else how
-            how = {"choices": kind} if isinstance(kind, tuple) else how
-            how |= {"nargs": SEVERAL[name]} if name in SEVERAL else {}
-            group.add_argument(flag(name), **how, help=f"{about} {usual(name)}".strip())
+            nargs = {"nargs": SEVERAL[name]} if name in SEVERAL else {}
+            group.add_argument(flag(name), **how_of(kind), **nargs, help=f"{about} {usual(name)}".strip())
     return p
 
 

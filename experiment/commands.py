@@ -11,24 +11,12 @@ from backend import Backend, open_backend
 from backend.ranks import Ranks
 from data import DATASETS, DataError, Dataset, npz
 from data.files import shown
-from experiment import sources
+from experiment import record, sources
 from experiment.command_line import NAMES, SWEPT, USES, of_a_run, option_of
 from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import binarization, complete, listed, part_of_name, shared_by_all
 from experiment.evaluation import listing
-from experiment.record import (
-    IN_MEMORY,
-    OF_METHODS,
-    Images,
-    Options,
-    Run,
-    Start,
-    UsageError,
-    flag,
-    options_of,
-    said,
-    typed,
-)
+from experiment.record import IN_MEMORY, OF_METHODS, Options, Run, UsageError, flag, options_of, said, typed
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, refuse_unwritable, resumable
 from experiment.streams import on_terminal, say
 from experiment.trained_model import TrainedModel, load
@@ -166,7 +154,7 @@ def with_network_of(folder: Path, asked: Options) -> Options:
     return {name: trained[name] for name in brought if name in trained} | asked | {"init_from": folder}
 
 
-def start_in(given: Options, images: Images) -> Start | None:
+def start_in(given: Options, images: record.Images) -> record.Start | None:
     """Where --init-from lets a run on these images start."""
     return begin_at(given["init_from"], images) if "init_from" in given else None
 
@@ -178,7 +166,9 @@ def values_of(asked: Options) -> dict[str, tuple]:
 
 def each_run(asked: Options, seeds: int) -> dict[str, Options]:
     """The options of each run by the name of its folder: methods × values × seeds."""
-    found = {}
+    found, last = {}, asked["seed"] + seeds - 1
+    if not record.FROM_ZERO.holds(last):
+        raise UsageError(f"--seeds {seeds} from --seed {asked['seed']} would end at {last}; begin at a smaller --seed")
     methods = METHODS if asked["method"] == "all" else [asked["method"]]
     for seed, method in product(range(asked["seed"], asked["seed"] + seeds), methods):
         own = of_method(asked, method, seed)
@@ -190,7 +180,7 @@ def each_run(asked: Options, seeds: int) -> dict[str, Options]:
 
 
 def several_runs(
-    asked: Options, given: Options, data: Dataset, images: Images, command: list[str], ranks: Ranks
+    asked: Options, given: Options, data: Dataset, images: record.Images, command: list[str], ranks: Ranks
 ) -> Job:
     """Makes the runs that the folder lacks, goes on with those stopped, compares all. Refuses before any training."""
     name = "-".join([data.name, asked["method"], *starmap(part_of_name, values_of(asked).items())])
@@ -257,13 +247,14 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     known = [name for name in NAMES if name not in ("data", "size", "skip_broken")]
     if odd := sorted({*chosen} - {*known}):
         raise UsageError(f"fit has no option {odd[0]}; it takes {', '.join(known)}")
-    if test is not None and chosen.get("validation"):
-        raise UsageError("fit reports on test or on held-out images; give test or validation")
     if not isinstance(method, str) or method not in METHODS:
-        found = method if isinstance(method, str) else f"a method that is a {type(method).__name__}"
+        found = repr(method) if isinstance(method, str) else f"a method that is a {type(method).__name__}"
         raise UsageError(f"fit trains one of {', '.join(METHODS)}, not {found}")
-    chosen = {name: value for name, value in chosen.items() if value is not None and value is not False}
-    told = {name: option_of(name, value) for name, value in ({"method": method} | chosen).items()}
+    chosen = {"method": method} | {name: value for name, value in chosen.items() if value is not None}
+    told = {name: option_of(name, value) for name, value in chosen.items()}
+    told = {name: value for name, value in told.items() if value is not False}
+    if test is not None and "validation" in told:
+        raise UsageError("fit reports on test or on held-out images; give test or validation")
     asked = of_a_run(told) | {"data": IN_MEMORY}
     arrays = {"images": images} | ({} if test is None else {"test": test})
     given = npz.dataset("fit", "fit", arrays, shape=shape)

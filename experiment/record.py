@@ -197,9 +197,9 @@ SIZES = Kind(
 ADAM = Kind(
     "β₁,β₂,ε such as 0.9,0.999,1e-8, each β between 0 and 1",
     several(float),
-    lambda found: len(found) == 3 and min(found) > 0 and max(found[:2]) < 1 and found[2] < math.inf,
+    lambda found: len(found) == 3 and all(0 < beta < 1 for beta in found[:2]) and 0 < found[2] < math.inf,
 )
-KINDS = {  # of a record's fields
+KINDS = {  # of a record's fields, and of the options of its method
     **CHOICES,
     **{name: within(option.interval) for name, option in METHOD_OPTIONS.items()},
     **dict.fromkeys(("samples", "size", "latent", "epochs", "batch_size", "nll_samples"), COUNT),
@@ -230,7 +230,7 @@ def unused(method: str, likelihood: str, hidden: tuple[int, ...]) -> dict[str, s
 
 
 def allowed(kind, value) -> bool:
-    """Whether the value is a name of a choice, or holds for a Kind. For any other type there is nothing to ask."""
+    """Whether a Kind, or a choice of names, allows the value. Anything else allows all."""
     return kind.holds(value) if isinstance(kind, Kind) else not isinstance(kind, tuple) or value in kind
 
 
@@ -244,7 +244,7 @@ def built(kind, value, name: str):
         return kind(**{inner: of_field(hints[inner], found, inner) for inner, found in value.items()})
     if get_origin(kind) is dict:
         return {inner: of_field(inside[1], found, inner) for inner, found in value.items()}
-    if get_origin(kind) is tuple:
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
         kinds = inside[:1] * len(value) if inside[-1] is ... else inside
         return tuple(built(k, v, name) for k, v in zip(kinds, value, strict=True))
     if kind is float and type(value) in (int, float) and math.isfinite(value):

@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from backend import BackendError, open_backend
+from backend import BackendError, cupy_backend, open_backend
 from backend.cublas import TF32_MATH, Beside, Cublas
 from backend.cupy_backend import recordable_stream, say_once, through_pinned_memory
 from ref import vae
@@ -276,6 +276,9 @@ class Device:
             def use(self) -> None:
                 device.current = self
 
+            def wait_event(self, event) -> None:
+                device.log.append(f"waits: {event.of is not self}")
+
             def __enter__(self) -> None:
                 device.entered.append(self)
                 device.current = self
@@ -292,6 +295,16 @@ class Device:
                 return SimpleNamespace(launch=lambda stream: device.log.append("launch"))
 
         return Stream()
+
+
+class Event:
+    """An event, and the stream that has recorded it."""
+
+    def __init__(self, disable_timing: bool):
+        self.of = None
+
+    def record(self, stream) -> None:
+        self.of = stream
 
 
 def cupy_of(device: Device, processors: int = 132) -> ModuleType:
@@ -313,7 +326,7 @@ def cupy_of(device: Device, processors: int = 132) -> ModuleType:
     cp.random = SimpleNamespace(Philox4x3210=philox, Generator=lambda bits: None)
     cp.cuda = SimpleNamespace(
         Stream=lambda non_blocking: device.stream(),
-        Event=lambda disable_timing: SimpleNamespace(record=lambda stream: None),
+        Event=Event,
         MemoryPool=lambda: SimpleNamespace(malloc="its own pool", free_all_blocks=lambda: device.log.append("freed")),
         using_allocator=using_allocator,
         get_current_stream=lambda: device.current,
@@ -367,6 +380,21 @@ def test_a_host_function_sees_what_it_reads_of_a_device_array_and_changes_only_w
     assert seen[0][:2].tolist() == [0, 1] and host(a).tolist() == [0, 1, 9, 9, 9, 5]
     through_pinned_memory(f)(a)
     assert seen[1].tolist() == [0, 1, 9, 9, 9, 5] and (host(a) == 9).all()
+
+
+def test_a_backend_has_the_gradients_of_its_steps_beside_and_lets_its_updates_wait(device, monkeypatch):
+    monkeypatch.setattr(cupy_backend, "in_place", lambda cp, f: lambda: device.log.append("update"))
+    backend, (a, out) = open_backend("cupy"), np.ones((2, 3, 3), np.float32).view(OnDevice)
+    update = backend.fuse(None)
+
+    def step() -> None:
+        backend.xp.matmul(a, a, out=out)
+        update()
+
+    backend.compile(step)()
+    assert device.log[:4] == ["its own pool", "waits: True", "waits: True", "update"]
+    cublas = backend.xp.matmul.__self__
+    assert cublas.side.ones is cublas.main.ones and cublas.side.stream is not cublas.main.stream
 
 
 def test_a_step_on_another_stream_is_refused(device):

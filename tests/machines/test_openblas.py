@@ -2,6 +2,8 @@
 
 import ctypes
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,10 +46,19 @@ def laid(array: np.ndarray, how: str) -> np.ndarray:
         return np.hstack([array, np.full_like(array, np.nan)])[:, : array.shape[1]]
     if how == "a part of a taller one, by columns":
         return np.hstack([array.T, np.full_like(array.T, np.nan)])[:, : array.shape[0]].T
-    return array[::-1][::-1] if how == "by rows" else np.repeat(array, 2, axis=1)[:, ::2]
+    return array.copy() if how == "by rows" else np.repeat(array, 2, axis=1)[:, ::2]
 
 
 LAYOUTS = ("by rows", "by columns", "a part of a wider one", "a part of a taller one, by columns", "with gaps")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("step", [0, 1, 7])
+def test_rows_may_lie_over_one_another(step, turned):
+    numbers, (other, _) = np.arange(9000, dtype=np.float32) % 17, matrices(111, 120, 1, np.float32)
+    rows = np.lib.stride_tricks.as_strided(numbers, (130, 111), (4 * step, 4))
+    a, b = (other.T, rows.T) if turned else (rows, other)
+    assert np.array_equal(MATMUL(a, b), np.einsum("ij,jk->ik", a.astype(int), b.astype(int)))
 
 
 @pytest.mark.parametrize("of_b", LAYOUTS)
@@ -80,6 +91,13 @@ def test_what_is_no_product_of_two_like_matrices_is_left_to_numpy():
             MATMUL(a, b, out=wrong)
     wide = np.empty((120, 130))
     assert MATMUL(a, b, out=wide) is wide and np.array_equal(wide, np.matmul(a, b))
+    locked = np.empty((120, 130), np.float32)
+    locked.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        MATMUL(a, b, out=locked)
+    square = matrices(120, 120, 1, np.float32)[0]
+    expected = np.matmul(square, square)
+    assert np.array_equal(MATMUL(square, square, out=square), expected)  # which lies in its own operands
     swapped = a.astype(">f4"), b.astype(">f4")
     assert np.array_equal(MATMUL(*swapped), np.matmul(a, b))
     packed = np.zeros(a.shape, "f4, i1")
@@ -108,12 +126,24 @@ def test_the_bits_of_a_product_do_not_know_how_many_threads_multiply(m, k, n, dt
 
 
 @LIMITED
-def test_a_step_has_the_same_bits_with_any_number_of_threads(multiply_with):
+@pytest.mark.parametrize("shapes", [((1, 20_001), (20_001, 1)), ((20_001,), (20_001,)), ((3, 150, 90), (3, 90, 150))])
+def test_nor_do_those_of_a_product_that_is_no_block(shapes, multiply_with):
+    a, b = (np.random.default_rng(0).normal(size=shape) for shape in shapes)
+    found = [(multiply_with(count), MATMUL(a, b))[1] for count in (1, 2)]
+    assert np.array_equal(*found)
+
+
+@LIMITED
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_a_step_has_the_same_bits_with_any_number_of_threads(name, parts, multiply_with):
+    if name == "numba":
+        pytest.importorskip("numba")
     case = peers.Case("geco", *benchmark.NETWORKS["slides"], 64, 1)
 
     def after_steps(count: int) -> np.ndarray:
         multiply_with(count)
-        step, state = benchmark.step_and_state(open_backend("numpy")._replace(parts=lambda rows, weights: 2), case)
+        step, state = benchmark.step_and_state(open_backend(name)._replace(parts=lambda rows, weights: parts), case)
         for _ in range(4):
             step()
         return state["theta"]
@@ -121,17 +151,66 @@ def test_a_step_has_the_same_bits_with_any_number_of_threads(multiply_with):
     assert np.array_equal(after_steps(1), after_steps(2))
 
 
+@LIMITED
+def test_a_part_that_another_thread_of_pythons_works_on_changes_no_bit_here(multiply_with):
+    multiply_with(2)
+    rng, backend = np.random.default_rng(0), open_backend("numpy")
+    a, b = rng.normal(size=(2, 200, 200)).astype(np.float32)
+    expected, begun, ended = MATMUL(a, b), threading.Event(), threading.Event()
+
+    def part(number: int) -> bool:
+        begun.set()
+        return ended.wait(10) and THREADS.in_part
+
+    with ThreadPoolExecutor(1) as pool:
+        parts = pool.submit(backend.each, part, [0, 1])
+        begun.wait(10)
+        assert THREADS.inside and not THREADS.in_part and np.array_equal(MATMUL(a, b), expected)
+        ended.set()
+        assert parts.result() == [True, True] and not THREADS.inside and not THREADS.in_part
+
+
+def test_one_thread_multiplies_until_the_last_has_left_even_by_an_error():
+    limits = []
+    threads = Threads(3, limits.append)
+    failing = threads.limited(lambda: limits[-1] / 0)
+    with threads:
+        assert threads.limited(lambda: limits[-1])() == 1 == limits[-1]
+        with pytest.raises(ZeroDivisionError):
+            failing()
+        assert limits[-1] == 1
+    assert limits[-1] == 3
+    with pytest.raises(ZeroDivisionError):
+        failing()
+    assert limits[-1] == 3
+
+
+@LIMITED
+@pytest.mark.parametrize("name", ["eigh", "eigvalsh", "qr"])
+def test_decompositions_are_made_with_one_thread_too(name, monkeypatch, multiply_with):
+    seen = []
+    monkeypatch.setattr(np.linalg, name, lambda a: seen.append(THREADS.inside))
+    multiply_with(2)
+    getattr(open_backend("numpy").xp.linalg, name)(np.eye(2))
+    assert seen == [1] and THREADS.inside == 0
+
+
 @given(*(st.integers(1, 3000) for _ in range(3)), st.integers(1, 70))
 def test_no_block_is_so_small_that_openblas_falls_over_it_and_all_of_them_are_the_product(m, k, n, cores):
     if m * k * n <= SMALL:
         return
-    before, openblas.cores = openblas.cores, lambda: cores
     layouts = [(111, k, k, 1), (111, n, n, 1), (111, n, n, 1)]
-    blocks = Blocks(None, ctypes.c_float, ctypes.c_int64, layouts, m, k, n)
-    openblas.cores = before
+    blocks = Blocks(None, (ctypes.c_float, ctypes.c_int64), layouts, m, k, n, cores)
     works = [height * depth * width for height, width, depth in zip(*blocks.before[3:6], strict=True)]
     assert sum(works) == m * k * n and min(works) > SMALL
-    assert len(works) <= max(2, cores) and (len(works) > 1 or m * k * n < 2.01 * SMALL + 2 * max(m * k, k * n))
+    most = min(cores, max(m, n))
+    assert len(works) == most or m * k * n < (len(works) + 1) * (SMALL + m * k + k * n)  # one block more is too small
+
+
+def test_work_is_cut_for_all_cores_and_for_two_at_least(monkeypatch):
+    for cores, most in ((1, 2), (2, 2), (8, 8)):
+        monkeypatch.setattr(openblas, "cores", lambda cores=cores: cores)
+        assert openblas.most_at_once() == most
 
 
 class Machine:
@@ -140,13 +219,14 @@ class Machine:
     def __init__(self, monkeypatch, count: int = 2):
         self.now, self.limits, self.used = 0.0, [count], []
         self.one, self.all = 0.001, 0.00055
+        self.late = [0, 0.01, *[0] * 100_000]  # a hiccup of the second product, which is timed with one thread
         monkeypatch.setattr(openblas, "time", SimpleNamespace(perf_counter=lambda: self.now))
         self.threads = Threads(count, self.limits.append)
         self.blocks = SimpleNamespace(multiply=self.multiply, measured=0, seconds=math.inf)
 
     def multiply(self) -> None:
         self.used.append(self.limits[-1])
-        self.now += self.one if self.limits[-1] == 1 else self.all
+        self.now += (self.one if self.limits[-1] == 1 else self.all) + self.late.pop(0)
 
     def products(self, count: int) -> list[int]:
         """How many threads multiplied in each of the next products."""

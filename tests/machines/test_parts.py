@@ -123,7 +123,7 @@ def test_parts_are_the_whole_in_order_and_as_even_as_can_be():
 
 
 def test_a_batch_is_cut_only_if_every_core_gets_enough(monkeypatch):
-    monkeypatch.setattr(numpy_backend, "cores", lambda: 4)
+    monkeypatch.setattr(numpy_backend, "most_at_once", lambda: 4)
     monkeypatch.setattr(numpy_backend, "openblas", lambda: (lambda a, b, out: None, Threads(1, lambda count: None)))
     parts = open_backend("numpy").parts
     assert [parts(rows, PART // 100) for rows in (1, 399, 400, 10**6)] == [1, 1, 4, 4]

@@ -203,6 +203,9 @@ def test_an_option_that_is_set_in_one_of_two_runs_tells_them_apart(other, names)
 def test_a_run_and_the_run_that_starts_from_it_are_two_rows_and_a_copy_of_a_run_none():
     made("a", quick=TINY)
     made("b", "--init-from", "a", "--epochs", "1", "--nll-samples", "2", quick=TINY[:2])
+    assert run.main([*TINY[:2], "--init-from", "a", "--seeds", "2", "--out", "c", "--nll-samples", "2"]) == 0
+    starts = [json_of(out, "config.json")["run"]["start"] for out in ("b", "c/geco-0", "c/geco-1")]
+    assert starts[0] and starts == [starts[0]] * 3
     shutil.copytree("a", "copy")
     rows = compared_with(["a", "b", "copy"], "out")["rows"]
     assert {title: row["runs"] for title, row in rows.items()} == {

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 import run
+from backend import BackendError
 from data import binarize as binarized
 from data import load as load_data
 from experiment import UsageError, evaluation, fit, load
+from experiment.command_line import option_of
 from ref.more import metrics
 from tests.shell.runs import QUICK, json_of, made, refused
 from tests.tested import NAME, on_command_line
@@ -141,7 +143,8 @@ def test_a_vae_on_spectra_of_small_variance_learns():
 def test_a_run_of_fit_is_evaluated_compared_and_gone_on_with_once_its_images_are_in_a_file(use, capsys):
     images = DIGITS.reshape(-1, 8, 8)
     fit(images, out="kept", backend=NAME, epochs=2, hidden=(8,), latent=3, nll_samples=2)
-    assert json_of("kept", "config.json")["command"][1] == "--data=images in memory"
+    command = ["run.py", "--data=images in memory", "--method=geco", "--epochs=2", "--hidden=8", "--latent=3"]
+    assert json_of("kept", "config.json")["command"] == [*command, "--nll-samples=2"]
     np.save("mine.npy", images)
     np.save("others.npy", images[::-1])
     use = [*use.split(), *on_command_line()]
@@ -193,6 +196,49 @@ def test_fit_refuses_with_one_sentence(images, chosen, sentence):
     with pytest.raises(ValueError, match=sentence) as refusal:
         fit(images, **{"backend": NAME, **chosen})
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        *(("hidden", value, (8, 4)) for value in ([8, 4], np.array([8, 4]), [np.int64(8), np.array(4)], "8,4")),
+        *(("hidden", value, (8,)) for value in (8, np.int64(8), np.array(8), [8], range(8, 9))),
+        *(("hidden", value, ()) for value in ((), [], "none", np.zeros(0, int))),
+        *(("lr", value, 0.1) for value in (0.1, np.float32(0.1), np.float64(0.1), np.array(0.1, np.float32), "0.1")),
+        *(("adam", kind([0.9, 0.999, 1e-8]), (0.9, 0.999, 1e-8)) for kind in (list, tuple, np.array, np.float32)),
+        *(("kappa", value, 4.0) for value in (4, np.int32(4), 4.0)),
+        *(("tf32", value, found) for value, found in ((True, True), (np.False_, False), (np.array(True), True))),
+        *(("epochs", np.uint8(3), 3), ("likelihood", np.str_("bernoulli"), "bernoulli"), ("preset", "burda", "burda")),
+    ],
+)
+def test_an_option_in_python_is_that_of_the_command_line_whatever_its_numbers_are_made_of(name, value, expected):
+    found = option_of(name, value)
+    assert found == expected and type(found) is type(expected)
+    assert all(type(inner) in (int, float) for inner in (found if isinstance(found, tuple) else ()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        *(("lr", value, "lr=.* is not a finite number in") for value in (0, -1, np.nan, np.inf, 10**400, True, [0.1])),
+        *(("kappa", value, "kappa=.* call it for each value") for value in ((3, 4), np.zeros((50, 50)), range(2))),
+        *(("hidden", value, r"hidden=.* and \(\) for no layer") for value in ([0], {3}, {}, b"3", [8.0], True, 2**63)),
+        *(("adam", value, "adam=.* is not β₁,β₂,ε") for value in ([0.9, np.nan, 1e-8], [1, 0.5, 1e-8], [0.9] * 4, 0.9)),
+        *(("epochs", value, "epochs=.* is not an integer above 0") for value in (0, 2.0, "2.5", 2**63, [3])),
+        *(("tf32", value, "tf32=.* is not True or False") for value in (1, "yes")),
+        *(("seed", -1, "at least 0"), ("validation", 0, "above 0"), ("precision", "tf32", "one of float32, float64")),
+        *(("method", "gecko", "one of vae"), ("preset", "short", "one of burda"), ("activation", 3, "one of silu")),
+    ],
+)
+def test_an_option_in_python_that_makes_no_sense_gets_one_short_sentence(name, value, sentence):
+    with pytest.raises(UsageError, match=sentence) as refusal:
+        option_of(name, value)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 250
+
+
+def test_fit_with_an_unknown_backend_is_told_which_there_are():
+    with pytest.raises(BackendError, match="there is no backend 'numpie'; choose numpy, numba, cupy"):
+        fit(DIGITS, backend="numpie", epochs=1)
 
 
 def test_a_model_is_a_step_of_a_pipeline(folder):
