@@ -140,10 +140,8 @@ class Blocks:
 
     def multiply(self, *addresses: int) -> None:
         """C = A·B, by the addresses of A, B and C."""
-        a, b, c = (
-            self.pointers(*[address + start for start in starts])
-            for address, starts in zip(addresses, self.starts, strict=True)
-        )
+        found = zip(addresses, self.starts, strict=True)
+        a, b, c = [self.pointers(*[address + start for start in starts]) for address, starts in found]
         self.gemm_batch(*self.before, a, self.leads[0], b, self.leads[1], self.zeros, c, self.leads[2], *self.after)
 
 
@@ -178,10 +176,10 @@ def product(threads: Threads, gemms: dict[np.dtype, Callable], integer) -> Calla
             return np.matmul(a, b, out=out)
         if out is None:
             out = np.empty(shape, dtype)
-        elif out.shape != shape or out.dtype != dtype or not out.flags.writeable or overlap(out, a, b):
+        elif not takes(out, shape, dtype, a, b):
             return numpys(a, b, out=out)
         strides = a.strides, b.strides, out.strides
-        blocks = blocks_of(dtype, 1 if threads.in_part else most, a.shape, b.shape, *strides)
+        blocks = blocks_of(dtype, 1 if threads.inside and threads.in_part else most, a.shape, b.shape, *strides)
         if blocks is None:
             return numpys(a, b, out=out)
         threads.multiply(blocks, a.ctypes.data, b.ctypes.data, out.ctypes.data)
@@ -190,9 +188,10 @@ def product(threads: Threads, gemms: dict[np.dtype, Callable], integer) -> Calla
     return matmul
 
 
-def overlap(out: np.ndarray, *operands: np.ndarray) -> bool:
-    """Whether the result may lie where an operand does."""
-    return any(np.may_share_memory(out, operand) for operand in operands)
+def takes(out: np.ndarray, shape: tuple, dtype: np.dtype, a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether a product may be written there: such an array, not locked, and apart from the operands."""
+    fits = out.shape == shape and out.dtype == dtype and out.flags.writeable
+    return fits and not (np.may_share_memory(out, a) or np.may_share_memory(out, b))
 
 
 @cache

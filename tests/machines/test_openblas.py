@@ -95,14 +95,16 @@ def test_what_is_no_product_of_two_like_matrices_is_left_to_numpy():
     locked.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         MATMUL(a, b, out=locked)
-    square = matrices(120, 120, 1, np.float32)[0]
-    expected = np.matmul(square, square)
-    assert np.array_equal(MATMUL(square, square, out=square), expected)  # which lies in its own operands
+    for place in (0, 1):
+        squares = [*np.random.default_rng(0).integers(-9, 10, (2, 120, 120)).astype(np.float32)]
+        expected = np.matmul(*squares)
+        assert np.array_equal(MATMUL(*squares, out=squares[place]), expected)  # which lies in its own operand
     swapped = a.astype(">f4"), b.astype(">f4")
     assert np.array_equal(MATMUL(*swapped), np.matmul(a, b))
     packed = np.zeros(a.shape, "f4, i1")
     packed["f0"] = a
     assert np.array_equal(MATMUL(packed["f0"], b), np.matmul(a, b))
+    assert np.array_equal(MATMUL(b.T, packed["f0"].T), np.matmul(a, b).T)
     stack = np.stack([a, 2 * a])
     pairs = [(a[0], b), (a, b[:, 0]), (a[0], b[:, 0]), (stack, b), (a, b.astype(float)), (a.astype(int), b.astype(int))]
     for x, y in pairs:
@@ -168,6 +170,16 @@ def test_a_part_that_another_thread_of_pythons_works_on_changes_no_bit_here(mult
         assert THREADS.inside and not THREADS.in_part and np.array_equal(MATMUL(a, b), expected)
         ended.set()
         assert parts.result() == [True, True] and not THREADS.inside and not THREADS.in_part
+
+
+@LIMITED
+def test_a_product_of_a_part_is_not_cut_because_each_part_has_its_own_thread(monkeypatch):
+    most = []
+    monkeypatch.setattr(openblas, "Blocks", lambda *given: most.append(given[-1]) or Blocks(*given))
+    for _ in range(2):
+        open_backend("numpy").each(lambda part: MATMUL(*matrices(211, 97, 113, np.float64)), [0, 1])
+    MATMUL(*matrices(211, 97, 113, np.float64))
+    assert most == [1, openblas.most_at_once()]
 
 
 def test_one_thread_multiplies_until_the_last_has_left_even_by_an_error():
