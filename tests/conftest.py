@@ -6,7 +6,7 @@ library, such as the data files, runs as it always does.
 
 import os
 
-# Before NumPy is imported: beside other programs BLAS's second thread makes a step thirty times as slow.
+# Before NumPy is imported: beside other programs a second thread makes NumPy's own products thirty times as slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
