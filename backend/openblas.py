@@ -26,6 +26,7 @@ KINDS = {np.dtype("float32"): ("s", ctypes.c_float), np.dtype("float64"): ("d", 
 SMALL = 10**6
 SHARED = 2**18  # OpenBLAS multiplies with one thread up to so many multiplications, by its gemm.c
 LOST = 2e-3  # seconds that several threads may lose against one before one multiplies alone
+CREDIT = 20e-3  # seconds that they gained before and may lose besides: now and then a system is busy by itself
 SHORTEST, LONGEST = 16, 4096  # for so many products; twice as many each time
 
 
@@ -40,7 +41,7 @@ class Threads:
 
     def __init__(self, count: int, limit: Callable[[int], None]):
         self.count, self.limit = count, limit
-        self.alone, self.pause, self.lost, self.kept = 0, SHORTEST, 0.0, 0
+        self.alone, self.pause, self.lost = 0, SHORTEST, 0.0
         self.inside, self.lock, self.own = 0, threading.Lock(), threading.local()
 
     def __enter__(self) -> None:
@@ -82,12 +83,11 @@ class Threads:
 
     def judge(self, loss: float) -> None:
         """`loss`: how many seconds all threads took more for a product than one takes."""
-        self.lost, self.kept = max(0.0, self.lost + loss), self.kept + 1
-        if self.lost > LOST:
-            self.alone, self.pause = self.pause, min(2 * self.pause, LONGEST)
-            self.lost, self.kept = 0.0, 0
-        elif self.kept == LONGEST:
+        self.lost = max(-CREDIT, self.lost + loss)
+        if self.lost == -CREDIT:
             self.pause = SHORTEST
+        elif self.lost > LOST:
+            self.alone, self.pause, self.lost = self.pause, min(2 * self.pause, LONGEST), 0.0
 
     def limited(self, f: Callable) -> Callable:
         """f, while one thread multiplies."""
