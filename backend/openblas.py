@@ -22,7 +22,7 @@ PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, whose number of threads is one for the
 NAMES = ("scipy_{}64_", "scipy_{}", "{}64_", "{}")  # NumPy's wheels, and what distributions have; 64: long integers
 BY_ROWS, AS_IT_IS, TRANSPOSED = 101, 111, 112  # cblas.h: CblasRowMajor, CblasNoTrans, CblasTrans
 KINDS = {np.dtype("float32"): ("s", ctypes.c_float), np.dtype("float64"): ("d", ctypes.c_double)}
-# Batches of products of so many multiplications end the process before OpenBLAS 0.3.34: its pull request 5980.
+# Batches of products of so many multiplications end the process in OpenBLAS before its pull request 5980, August 2026.
 SMALL = 10**6
 SHARED = 2**18  # OpenBLAS multiplies with one thread up to so many multiplications, by its gemm.c
 LOST = 2e-3  # seconds that several threads may lose against one before one multiplies alone
