@@ -59,6 +59,8 @@ def open_backend(name: str, precision: str = "float32", tf32: bool = False, rank
     try:
         library = importlib.import_module(f"backend.{name}_backend")
     except ModuleNotFoundError as error:
+        if error.name != f"backend.{name}_backend":
+            raise
         raise BackendError(f"there is no backend {name!r}; choose {', '.join(BACKENDS)}") from error
     backend = library.open_backend(precision, tf32)
     if ranks.size == 1:

@@ -122,13 +122,13 @@ class Blocks:
         width, work = max(m, n), m * k * n  # the longer side of the result is cut
         least = SMALL * width // work + 1  # rows or columns of a block that is not small
         slices = cut(slice(0, width), min(most, width // least))
-        self.count, self.widths = len(slices), [part.stop - part.start for part in slices]
+        self.count, widths = len(slices), [part.stop - part.start for part in slices]
         self.pointers = ctypes.c_void_p * self.count
         flags, leads, downs, alongs = zip(*layouts, strict=True)
         steps = (downs[0], 0, downs[2]) if m >= n else (0, alongs[1], alongs[2])
         self.starts = [[part.start * step * ctypes.sizeof(number) for part in slices] for step in steps]
         each = self.each
-        sides = (each(self.widths), each(n)) if m >= n else (each(m), each(self.widths))
+        sides = (each(widths), each(n)) if m >= n else (each(m), each(widths))
         transposed = (each(flag, ctypes.c_int) for flag in flags[:2])
         self.before = ctypes.c_int(BY_ROWS), *transposed, *sides, each(k), each(1, number)
         self.leads, self.zeros = [each(lead) for lead in leads], each(0, number)
