@@ -5,6 +5,7 @@ library, such as the data files, runs as it always does.
 """
 
 import os
+import sys
 
 # Before NumPy is imported: beside other programs a second thread makes NumPy's own products thirty times as slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +15,20 @@ from hypothesis import settings
 
 from backend import BACKENDS
 from tests import strict
+
+
+class WithoutAutograd:
+    """A finder of modules: whichever test module needs autograd, directly or not, is skipped with the reason."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "autograd":
+            pytest.skip("needs autograd: pip install -r tests/requirements.txt", allow_module_level=True)
+
+
+try:
+    import autograd  # noqa: F401
+except ImportError:
+    sys.meta_path.insert(0, WithoutAutograd())
 
 settings.register_profile("project", deadline=None)  # a backend compiles a kernel when it is first called
 settings.load_profile("project")

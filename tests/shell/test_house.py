@@ -1,6 +1,7 @@
 """The rules of the house that a program can check."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -53,3 +54,13 @@ def test_ci_runs_the_test_command_of_the_readme():
     *_, command, optional, _, _, slow = (ROOT / ".ci/run").read_text().rstrip().splitlines()
     assert command.endswith("-m pytest") and command in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert optional.endswith("-r tests/optional.txt") and slow.endswith("-m pytest -m slow")
+
+
+def test_without_autograd_what_needs_it_is_skipped_with_the_reason_and_the_rest_runs(tmp_path):
+    (tmp_path / "autograd.py").write_text("raise ImportError('hidden')")
+    tests = ["tests/mathematics/test_exercises.py", "tests/mathematics/test_gradients.py", "tests/test_budget.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-k", "every_room", *tests]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0 and "1 passed" in done.stdout and "2 skipped" in done.stdout
+    assert "needs autograd: pip install" in done.stdout
