@@ -28,8 +28,7 @@ from experiment.command_line import parsed
 from experiment.commands import Job, prepared
 from experiment.record import UsageError
 from experiment.run_folder import command_to_go_on, resumable
-from experiment.signals import Stopped, handled_by, stop
-from experiment.streams import make_safe, say
+from experiment.terminal import Stopped, handled_by, make_safe, say, stop
 from ref.train import NonFiniteError
 
 

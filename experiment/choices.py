@@ -1,4 +1,4 @@
-"""What is chosen from the user's own images: tolerance, latents, hidden layers, batch and epochs. Pure functions."""
+"""What is chosen from the user's own images: tolerance, rate, network, batch and epochs. Pure functions."""
 
 import math
 
@@ -12,42 +12,37 @@ DRAWN, PHOTOGRAPHED = (0.3, 7), (0.06, 28)
 EXTREME = 0.05  # of the way from the darkest pixel to the lightest: this near to either end it is black or white
 LOOKED_AT = 2000  # images, spread over all of them, that choices are made from; fewer where they are large
 NUMBERS, BLOCK = 1 << 26, 1 << 23  # pixels of them at most, and pixels in float64 at once
-CHOSEN = ("kappa", "latent", "hidden")
 LEAST_RATE = 0.1  # nats
 STEPS, EPOCHS = 3000, 20  # of a run on the user's own images, whichever takes longer
-UNITS = 8, 512  # of the first hidden layer: no fewer, no more
+UNITS, BATCHES = (8, 512), (16, 128)  # the fewest and the most: of the first hidden layer, of images in a batch
 
 
-def choose(images: np.ndarray, kappa: float | None, latent: int | None, hidden: tuple[int, ...] | None) -> dict:
-    """kappa, latent and hidden by name: what is given, and what is None chosen from the images (N, D)."""
+def choose(images: np.ndarray, o: dict) -> dict:
+    """Options by name: what is None in `o` chosen from the training images (N, D)."""
+    o, (count, pixels) = dict(o), images.shape
+    if None not in o.values():
+        return o
     x = looked_at(images)
     near = EXTREME * (x.max() - x.min())
     black_or_white = np.mean((x < x.min() + near) | (x > x.max() - near))
     share, images_a_unit = DRAWN if black_or_white > 0.5 else PHOTOGRAPHED
-    if kappa is None:
-        kappa = rounded(math.sqrt(share * total_variance(images)))
-    if latent is None:
-        latent = linear.latents_in_use(linear.variances_of(np, x), kappa**2)
-    if hidden is None:  # grows with the number of images, because a large network learns few by heart
-        units = max(UNITS[0], len(images) // images_a_unit)
-        hidden = (units,) if units < UNITS[1] else (UNITS[1], UNITS[1] // 2)
-    return {"kappa": kappa, "latent": latent, "hidden": hidden}
-
-
-def rate_at(images: np.ndarray, kappa: float) -> float:
-    """What the best linear VAE pays for an error of κ², in nats, LEAST_RATE at least."""
-    variances = linear.variances_of(np, looked_at(images))
-    return rounded(max(linear.gaussian_rate_distortion(variances, kappa**2), LEAST_RATE))
-
-
-def batch_size(count: int) -> int:
-    """A sixteenth of the images, from 16 to 128."""
-    return min(128, max(16, count // 16))
-
-
-def epochs(count: int, batch: int) -> int:
-    """As many epochs as STEPS steps have, and EPOCHS at least."""
-    return max(EPOCHS, -(-STEPS // max(1, count // batch)))
+    if o["kappa"] is None:
+        o["kappa"] = rounded(math.sqrt(share * total_variance(images)))
+    target = o["kappa"] ** 2
+    if o["latent"] is None:
+        o["latent"] = linear.latents_in_use(linear.variances_of(np, x), target)
+    if o.get("rate", 0) is None:  # what the best linear VAE pays for an error of κ²
+        o["rate"] = rounded(max(linear.gaussian_rate_distortion(linear.variances_of(np, x), target), LEAST_RATE))
+    if o["variance"] is None:
+        o["variance"] = rounded(target / pixels)
+    if o["hidden"] is None:  # grows with the number of images, because a large network learns few by heart
+        units = max(UNITS[0], count // images_a_unit)
+        o["hidden"] = (units,) if units < UNITS[1] else (UNITS[1], UNITS[1] // 2)
+    if o["batch_size"] is None:
+        o["batch_size"] = min(BATCHES[1], max(BATCHES[0], count // 16))
+    if o["epochs"] is None:
+        o["epochs"] = max(EPOCHS, -(-STEPS // max(1, count // o["batch_size"])))
+    return o
 
 
 def rounded(number: float) -> float:

@@ -14,17 +14,17 @@ from backend import BACKENDS
 from data import DATASETS
 from experiment import record
 from experiment.defaults import BY_DATA, COLUMNS, COMMON, FIRST, METHOD_OPTIONS, PRESETS, row_of
-from experiment.record import COUNT, KINDS, SIZES, Kind, Options, UsageError, allowed, as_text, built, flag
+from experiment.record import COUNT, KINDS, SIZES, Kind, Options, UsageError, as_text, built, flag, one_of
 from ref.objectives import METHODS
 
 # Uses of a trained model, and the options that each takes.
 USES = {
-    "evaluate": ("data", "data_dir", "size", "nll_samples", "backend", "tf32", "out", "force"),
-    "encode": ("data_dir", "nll_samples", "backend", "tf32", "out", "force"),
-    "sample": ("seed", "backend", "tf32", "out", "force"),
-    "reconstruct": ("data_dir", "backend", "tf32", "out", "force"),
-    "interpolate": ("data", "data_dir", "size", "backend", "tf32", "out", "force"),
-    "explore": ("data", "data_dir", "size", "backend", "tf32", "out", "force"),
+    "evaluate": ("data", "data_dir", "size", "nll_samples", "backend", "out", "force"),
+    "encode": ("data_dir", "nll_samples", "backend", "out", "force"),
+    "sample": ("seed", "backend", "out", "force"),
+    "reconstruct": ("data_dir", "backend", "out", "force"),
+    "interpolate": ("data", "data_dir", "size", "backend", "out", "force"),
+    "explore": ("data", "data_dir", "size", "backend", "out", "force"),
 }
 
 
@@ -34,18 +34,11 @@ def listed(field: str, between: str, after: str) -> str:
 
 
 # Kinds of options that a record has not, or has not like this.
-TYPED = KINDS | {
-    "method": (*METHODS, "all"),
-    "preset": tuple(PRESETS),
-    "precision": ("float32", "float64"),
-    "validation": COUNT,
-    "data": str,
-    "skip_broken": bool,
-    "tf32": bool,
-}
+TYPED = KINDS | {"method": one_of((*METHODS, "all")), "preset": one_of(PRESETS), "validation": COUNT}
+TYPED |= {"data": str, "skip_broken": bool}
 # Python's type of each option that describes a run.
 TYPES = get_type_hints(record.Images) | get_type_hints(record.Run) | dict.fromkeys(METHOD_OPTIONS, float)
-TYPES |= {"preset": str, "tf32": bool}
+TYPES |= {"preset": str}
 # By group: each option's help, which its default will follow.
 # fmt: off
 OF_A_RUN = {
@@ -77,16 +70,15 @@ OF_A_RUN = {
         "adam": "Adam's constants β₁,β₂,ε",
         "weight_decay": "decoupled; of weights, not of biases",
         "preset": "burda: the published protocol of Burda et al. 2015; burda-short: its network, 100 epochs",
-        "precision": "",
-        "tf32": "let a GPU round operands of float32 products to 10 bits of mantissa: faster",
+        "precision": "tf32: float32, but a GPU rounds operands of products to 10 bits of mantissa, which is faster",
         "seed": "",
         "nll_samples": "samples per image of the NLL; 5000 in publications",
     },
 }
-# By group: each option's kind, its choices, its type, or bool for a switch; and its help.
+# By group: each option's kind, its type, or bool for a switch; and its help.
 OF_A_COMMAND = {
     "where and how": {
-        "backend": (BACKENDS, "numpy is the reference; numba and cupy are faster"),
+        "backend": (one_of(BACKENDS), "numpy is the reference; numba and cupy are faster"),
         "data_dir": (Path, "where data sets are kept ($TAMING_VAES_DATA, else the user's cache)"),
         "out": (Path, "the run's folder (runs/<data>-<method>-<options that are not at their default>-<seed>)"),
         "force": (bool, "overwrite what --out holds"),
@@ -117,10 +109,12 @@ SEVERAL = {"compare": "+", "interpolate": 2, **dict.fromkeys(SWEPT, "+")}  # opt
 
 
 def how_of(kind) -> dict[str, Any]:
-    """What argparse is told of an option: of a Kind, of the names of a choice, of a switch, or of a type."""
-    if isinstance(kind, tuple):
-        return {"choices": kind}
-    return {"action": "store_true"} if kind is bool else {"type": reading(kind) if isinstance(kind, Kind) else kind}
+    """What argparse is told of an option: of a Kind, of a type, or of a switch."""
+    if kind is bool:
+        return {"action": "store_true"}
+    if not isinstance(kind, Kind):
+        return {"type": kind}
+    return {"choices": kind.names} if kind.names else {"type": reading(kind)}
 
 
 def reading(kind: Kind) -> Callable[[str], Any]:
@@ -142,19 +136,15 @@ def option_of(name: str, value):
     """The value of an option that describes a run, said in Python. Raises UsageError."""
     kind, given = TYPED[name], plain(value)
     try:
-        if isinstance(kind, Kind) and isinstance(given, str):
+        if isinstance(given, str):
             given = kind.read(given)
         elif kind is SIZES and isinstance(given, int):
             given = (given,)
-        found = built(TYPES[name], given, name)
-        if allowed(kind, found):
-            return found
+        return built(TYPES[name], given, name, TYPED)
     except (ArithmeticError, TypeError, ValueError):
-        pass
-    wanted = f"one of {', '.join(kind)}" if isinstance(kind, tuple) else getattr(kind, "wanted", "True or False")
-    hint = "; fit trains one run: call it for each value" if name in SWEPT and isinstance(given, tuple) else ""
-    hint += "; in Python (512, 256), and () for no layer" if kind is SIZES else ""
-    raise UsageError(f"{name}={shown_value(value)} is not {wanted}{hint}")
+        hint = "; fit trains one run: call it for each value" if name in SWEPT and isinstance(given, tuple) else ""
+        hint += "; in Python (512, 256), and () for no layer" if kind is SIZES else ""
+        raise UsageError(f"{name}={shown_value(value)} is not {kind.wanted}{hint}") from None
 
 
 def plain(value):
@@ -211,12 +201,7 @@ def parsed(argv: list[str], description: str = "") -> Options:
 
 def of_a_run(given: Options) -> Options:
     """The options of `given` that describe a run, with the defaults that are known before there are images."""
-    asked = FIRST | {name: given[name] for name in NAMES if name in given}
-    if asked.pop("tf32", False):
-        if asked["precision"] != "float32":
-            raise UsageError(f"--tf32 is for --precision float32, not {asked['precision']}")
-        asked["precision"] = "tf32"
-    return asked
+    return FIRST | {name: given[name] for name in NAMES if name in given}
 
 
 def usual(name: str) -> str:

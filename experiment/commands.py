@@ -1,11 +1,14 @@
 """What the command line asks for, checked and ready to be done; and `fit`, a run on images in memory."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
 from itertools import product, starmap
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from backend import Backend, open_backend
 from backend.ranks import Ranks
@@ -18,14 +21,14 @@ from experiment.defaults import binarization, complete, listed, part_of_name, sh
 from experiment.evaluation import listing
 from experiment.record import IN_MEMORY, OF_METHODS, Options, Run, UsageError, flag, options_of, said, typed
 from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, refuse_unwritable, resumable
-from experiment.streams import on_terminal, say
+from experiment.terminal import on_terminal, say
 from experiment.trained_model import TrainedModel, load
-from experiment.training import begin_at, make, proceed, started
+from experiment.training import make, proceed, started
 from experiment.use_model import use
 from ref.objectives import METHODS
 
 # What a resumed run may be given anew, and what it does not store.
-RESTATED = ("resume", "epochs", "data", "data_dir", "size", "checkpoint_every", "backend", "tf32")
+RESTATED = ("resume", "epochs", "data", "data_dir", "size", "checkpoint_every", "backend", "precision")
 NETWORK = ("hidden", "latent", "activation", "output")  # what --init-from brings
 
 
@@ -72,19 +75,19 @@ def opened(run: Run, given: Options, ranks: Ranks) -> Backend:
 
 def begin(given: Options, command: list[str], ranks: Ranks) -> Job:
     """A new run, or several."""
-    asked = of_a_run(given)
-    if "init_from" in given:
-        asked = with_network_of(given["init_from"], asked)
+    asked, start = of_a_run(given), None
     how = {name: given[name] for name in (*sources.HOW, "validation") if name in given}
     data, images = sources.opened(asked["data"], binarization(asked), **how)
+    if "init_from" in given:
+        asked, start = starting_from(given["init_from"], asked, images)
     if asked["method"] == "all" or "seeds" in given or values_of(asked):
-        return several_runs(asked, given, data, images, command, ranks)
-    completed = complete(asked, data, images, start_in(given, images))
+        return several_runs(asked, start, given, data, images, command, ranks)
+    completed = complete(asked, data, images, start)
     run = completed.run
     backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
     refuse_existing(out, run, given.get("force", False))
-    start = start_of(run, data, out) + completed.chosen
-    return Job(partial(train, run, out, backend, data, command, given), out, run, start=start)
+    sentence = start_of(run, data, out) + completed.chosen
+    return Job(partial(train, run, out, backend, data, command, given), out, run, start=sentence)
 
 
 def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: Options, stopped=False) -> str:
@@ -125,17 +128,17 @@ def go_on(given: Options, command: list[str], ranks: Ranks) -> Job:
 
 def resumed(saved: Saved, given: Options) -> Run:
     """The run of a checkpoint with what RESTATED lets change. Raises UsageError for any other option."""
-    folder, run = saved.path.parent, saved.run
+    folder, run, backend = saved.path.parent, saved.run, saved.config["backend"]
     fixed = [name for name in given if name not in RESTATED]
+    moved = given.get("backend", backend) != backend
+    now = run.but(precision=given.get("precision", run.dtype if moved else run.precision))  # TF32 is a backend's own
+    if now.dtype != run.dtype:
+        fixed.append("precision")
     refuse_contradiction(f"--resume {folder}", run.typed | {"out": folder}, fixed, given)
     epochs = given.get("epochs", run.epochs)
     if epochs < run.epochs:
         raise UsageError(f"--epochs {epochs} is less than the {run.epochs} of --resume {folder}; let it grow")
-    if given.get("tf32") and run.dtype != "float32":
-        raise UsageError(f"--tf32 is for --precision float32, not the {run.dtype} of --resume {folder}")
-    if given.get("backend", saved.config["backend"]) != saved.config["backend"]:
-        run = run.but(precision=run.dtype)  # TF32 was the earlier backend's
-    return run.but(epochs=epochs, precision="tf32" if given.get("tf32") else run.precision)
+    return now.but(epochs=epochs)
 
 
 def refuse_contradiction(source: str, there: Options, names: Iterable[str], given: Options) -> None:
@@ -146,17 +149,21 @@ def refuse_contradiction(source: str, there: Options, names: Iterable[str], give
             raise UsageError(f"{said(name, given[name])} contradicts {source}, which has {found}; leave it out")
 
 
-def with_network_of(folder: Path, asked: Options) -> Options:
-    """The options, with the network of the run that --init-from names. Raises UsageError for another network."""
-    trained = read_checkpoint(folder).run.typed
-    refuse_contradiction(f"--init-from {folder}", trained, NETWORK, asked)
+def starting_from(folder: Path, asked: Options, images: record.Images) -> tuple[Options, record.Start]:
+    """The options with the network of the run that --init-from names, and that run's θ. Raises UsageError."""
+    source, model = f"--init-from {folder}", load(folder)
+    typed, before = model.run.typed, model.run.images
+    refuse_contradiction(source, typed, NETWORK, asked)
+    if before.shape != images.shape:
+        found = f"the images of --data {images.source} are {images.shape}"
+        raise UsageError(f"{found}, those of {source} {before.shape}")
+    if before.source == images.source and before.validation < images.validation:
+        seen = f"has seen images that --validation {images.validation} holds out"
+        raise UsageError(f"the run in {source} {seen}; start from one with that --validation")
     brought = NETWORK if "likelihood" in asked else (*NETWORK, "likelihood", "variance")
-    return {name: trained[name] for name in brought if name in trained} | asked | {"init_from": folder}
-
-
-def start_in(given: Options, images: record.Images) -> record.Start | None:
-    """Where --init-from lets a run on these images start."""
-    return begin_at(given["init_from"], images) if "init_from" in given else None
+    theta = hashlib.sha256(np.ascontiguousarray(model.theta)).hexdigest()
+    own = {name: typed[name] for name in brought if name in typed}
+    return own | asked | {"init_from": folder}, record.Start(str(folder), theta)
 
 
 def values_of(asked: Options) -> dict[str, tuple]:
@@ -179,16 +186,14 @@ def each_run(asked: Options, seeds: int) -> dict[str, Options]:
     return found
 
 
-def several_runs(
-    asked: Options, given: Options, data: Dataset, images: record.Images, command: list[str], ranks: Ranks
-) -> Job:
+def several_runs(asked: Options, start, given: Options, data: Dataset, images, command: list[str], ranks: Ranks) -> Job:
     """Makes the runs that the folder lacks, goes on with those stopped, compares all. Refuses before any training."""
     name = "-".join([data.name, asked["method"], *starmap(part_of_name, values_of(asked).items())])
     out = given.get("out", Path("runs") / name)
     if (out / "config.json").exists():
         raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
     chosen = shared_by_all(asked, data)
-    runs, chosen_for, start = {}, {}, start_in(given, images)
+    runs, chosen_for = {}, {}
     for folder, own in each_run(asked | chosen, given.get("seeds", 1)).items():
         runs[out / folder], _, chosen_for[out / folder] = complete(own, data, images, start)
     refuse_unwritable(out)
@@ -199,15 +204,15 @@ def several_runs(
         ranks.wait()  # until all have seen what is missing
         for number, (folder, run) in enumerate(runs.items(), 1):
             whole = standing[folder] == "whole"
-            start = f"{folder}/ is whole" if whole else start_of(run, data, folder) + chosen_for[folder]
-            say(f"run {number} of {len(runs)}: {start}")
+            what = f"{folder}/ is whole" if whole else start_of(run, data, folder) + chosen_for[folder]
+            say(f"run {number} of {len(runs)}: {what}")
             if not whole:
                 say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
         found = [finished(folder) for folder in runs] if ranks.rank == 0 else []
         return compare(found, out, backend.name, data, command) if found else ""
 
-    start = f"chosen from the images, for all runs: {listed(chosen)}" if chosen else ""
-    return Job(work, again="the same command", start=start)
+    sentence = f"chosen from the images, for all runs: {listed(chosen)}" if chosen else ""
+    return Job(work, again="the same command", start=sentence)
 
 
 def of_method(asked: Options, name: str, seed: int) -> Options:
@@ -252,7 +257,6 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
         raise UsageError(f"fit trains one of {', '.join(METHODS)}, not {found}")
     chosen = {"method": method} | {name: value for name, value in chosen.items() if value is not None}
     told = {name: option_of(name, value) for name, value in chosen.items()}
-    told = {name: value for name, value in told.items() if value is not False}
     if test is not None and "validation" in told:
         raise UsageError("fit reports on test or on held-out images; give test or validation")
     asked = of_a_run(told) | {"data": IN_MEMORY}

@@ -15,7 +15,7 @@ from experiment.evaluation import figures_of, table
 from experiment.record import Run, UsageError, flag, said, typed
 from experiment.report import COMPARED, for_terminal, page
 from experiment.run_folder import CHECKPOINT, EXPLORE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
-from experiment.streams import progress
+from experiment.terminal import progress
 from experiment.trained_model import load
 from ref.more import linear
 from ref.objectives import METHODS

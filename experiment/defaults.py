@@ -63,19 +63,15 @@ def binarization(asked: Options) -> str:
     return asked.get("binarize") or PRESETS.get(asked.get("preset"), {}).get("binarize", COMMON["binarize"])
 
 
-def defaults_of(asked: Options, data: Dataset) -> Options:
-    """Every default of this run that a table or the images tell, by method, data set and preset."""
-    method, (count, pixels) = METHODS[asked["method"]], data.train.shape
+def defaults_of(asked: Options, count: int, pixels: int) -> Options:
+    """Every default of a run by method, data set and preset. None is chosen from the (count, pixels) images."""
+    method = METHODS[asked["method"]]
     own = {name: option.default for name, option in own_options(method).items()}
     found = own | row_of(asked["data"]) | COMMON | {"samples": method.samples} | PRESETS.get(asked.get("preset"), {})
-    if any(found[name] is None and name not in asked for name in choices.CHOSEN):
-        found |= choices.choose(data.train, **{name: asked.get(name, found[name]) for name in choices.CHOSEN})
-    found["variance"] = found["variance"] or choices.rounded((asked.get("kappa") or found["kappa"]) ** 2 / pixels)
-    if "rate" in own_options(method) and not (found["rate"] or "rate" in asked):
-        found["rate"] = choices.rate_at(data.train, asked.get("kappa") or found["kappa"])
-    found["latent"] = min(pixels, found["latent"] or pixels)
-    found["batch_size"] = min(count, found["batch_size"] or choices.batch_size(count))
-    found["epochs"] = found["epochs"] or choices.epochs(count, asked.get("batch_size") or found["batch_size"])
+    if "rate" not in own:
+        del found["rate"]
+    for name, most in (("latent", pixels), ("batch_size", count)):
+        found[name] = found[name] and min(found[name], most)
     if LIKELIHOODS[asked.get("likelihood") or found["likelihood"]].of_logits:
         found["output"] = "sigmoid"
     return found
@@ -83,21 +79,21 @@ def defaults_of(asked: Options, data: Dataset) -> Options:
 
 def shared_by_all(asked: Options, data: Dataset) -> Options:
     """What is chosen from own images for several runs, so that all have one network and one σ²: for the least κ."""
-    if row_of(asked["data"])["kappa"] is not None:
-        return {}
     kappa = {"kappa": float(np.min(asked["kappa"]))} if "kappa" in asked else {}
-    found = defaults_of(asked | {"method": "geco"} | kappa, data)
-    names = ["latent", "hidden"]
-    if LIKELIHOODS[asked.get("likelihood") or found["likelihood"]].has_variance:
-        names.append("variance")
+    first = asked | {"method": "geco"} | kappa
+    defaults = defaults_of(first, *data.train.shape)
+    if defaults["kappa"] is not None:
+        return {}
+    found = choices.choose(data.train, defaults | first)
+    names = ["latent", "hidden", *(["variance"] if LIKELIHOODS[found["likelihood"]].has_variance else [])]
     return {name: found[name] for name in names if name not in asked}
 
 
 def complete(asked: Options, data: Dataset, images: Images, start: Start | None = None) -> Completed:
     """The run that the options ask for, with every default filled in. Raises UsageError for options that clash."""
     method, (count, pixels) = METHODS[asked["method"]], data.train.shape
-    defaults = defaults_of(asked, data)
-    o = defaults | {"start": start, "images": images} | asked
+    defaults = defaults_of(asked, count, pixels)
+    o = choices.choose(data.train, defaults | asked) | {"start": start, "images": images}
     lacks = unused(o["method"], o["likelihood"], o["hidden"])
     for name in asked:
         if name in lacks:
@@ -115,15 +111,14 @@ def complete(asked: Options, data: Dataset, images: Images, start: Start | None 
         raise UsageError(f"--latent {run.latent} is more than the {pixels} principal coordinates of these images")
     unusual = [name for name in IN_NAME if asked.get(name) not in (None, defaults.get(name))]
     parts = [data.name, run.method, *(part_of_name(name, asked[name]) for name in unusual), str(run.seed)]
-    return Completed(run, "-".join(parts), chosen_from_images(run, asked))
+    return Completed(run, "-".join(parts), chosen_from_images(run, defaults, asked))
 
 
-def chosen_from_images(run: Run, asked: Options) -> str:
+def chosen_from_images(run: Run, defaults: Options, asked: Options) -> str:
     """A line about the options that were chosen from the images; empty where none was."""
-    row, typed = row_of(asked["data"]), run.typed
-    names = [name for name in COLUMNS if row[name] is None and name in typed.keys() - asked.keys()]
-    words = listed({name: typed[name] for name in names})
-    if "kappa" in names:
+    chosen = {name for name, value in defaults.items() if value is None} & run.typed.keys() - asked.keys()
+    words = listed({name: run.typed[name] for name in COLUMNS if name in chosen})
+    if "kappa" in chosen:
         rmse, psnr = choices.a_pixel(run.target, run.images.pixels)
         words += f"; κ tolerates an RMSE of {rmse:.3g} a pixel, PSNR {psnr:.1f} dB"
     return f"\nchosen from the images: {words}" if words else ""

@@ -9,7 +9,7 @@ from data import Dataset
 from experiment import sources
 from experiment.choices import a_pixel, fixed, spread, total_variance
 from experiment.record import VERSION, Run, flag
-from experiment.streams import progress
+from experiment.terminal import progress
 from ref.more import metrics
 from ref.objectives import TRAVEL
 from ref.train import NonFiniteError

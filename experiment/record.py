@@ -6,7 +6,7 @@ What merely changes where or how fast a run is made (backend, processes, threads
 import dataclasses
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -22,17 +22,6 @@ from ref.objectives import METHODS, MULTIPLIERS, Method, Option
 
 VERSION = "0.3.0"
 IN_MEMORY = "images in memory"  # the source of images that were given to fit()
-CHOICES = {  # the names that an option may have
-    "method": tuple(METHODS),
-    "likelihood": tuple(LIKELIHOODS),
-    "multiplier": tuple(MULTIPLIERS),
-    "activation": tuple(ACTIVATIONS),
-    "schedule": tuple(SCHEDULES),
-    "output": ("sigmoid", "linear"),
-    "binarize": ("none", "static", "dynamic"),
-    "precision": ("float32", "float64", "tf32"),
-    "split": SPLITS,
-}
 Options = dict[str, Any]  # of a command line, by name
 
 
@@ -120,12 +109,10 @@ class Run:
     @property
     def typed(self) -> Options:
         """The run as options of the command line, by name, without those that it does not have."""
-        own = {name: value for name, value in vars(self).items() if name not in ("images", "options", "start")}
-        own |= {"data": self.images.source, "size": self.images.size, "binarize": self.images.binarize}
-        own |= {"validation": self.images.validation or None}
-        own |= {"init_from": Path(self.start.folder) if self.start else None, "precision": self.dtype, **self.options}
-        own |= {"tf32": True if self.precision == "tf32" else None, "skip_broken": self.images.skip_broken or None}
-        return {name: value for name, value in own.items() if value is not None}
+        images, start = self.images, self.start and Path(self.start.folder)
+        own = vars(self) | {"data": images.source, "size": images.size, "binarize": images.binarize} | self.options
+        own |= {"validation": images.validation or None, "skip_broken": images.skip_broken or None, "init_from": start}
+        return {name: own[name] for name in own if own[name] is not None and name not in ("images", "options", "start")}
 
     def but(self, **changes) -> "Run":
         """The run with other fields."""
@@ -173,6 +160,13 @@ class Kind:
     wanted: str
     read: Callable[[str], Any]
     holds: Callable[[Any], bool]
+    names: tuple[str, ...] | None = None  # all values, where these are names
+
+
+def one_of(names: Iterable[str]) -> Kind:
+    """Some names."""
+    names = tuple(names)
+    return Kind(f"one of {', '.join(names)}", str, names.__contains__, names)
 
 
 def several(kind: type) -> Callable[[str], tuple]:
@@ -190,7 +184,6 @@ def within(interval: str) -> Kind:
 
 COUNT = Kind("an integer above 0", int, lambda n: 0 < n < 2**63)
 FROM_ZERO = Kind("an integer at least 0", int, lambda n: 0 <= n < 2**63)
-POSITIVE, NOT_NEGATIVE = within("(0, inf)"), within("[0, inf)")
 SIZES = Kind(
     "a list of layer sizes such as 512,256, nor none", several(int), lambda sizes: all(map(COUNT.holds, sizes))
 )
@@ -200,13 +193,21 @@ ADAM = Kind(
     lambda found: len(found) == 3 and all(0 < beta < 1 for beta in found[:2]) and 0 < found[2] < math.inf,
 )
 KINDS = {  # of a record's fields, and of the options of its method
-    **CHOICES,
+    "method": one_of(METHODS),
+    "likelihood": one_of(LIKELIHOODS),
+    "multiplier": one_of(MULTIPLIERS),
+    "activation": one_of(ACTIVATIONS),
+    "schedule": one_of(SCHEDULES),
+    "output": one_of(("sigmoid", "linear")),
+    "binarize": one_of(("none", "static", "dynamic")),
+    "precision": one_of(("float32", "float64", "tf32")),
+    "split": one_of(SPLITS),
     **{name: within(option.interval) for name, option in METHOD_OPTIONS.items()},
     **dict.fromkeys(("samples", "size", "latent", "epochs", "batch_size", "nll_samples"), COUNT),
     **dict.fromkeys(("seed", "validation"), FROM_ZERO),
-    **dict.fromkeys(("multiplier_rate", "variance", "lr"), POSITIVE),
+    **dict.fromkeys(("multiplier_rate", "variance", "lr"), within("(0, inf)")),
     **dict.fromkeys(("hidden", "shape"), SIZES),
-    "weight_decay": NOT_NEGATIVE,
+    "weight_decay": within("[0, inf)"),
     "adam": ADAM,
 }
 
@@ -229,37 +230,26 @@ def unused(method: str, likelihood: str, hidden: tuple[int, ...]) -> dict[str, s
     return found
 
 
-def allowed(kind, value) -> bool:
-    """Whether a Kind, or a choice of names, allows the value. Anything else allows all."""
-    return kind.holds(value) if isinstance(kind, Kind) else not isinstance(kind, tuple) or value in kind
-
-
-def built(kind, value, name: str):
-    """The value as one of that type: a record, a tuple, a dict or a finite number. Raises ValueError and TypeError."""
-    inside = get_args(kind)
+def built(kind, value, name: str, kinds: dict[str, Kind] = KINDS):
+    """The value of an option or a field as one of that type, if its Kind allows it. Raises ValueError and TypeError."""
+    inside, found, allowed = get_args(kind), value, kinds.get(name)
     if isinstance(kind, types.UnionType):
-        return None if value is None else built(inside[0], value, name)
+        return None if value is None else built(inside[0], value, name, kinds)
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
-        return kind(**{inner: of_field(hints[inner], found, inner) for inner, found in value.items()})
+        return kind(**{inner: built(hints[inner], content, inner) for inner, content in value.items()})
     if get_origin(kind) is dict:
-        return {inner: of_field(inside[1], found, inner) for inner, found in value.items()}
+        return {inner: built(inside[1], content, inner) for inner, content in value.items()}
     if get_origin(kind) is tuple and isinstance(value, list | tuple):
-        kinds = inside[:1] * len(value) if inside[-1] is ... else inside
-        return tuple(built(k, v, name) for k, v in zip(kinds, value, strict=True))
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if kind in (int, str, bool) and type(value) is kind:
-        return value
-    raise ValueError(f"{name} cannot be {value!r}")
-
-
-def of_field(kind, value, name: str):
-    """The value of a field, as `built` makes it, and allowed by KINDS."""
-    found = built(kind, value, name)
-    if found is None or allowed(KINDS.get(name), found):
-        return found
-    raise ValueError(f"{name} cannot be {value!r}")
+        types_inside = inside[:1] * len(value) if inside[-1] is ... else inside
+        found = tuple(built(k, v, name, {}) for k, v in zip(types_inside, value, strict=True))
+    elif kind is float and type(value) is int:
+        found = float(value)
+    elif type(value) is not kind:
+        raise ValueError(f"{name} cannot be {value!r}")
+    if isinstance(allowed, Kind) and not allowed.holds(found):
+        raise ValueError(f"{name} cannot be {value!r}")
+    return found
 
 
 def of_version_0_2(config: dict) -> Run:

@@ -10,7 +10,7 @@ from backend import open_backend
 from data import npz
 from experiment import run_folder, sources
 from experiment.record import Run, UsageError
-from experiment.streams import progress
+from experiment.terminal import progress
 from ref import mlp, vae
 from ref.more import metrics, principal
 
@@ -220,14 +220,14 @@ class TrainedModel:
         return metrics.Images(sources.reader(self.backend, pixels, False), len(pixels))
 
 
-def load(folder: str | Path, backend: str = "numpy", tf32: bool = False) -> TrainedModel:
+def load(folder: str | Path, backend: str = "numpy") -> TrainedModel:
     """The trained model in a run's folder, or of a name such as "mnist-10k", in its own precision.
 
     With glibc the process then keeps up to a gigabyte of the memory that it frees.
     Raises UsageError for a folder without a checkpoint, DataError for a file that is none, BackendError.
     """
     saved = run_folder.read_checkpoint(folder)
-    opened = open_backend(backend, saved.run.dtype, tf32)
+    opened = open_backend(backend, saved.run.dtype)
     return TrainedModel(opened, saved.run, *trained_network(saved, opened), saved.history)
 
 

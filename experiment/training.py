@@ -1,6 +1,5 @@
 """One run, from its first state or a checkpoint to what it leaves in its folder."""
 
-import hashlib
 import platform
 import time
 from collections.abc import Callable
@@ -15,10 +14,9 @@ from data import Dataset
 from data.dataset import DataError
 from experiment import evaluation, explore, pictures, record, report, run_folder, sources
 from experiment.choices import LOOKED_AT, spread, total_variance
-from experiment.record import Images, Run, Start, UsageError
+from experiment.record import Run
 from experiment.run_folder import Saved
-from experiment.signals import Stopped, noted
-from experiment.streams import Bar, progress, say
+from experiment.terminal import Bar, Stopped, noted, progress, say
 from experiment.trained_model import TrainedModel, constants, load, network_of, trained_network
 from ref.more import linear
 from ref.objectives import Constraint
@@ -179,20 +177,6 @@ def started(run: Run, backend, data: Dataset, read: Callable) -> tuple[TrainedMo
     trained = load(run.start.folder) if run.start else None
     network, state = first_state(run, backend, data, read, trained)
     return TrainedModel(backend, run, network, state["theta"], []), state
-
-
-def begin_at(folder: Path, now: Images) -> Start:
-    """The start of a run on images `now` from the run in a folder. Raises UsageError for images of another shape."""
-    trained = load(folder)
-    if trained.shape != now.shape:
-        found = f"the images of --data {now.source} are {now.shape}"
-        raise UsageError(f"{found}, those of --init-from {folder} {trained.shape}")
-    before = trained.run.images
-    if before.source == now.source and before.validation < now.validation:
-        seen = f"has seen images that --validation {now.validation} holds out"
-        raise UsageError(f"the run in --init-from {folder} {seen}; start from one with that --validation")
-    theta = np.ascontiguousarray(trained.theta)
-    return Start(str(folder), hashlib.sha256(theta).hexdigest())
 
 
 def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=1, force=False, saved=None) -> dict:

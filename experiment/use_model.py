@@ -26,7 +26,7 @@ OF_TEST = re.compile("test/([0-9]{1,15})")  # a test image of the run by its num
 
 def use(kind: str, given: dict[str, Any]) -> str:
     """Does with the model in --load what `kind` says. Returns what there is to say about it."""
-    model = load(given["load"], given.get("backend", "numpy"), given.get("tf32", False))
+    model = load(given["load"], given.get("backend", "numpy"))
     uses = {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}
     return (uses | {"interpolate": interpolate, "explore": to_explore})[kind](model, given)
 

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import run
-from experiment import sources
+from experiment import choices, sources
 from experiment.command_line import of_a_run, parsed
-from experiment.defaults import Completed, binarization, complete
+from experiment.defaults import Completed, binarization, complete, defaults_of
 from tests.tested import on_command_line
 
 QUICK = ["--data", "digits", "--epochs", "2", "--hidden", "16", "--latent", "4", "--nll-samples", "3"]
@@ -19,6 +19,11 @@ def completed(*argv: str, **changed) -> Completed:
     how = {name: asked[name] for name in ("size", "skip_broken", "validation") if name in asked}
     data, images = sources.opened(asked["data"], binarization(asked), **how)
     return complete(asked, data, images)
+
+
+def chosen(images, method: str = "geco", **given) -> dict:
+    """The options of a run on the user's own images, with what is chosen from them."""
+    return choices.choose(images, defaults_of({"method": method, "data": "own"}, *images.shape) | given)
 
 
 def made(out, *options: str, quick=QUICK) -> dict:

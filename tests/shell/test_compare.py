@@ -190,7 +190,7 @@ def test_two_rows_never_share_a_name_no_run_is_lost_and_a_copy_is_no_second_seed
 @pytest.mark.parametrize(
     ("other", "names"),
     [
-        ("tf32", ["GECO, --kappa 2.0 no --tf32", "GECO, --kappa 2.0 --tf32"]),
+        ("tf32", ["GECO, --kappa 2.0 --precision float32", "GECO, --kappa 2.0 --precision tf32"]),
         ("multiplier_rate", ["GECO, --kappa 2.0, runs/0", "GECO, --kappa 2.0, runs/1"]),
         ("vae", ["VAE", "GECO, --kappa 2.0"]),
     ],

@@ -207,7 +207,6 @@ def test_fit_refuses_with_one_sentence(images, chosen, sentence):
         *(("lr", value, 0.1) for value in (0.1, np.float32(0.1), np.float64(0.1), np.array(0.1, np.float32), "0.1")),
         *(("adam", kind([0.9, 0.999, 1e-8]), (0.9, 0.999, 1e-8)) for kind in (list, tuple, np.array, np.float32)),
         *(("kappa", value, 4.0) for value in (4, np.int32(4), 4.0)),
-        *(("tf32", value, found) for value, found in ((True, True), (np.False_, False), (np.array(True), True))),
         *(("epochs", np.uint8(3), 3), ("likelihood", np.str_("bernoulli"), "bernoulli"), ("preset", "burda", "burda")),
     ],
 )
@@ -225,8 +224,7 @@ def test_an_option_in_python_is_that_of_the_command_line_whatever_its_numbers_ar
         *(("hidden", value, r"hidden=.* and \(\) for no layer") for value in ([0], {3}, {}, b"3", [8.0], True, 2**63)),
         *(("adam", value, "adam=.* is not β₁,β₂,ε") for value in ([0.9, np.nan, 1e-8], [1, 0.5, 1e-8], [0.9] * 4, 0.9)),
         *(("epochs", value, "epochs=.* is not an integer above 0") for value in (0, 2.0, "2.5", 2**63, [3])),
-        *(("tf32", value, "tf32=.* is not True or False") for value in (1, "yes")),
-        *(("seed", -1, "at least 0"), ("validation", 0, "above 0"), ("precision", "tf32", "one of float32, float64")),
+        *(("seed", -1, "at least 0"), ("validation", 0, "above 0"), ("precision", "float16", "one of float32, float64, tf32")),
         *(("method", "gecko", "one of vae"), ("preset", "short", "one of burda"), ("activation", 3, "one of silu")),
     ],
 )

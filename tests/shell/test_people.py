@@ -24,12 +24,12 @@ import data
 import run
 from data import load as load_data
 from data.dataset import Dataset
-from experiment import UsageError, choices, evaluation, fit, load, pictures, sources, streams, training
+from experiment import UsageError, choices, evaluation, fit, load, pictures, sources, terminal, training
 from experiment.run_folder import FILES, read_checkpoint
 from experiment.studies import runs
 from ref.more import linear, metrics
 from ref.more.planes import plane
-from tests.shell.runs import QUICK, completed, contents, json_of, made, refused
+from tests.shell.runs import QUICK, chosen, completed, contents, json_of, made, refused
 from tests.tested import NAME, on_command_line, open_tested
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -137,9 +137,9 @@ def test_noise_that_follows_from_the_images_is_normal_and_that_of_no_two_images_
 def test_choices_and_runs_follow_the_scale_of_the_images(scale):
     rng = np.random.default_rng(0)
     x = (rng.random((200, 3)) @ rng.random((3, 20)) / 3).astype(np.float32)
-    chosen, scaled = (choices.choose(a, None, None, None) for a in (x, x * np.float32(scale)))
-    assert scaled["kappa"] == pytest.approx(scale * chosen["kappa"], rel=1e-3)
-    assert (scaled["latent"], scaled["hidden"]) == (chosen["latent"], chosen["hidden"])
+    before, after = (chosen(a) for a in (x, x * np.float32(scale)))
+    assert after["kappa"] == pytest.approx(scale * before["kappa"], rel=1e-3)
+    assert (after["latent"], after["hidden"]) == (before["latent"], before["hidden"])
     big, small = (fit(a, "vae", **TINY).history[-1]["rate"] for a in (x, x * np.float32(scale)))
     assert small == pytest.approx(big, rel=0.02) and big > 1
 
@@ -158,7 +158,7 @@ def test_choices_are_made_from_images_spread_over_all_of_them():
     x = np.zeros((3000, 30), np.float32)
     x[:, 0] = np.arange(3000) % 2
     x[2000:, 1:] = np.random.default_rng(0).random((1000, 29))
-    assert choices.choose(x, 0.5, None, (1,))["latent"] == 30
+    assert chosen(x, kappa=0.5)["latent"] == 30
     assert choices.spread(np.arange(10), 4).tolist() == [0, 3, 6, 9]
 
 
@@ -318,7 +318,7 @@ def test_peak_memory_follows_pixels(monkeypatch):
         8: lambda: model.decode(np.zeros((40, 2), np.float32)),
         5: lambda: model.scores(x[:3], 40),
         3: lambda: sources.black_and_white(x),
-        24: lambda: choices.choose(x, None, None, None),  # two copies in floats, and a Gram matrix of 40 × 40
+        24: lambda: chosen(x),  # two copies in floats, and a Gram matrix of 40 × 40
     }
     for most, call in calls.items():
         tracemalloc.start()
@@ -377,7 +377,7 @@ def test_a_run_whose_streams_are_closed_ends_as_any_other(closed):
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_a_run_goes_on_when_nobody_listens_any_more(name, monkeypatch):
-    monkeypatch.setattr(streams, "EVERY", 0)
+    monkeypatch.setattr(terminal, "EVERY", 0)
     there, here = os.pipe()
     os.close(there)
     with os.fdopen(here, "w") as stream:
@@ -390,7 +390,7 @@ def test_a_run_goes_on_when_nobody_listens_any_more(name, monkeypatch):
 def test_a_python_without_a_console_trains_and_scores(stream, monkeypatch):
     if stream:
         stream.close()
-    monkeypatch.setattr(streams, "EVERY", 0)
+    monkeypatch.setattr(terminal, "EVERY", 0)
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, stream)
     assert np.isfinite(fit(TEST, **TINY).log_likelihood(TEST, 2)).all()
@@ -400,7 +400,7 @@ def test_a_python_without_a_console_trains_and_scores(stream, monkeypatch):
 def test_without_a_terminal_a_line_says_now_and_then_how_far_a_run_is(monkeypatch, capsys):
     made("out", "--method", "vae")
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(streams, "EVERY", 0)
+    monkeypatch.setattr(terminal, "EVERY", 0)
     made("again", "--method", "vae")
     lines = capsys.readouterr().err.splitlines()
     last = [line for line in lines if line.startswith("vae")][-1]

@@ -12,20 +12,20 @@ from PIL import Image
 
 from data import DataError
 from data import load as load_data
-from experiment import choices, command_line, training
+from experiment import command_line, training
 from experiment.choices import a_pixel
 from experiment.command_line import OF_A_RUN, parsed
 from experiment.defaults import BY_DATA, row_of
-from experiment.record import CHOICES, Images, Run, Start, as_json, bounds, flag, of_json, own_options
+from experiment.record import KINDS, Images, Run, Start, as_json, bounds, flag, of_json, own_options
 from ref.adam import adam, step_sizes
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS, Option
-from tests.shell.runs import completed
+from tests.shell.runs import chosen, completed
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 PRETRAINED = Start("runs/a", "0" * 64)
 NUMBERS, COUNTS = st.floats(1e-3, 1, exclude_max=True), st.integers(1, 2**62)  # within the range of every option
-NAMES = {name: st.sampled_from(values) for name, values in CHOICES.items()}
+NAMES = {name: st.sampled_from(kind.names) for name, kind in KINDS.items() if kind.names}
 SHAPES = st.tuples(COUNTS, COUNTS, COUNTS)
 OF_A_RUN_NAMES = ("method", "multiplier", "likelihood", "activation", "output", "schedule", "precision")
 RUNS = st.builds(  # of what is not given here the type says enough
@@ -81,7 +81,7 @@ CHANGES = (
     "--method=vae --kappa=2 --multiplier=plain --multiplier-rate=0.1 --samples=2 --variance=0.1 --binarize=static "
 )
 CHANGES += (
-    "--hidden=7 --latent=3 --activation=tanh --output=sigmoid --epochs=3 --batch-size=20 --lr=0.1 --tf32 --seed=1 "
+    "--hidden=7 --latent=3 --activation=tanh --output=sigmoid --epochs=3 --batch-size=20 --lr=0.1 --seed=1 "
 )
 CHANGES += "--schedule=constant --adam=0.5,0.5,0.1 --weight-decay=0.1 --precision=float64 --nll-samples=7"
 WITH_OTHERS = {
@@ -92,6 +92,7 @@ WITH_OTHERS = {
     "--data=sprites": ["--likelihood=gaussian"],
     "--rate=3": ["--method=rate"],
     "--validation=5": [],
+    "--precision=tf32": [],
     "--size=3": ["--data=pictures"],
     "--skip-broken": ["--data=pictures"],
 }
@@ -158,8 +159,8 @@ GREY, BLACK_AND_WHITE = [0.2, 0.4, 0.6, 0.8], [0, 0.001, 0.999, 1]
 @pytest.mark.parametrize(("units", "expected"), [(1, (8,)), (40, (40,)), (511, (511,)), (512, (512, 256))])
 def test_a_hidden_layer_grows_with_the_images_and_sooner_for_drawings(images_a_unit, kind, units, expected, scale):
     images = np.full((units * images_a_unit, 4), kind, np.float32) * np.float32(scale)
-    assert choices.choose(images, 1.0, 1, None) == {"kappa": 1.0, "latent": 1, "hidden": expected}
-    assert choices.choose(images, 1.0, 1, (64, 32))["hidden"] == (64, 32)
+    assert chosen(images, kappa=1.0, latent=1)["hidden"] == expected
+    assert chosen(images, kappa=1.0, latent=1, hidden=(64, 32))["hidden"] == (64, 32)
 
 
 def test_the_rate_that_is_chosen_is_what_the_best_linear_vae_pays_for_kappa():
@@ -168,7 +169,8 @@ def test_the_rate_that_is_chosen_is_what_the_best_linear_vae_pays_for_kappa():
     levels = np.linspace(1e-4, 1, 100_000)
     level = levels[np.searchsorted(np.minimum(e[:, None], levels).sum(axis=0), 1.5**2)]
     rate = 0.5 * np.log(np.maximum(e / level, 1)).sum()
-    assert choices.rate_at(x, 1.5) == pytest.approx(rate, rel=2e-3) and choices.rate_at(x, 9.0) == 0.1
+    assert chosen(x, "rate", kappa=1.5)["rate"] == pytest.approx(rate, rel=2e-3)
+    assert chosen(x, "rate", kappa=9.0)["rate"] == 0.1
 
 
 def test_the_multiplier_of_the_sigma_vae_is_half_the_pixels_over_the_error():
@@ -178,7 +180,8 @@ def test_the_multiplier_of_the_sigma_vae_is_half_the_pixels_over_the_error():
 
 @pytest.mark.parametrize(("count", "batch", "epochs"), [(270, 16, 188), (3600, 128, 108), (50_000, 128, 20)])
 def test_a_few_images_train_for_3000_steps_and_many_for_twenty_epochs(count, batch, epochs):
-    assert (choices.batch_size(count), choices.epochs(count, batch)) == (batch, epochs)
+    found = chosen(np.zeros((count, 2), np.uint8), kappa=1.0, latent=1)
+    assert (found["batch_size"], found["epochs"]) == (batch, epochs)
     assert epochs == 20 or (epochs - 1) * (count // batch) < 3000 <= epochs * (count // batch)
 
 
@@ -188,7 +191,7 @@ def test_latents_are_as_many_as_the_best_linear_vae_uses_at_kappa():
     scores = np.linalg.qr(scores - scores.mean(axis=0))[0] * math.sqrt(2000)  # uncorrelated, of mean 0 and variance 1
     images = np.pad(scores * np.sqrt(variances), ((0, 0), (0, 4))) + 0.5
     kappa = math.sqrt(np.minimum(variances, 1 / 20).sum())
-    assert choices.choose(images, kappa, None, (1,))["latent"] == 5
+    assert chosen(images, kappa=kappa)["latent"] == 5
 
 
 @pytest.mark.parametrize("data", [name for name in BY_DATA if row_of(name)["output"] == "linear"])

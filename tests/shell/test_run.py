@@ -213,7 +213,7 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
         ("--data digits --hidden none --activation tanh", "--activation is not used by --hidden none"),
         ("--method iwae --warm-up 10", r"'10' is not a finite number in \[0, 1\]"),
         ("--warm-up 0.1", "--warm-up is not used by --method geco"),
-        ("--tf32 --precision float64", "--tf32 is for --precision float32, not float64"),
+        ("--precision float16", "invalid choice: 'float16'"),
         ("--latents 3", "unrecognized arguments: --latents 3; did you mean --latent?"),
         ("x --versoin", "unrecognized arguments: x --versoin; did you mean --version?"),
         ("--method vae --kappa 3 4", "--kappa is not used by --method vae .it takes: none"),

@@ -32,7 +32,7 @@ from data import DataError, download, files
 from experiment import UsageError, commands, run_folder, training
 from experiment import load as load_model
 from experiment.run_folder import FILES, held, read_checkpoint, resumable
-from experiment.signals import noted
+from experiment.terminal import noted
 from ref.adam import SCHEDULES
 from ref.objectives import METHODS
 from tests.hostile import CASES, for_all, mutations
@@ -123,9 +123,9 @@ def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise_and_what_w
     arrays["noise"] = np.zeros(2048, np.int8)  # as CuPy's
     run_folder.write_checkpoint(path, before.but(precision="tf32"), config | {"backend": "cupy"}, history, arrays)
     moved = read_checkpoint(Path("stopped"))
-    assert commands.resumed(moved, {}).precision == commands.resumed(moved, {"tf32": True}).precision == "tf32"
-    with pytest.raises(UsageError, match="--tf32 is for --precision float32, not the float64 of --resume stopped"):
-        commands.resumed(moved._replace(run=before.but(precision="float64")), {"tf32": True})
+    assert commands.resumed(moved, {}).precision == commands.resumed(moved, {"precision": "tf32"}).precision == "tf32"
+    with pytest.raises(UsageError, match="--precision tf32 contradicts --resume stopped, which has --precision float64"):
+        commands.resumed(moved._replace(run=before.but(precision="float64")), {"precision": "tf32"})
     after, undisturbed = gone_on("stopped", "--backend", "numpy"), whole(out="other")
     assert after["summary"]["backend"] == "numpy" and after["run"] == before == undisturbed["run"]
     assert after["rows"][0] == whole()["rows"][0] and after["summary"]["steps"] == undisturbed["summary"]["steps"]

@@ -1,16 +1,20 @@
-"""What a run says, on streams that may be closed, be no terminal, or lack half of the letters."""
+"""What a run says, on streams that may be closed, be no terminal or lack letters; and signals that end it."""
 
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from threading import current_thread, main_thread
 
 from tqdm import tqdm
 
 EVERY = 10.0  # seconds between two lines where there is no terminal
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} to go{postfix}"
+SIGHUP = getattr(signal, "SIGHUP", None)  # Windows has none
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([SIGHUP] if SIGHUP else []))
 
 
 def make_safe() -> None:
@@ -63,3 +67,45 @@ class Bar(tqdm):
 def progress(what: str) -> Callable:
     """An iterable as it is, while a Bar that is gone at its end says how far it has come."""
     return partial(Bar, desc=what, unit="batches", leave=False)
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was asked to end, by the signal of this number."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def handled_by(handler) -> Iterator[None]:
+    """While it is open, SIGNALS call handler(number, frame) on the main thread; but no SIGHUP ignored by nohup."""
+    before = {number: signal.getsignal(number) for number in SIGNALS if current_thread() is main_thread()}
+    if before.get(SIGHUP) == signal.SIG_IGN:
+        del before[SIGHUP]
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, usual)
+
+
+def stop(number: int, frame) -> None:
+    """A handler that ends what is going on."""
+    raise Stopped(number)
+
+
+@contextmanager
+def noted() -> Iterator[list[int]]:
+    """While it is open, the first signal is only noted, in the list that this yields; a second signal ends the work."""
+    numbers: list[int] = []
+
+    def note(number: int, frame) -> None:
+        if numbers:
+            raise Stopped(number)
+        numbers.append(number)
+
+    with handled_by(note):
+        yield numbers
