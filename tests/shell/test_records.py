@@ -80,9 +80,7 @@ def test_the_same_images_elsewhere_are_the_same_and_other_or_otherwise_binarized
 CHANGES = (
     "--method=vae --kappa=2 --multiplier=plain --multiplier-rate=0.1 --samples=2 --variance=0.1 --binarize=static "
 )
-CHANGES += (
-    "--hidden=7 --latent=3 --activation=tanh --output=sigmoid --epochs=3 --batch-size=20 --lr=0.1 --seed=1 "
-)
+CHANGES += "--hidden=7 --latent=3 --activation=tanh --output=sigmoid --epochs=3 --batch-size=20 --lr=0.1 --seed=1 "
 CHANGES += "--schedule=constant --adam=0.5,0.5,0.1 --weight-decay=0.1 --precision=float64 --nll-samples=7"
 WITH_OTHERS = {
     # the options of each loss, whatever methods there are
