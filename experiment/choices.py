@@ -4,14 +4,15 @@ import math
 
 import numpy as np
 
-from data.dataset import floats, white
+from data.dataset import floats
+from experiment.sources import spread, total_variance
 from ref.more import linear
 
 # κ² as a share of the images' variance, and images to a hidden unit: measured on MNIST, and on CIFAR-10
 DRAWN, PHOTOGRAPHED = (0.3, 7), (0.06, 28)
 EXTREME = 0.05  # of the way from the darkest pixel to the lightest: this near to either end it is black or white
 LOOKED_AT = 2000  # images, spread over all of them, that choices are made from; fewer where they are large
-NUMBERS, BLOCK = 1 << 26, 1 << 23  # pixels of them at most, and pixels in float64 at once
+NUMBERS = 1 << 26  # pixels of them at most
 LEAST_RATE = 0.1  # nats
 STEPS, EPOCHS = 3000, 20  # of a run on the user's own images, whichever takes longer
 UNITS, BATCHES = (8, 512), (16, 128)  # the fewest and the most: of the first hidden layer, of images in a batch
@@ -50,29 +51,6 @@ def rounded(number: float) -> float:
     return round(number, max(3, 3 - math.floor(math.log10(number))))
 
 
-def fixed(number: float, decimals: int) -> str:
-    """The number with so many decimals, and never a zero with a sign."""
-    return f"{round(number, decimals) + 0.0:.{decimals}f}"
-
-
-def spread(images: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the images, evenly spread."""
-    return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
-
-
 def looked_at(images: np.ndarray) -> np.ndarray:
     """The images that choices are made from, in [0, 1].   -> (LOOKED_AT, D) at most"""
     return floats(spread(images, max(2, min(LOOKED_AT, NUMBERS // images.shape[1]))))
-
-
-def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
-    """Squared error of the mean of these images, or of the image `about`, in [0, 1]; a block of images at a time."""
-    mean = images.mean(axis=0, dtype=np.float64) if about is None else about * white(images)
-    size = max(1, min(250, BLOCK // images.shape[1]))
-    blocks = (images[start : start + size] - mean for start in range(0, len(images), size))
-    return sum(float(np.sum(block**2)) for block in blocks) / len(images) / white(images) ** 2
-
-
-def a_pixel(error: float, pixels: int) -> tuple[float, float]:
-    """A squared error an image as a root mean square a pixel, and as a peak signal-to-noise ratio in dB."""
-    return math.sqrt(error / pixels), 10 * math.log10(pixels / error)

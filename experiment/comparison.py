@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 from data import Dataset
 from data.files import reason, write_whole
 from experiment import evaluation, explore, pictures, sources
-from experiment.choices import total_variance
-from experiment.defaults import METHOD_OPTIONS
 from experiment.evaluation import figures_of, table
-from experiment.record import Run, UsageError, flag, said, typed
+from experiment.record import METHOD_OPTIONS, Run, UsageError, flag, said, typed
 from experiment.report import COMPARED, for_terminal, page
 from experiment.run_folder import CHECKPOINT, EXPLORE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
 from experiment.terminal import progress
@@ -98,7 +96,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
             row["warnings"] += [which + sentence for sentence in said]
     models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
-    of_mean_image = total_variance(sources.test_images(runs[0].run, data), about=sources.mean_image(data))
+    of_mean_image = sources.total_variance(sources.test_images(runs[0].run, data), about=sources.mean_image(data))
     result = {
         "command": shlex.join(["run.py", *command]),
         "data": data.name,

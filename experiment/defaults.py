@@ -9,6 +9,7 @@ import numpy as np
 from data import Dataset
 from experiment import choices
 from experiment.record import METHOD_OPTIONS, Images, Options, Run, Start, UsageError, flag, own_options, said, unused
+from experiment.sources import a_pixel
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS, MULTIPLIERS
 
@@ -119,7 +120,7 @@ def chosen_from_images(run: Run, defaults: Options, asked: Options) -> str:
     chosen = {name for name, value in defaults.items() if value is None} & run.typed.keys() - asked.keys()
     words = listed({name: run.typed[name] for name in COLUMNS if name in chosen})
     if "kappa" in chosen:
-        rmse, psnr = choices.a_pixel(run.target, run.images.pixels)
+        rmse, psnr = a_pixel(run.target, run.images.pixels)
         words += f"; κ tolerates an RMSE of {rmse:.3g} a pixel, PSNR {psnr:.1f} dB"
     return f"\nchosen from the images: {words}" if words else ""
 

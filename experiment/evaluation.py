@@ -7,8 +7,8 @@ import numpy as np
 
 from data import Dataset
 from experiment import sources
-from experiment.choices import a_pixel, fixed, spread, total_variance
 from experiment.record import VERSION, Run, flag
+from experiment.sources import a_pixel, spread, total_variance
 from experiment.terminal import progress
 from ref.more import metrics
 from ref.objectives import TRAVEL
@@ -167,6 +167,11 @@ def cell(name: str, figure: dict | None) -> str:
     if name in FREE and mean and not 10**-decimals <= abs(mean) < 1e6:
         return f"{mean:.3g}" if std is None else f"{mean:.3g} ± {std:.2g}"
     return fixed(mean, decimals) if std is None else f"{fixed(mean, decimals)} ± {fixed(std, decimals)}"
+
+
+def fixed(number: float, decimals: int) -> str:
+    """The number with so many decimals, and never a zero with a sign."""
+    return f"{round(number, decimals) + 0.0:.{decimals}f}"
 
 
 def aligned(lines: list[list[str]]) -> str:

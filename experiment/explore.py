@@ -13,7 +13,6 @@ from data import Dataset
 from data.dataset import floats
 from data.files import write_whole
 from experiment import sources
-from experiment.choices import spread
 from experiment.pictures import by_rate
 from experiment.record import UsageError, own_options
 from experiment.trained_model import TrainedModel
@@ -56,7 +55,7 @@ def content(runs: Sequence[tuple[TrainedModel, dict]], data: Dataset) -> dict:
         "shape": data.shape,
         "counts": {"test": len(data.test), "train": len(data.train), "draws": DRAWS},
         "test": packed(tests[rows]),
-        "train": packed(model.pixels(spread(data.train, count))),
+        "train": packed(model.pixels(sources.spread(data.train, count))),
         "names": [data.files[1][i] if data.files else f"test/{i}" for i in places],
         "labels": labels,
         "classes": data.classes if labels else [],

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.dataset import floats
 from data.files import reason, write_whole
-from experiment.choices import spread
 from experiment.record import METHOD_OPTIONS, UsageError
+from experiment.sources import spread
 from ref.densities import gaussian_kl
 from ref.more.metrics import ACTIVE, at_once
 from ref.more.planes import plane

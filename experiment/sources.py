@@ -1,6 +1,7 @@
 """The images of a run: opened by name or path, made black and white once if asked to, and told by their checksum."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from data.dataset import floats, white, with_validation
 from experiment.record import IN_MEMORY, Images, Options, Run, UsageError
 
 LEAST = 1e-9  # by which a pixel varies: its square is far from the smallest float32
+BLOCK = 1 << 23  # pixels in float64 at once
 HOW = ("size", "skip_broken", "data_dir")  # options on how images are opened
 TRAIN_SEED, TEST_SEED = 0, 1  # of the one draw that makes grey images black and white
 
@@ -89,6 +91,24 @@ def fingerprint(found: Dataset) -> str:
     checksum = hashlib.sha256(np.ascontiguousarray(found.train))
     checksum.update(np.ascontiguousarray(found.test))
     return checksum.hexdigest()
+
+
+def spread(images: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the images, evenly spread."""
+    return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
+
+
+def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
+    """Squared error of the mean of these images, or of the image `about`, in [0, 1]; a block of images at a time."""
+    mean = images.mean(axis=0, dtype=np.float64) if about is None else about * white(images)
+    size = max(1, min(250, BLOCK // images.shape[1]))
+    blocks = (images[start : start + size] - mean for start in range(0, len(images), size))
+    return sum(float(np.sum(block**2)) for block in blocks) / len(images) / white(images) ** 2
+
+
+def a_pixel(error: float, pixels: int) -> tuple[float, float]:
+    """A squared error an image as a root mean square a pixel, and as a peak signal-to-noise ratio in dB."""
+    return math.sqrt(error / pixels), 10 * math.log10(pixels / error)
 
 
 def mean_image(found: Dataset) -> np.ndarray:

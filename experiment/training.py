@@ -13,7 +13,7 @@ from backend.parts import gather
 from data import Dataset
 from data.dataset import DataError
 from experiment import evaluation, explore, pictures, record, report, run_folder, sources
-from experiment.choices import LOOKED_AT, spread, total_variance
+from experiment.choices import LOOKED_AT
 from experiment.record import Run
 from experiment.run_folder import Saved
 from experiment.terminal import Bar, Stopped, noted, progress, say
@@ -44,7 +44,9 @@ def first_state(run: Run, backend, data: Dataset, read: Callable, trained: Train
         network = network_of(run, backend.asarray(mean))
         theta = initial_theta(backend, network, noise, backend.asarray(bias))
     if constraint and not lam:
-        lam = constraint.start(run.target, total_variance(spread(data.train, LOOKED_AT)), run.images.pixels)
+        lam = constraint.start(
+            run.target, sources.total_variance(sources.spread(data.train, LOOKED_AT)), run.images.pixels
+        )
     return network, initial_state(backend, theta, noise, len(data.train), lam)
 
 

@@ -11,9 +11,8 @@ from data import KEPT, Dataset, images_at
 from data.dataset import file_names
 from data.files import write_whole
 from experiment import explore, sources
-from experiment.choices import fixed
 from experiment.comparison import finished
-from experiment.evaluation import listing, summarize
+from experiment.evaluation import fixed, listing, summarize
 from experiment.pictures import STEPS, across, ends, in_rows, judged, picture, save, seen, sheet
 from experiment.record import UsageError, flag
 from experiment.run_folder import EXPLORE, FILES, refuse_unwritable, write_json

@@ -9,9 +9,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiment.choices import fixed
 from experiment.comparison import Finished
-from experiment.evaluation import aligned
+from experiment.evaluation import aligned, fixed
 from experiment.studies.runs import FOLDERS, command, like_runs_in
 from ref.objectives import METHODS
 

@@ -24,7 +24,7 @@ import data
 import run
 from data import load as load_data
 from data.dataset import Dataset
-from experiment import UsageError, choices, evaluation, fit, load, pictures, sources, terminal, training
+from experiment import UsageError, evaluation, fit, load, pictures, sources, terminal, training
 from experiment.run_folder import FILES, read_checkpoint
 from experiment.studies import runs
 from ref.more import linear, metrics
@@ -159,7 +159,7 @@ def test_choices_are_made_from_images_spread_over_all_of_them():
     x[:, 0] = np.arange(3000) % 2
     x[2000:, 1:] = np.random.default_rng(0).random((1000, 29))
     assert chosen(x, kappa=0.5)["latent"] == 30
-    assert choices.spread(np.arange(10), 4).tolist() == [0, 3, 6, 9]
+    assert sources.spread(np.arange(10), 4).tolist() == [0, 3, 6, 9]
 
 
 @pytest.mark.parametrize(

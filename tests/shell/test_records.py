@@ -13,10 +13,10 @@ from PIL import Image
 from data import DataError
 from data import load as load_data
 from experiment import command_line, training
-from experiment.choices import a_pixel
 from experiment.command_line import OF_A_RUN, parsed
 from experiment.defaults import BY_DATA, row_of
 from experiment.record import KINDS, Images, Run, Start, as_json, bounds, flag, of_json, own_options
+from experiment.sources import a_pixel
 from ref.adam import adam, step_sizes
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS, Option
