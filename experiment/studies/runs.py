@@ -9,8 +9,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiment.terminal import make_safe, say
-
 from backend import BackendError, open_backend
 from data import DataError, Dataset
 from experiment.command_line import Parser
@@ -18,6 +16,7 @@ from experiment.comparison import Finished, runs_in
 from experiment.evaluation import fixed
 from experiment.record import UsageError
 from experiment.sources import mean_image, opened_again, reader, total_variance
+from experiment.terminal import make_safe, say
 from experiment.trained_model import TrainedModel, load
 from experiment.training import started
 from ref.more import linear
