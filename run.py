@@ -25,16 +25,15 @@ from backend import BackendError
 from backend.ranks import ALONE, RanksError, open_ranks
 from data import DataError
 from experiment.command_line import parsed
-from experiment.commands import Job, prepared
+from experiment.commands import obey
 from experiment.record import UsageError
-from experiment.run_folder import command_to_go_on, resumable
 from experiment.terminal import Stopped, handled_by, make_safe, say, stop
 from ref.train import NonFiniteError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0; 2 for bad input, 1 for numbers not finite, 128 + its number for a signal, each with a sentence."""
-    ranks, job, command = ALONE, None, sys.argv[1:] if argv is None else argv
+    ranks, command = ALONE, sys.argv[1:] if argv is None else argv
     make_safe()
     try:
         # Training itself watches for numbers that are not finite.
@@ -44,33 +43,23 @@ def main(argv: list[str] | None = None) -> int:
                 nowhere = silence.enter_context(open(os.devnull, "w"))
                 silence.enter_context(redirect_stdout(nowhere))
                 silence.enter_context(redirect_stderr(nowhere))
-            job = prepared(parsed(command, __doc__), command, ranks)
-            if job.start:
-                say(job.start)
-            say(job.work())
+            say(obey(parsed(command, __doc__), command, ranks))
             return 0
     except (UsageError, DataError, BackendError, RanksError) as error:
         status, sentence = 2, f"{error}"
     except MemoryError:
         status, sentence = 2, "out of memory: lower --hidden, --latent, --samples or --batch-size"
     except OSError as error:
-        status, sentence = 2, f"{error}; what was written before is kept{how_to_go_on(job)}"
+        status, sentence = 2, f"{error}; what was written before is kept"
     except NonFiniteError as error:
         advice = "the likely cause is too large a step: lower --lr (and --multiplier-rate, if λ ran away)"
         status, sentence = 1, f"{error}; {advice}; what was written after the last whole epoch is kept"
     except Stopped as error:
-        status, sentence = 128 + error.number, f"stopped{how_to_go_on(job)}"
+        status, sentence = 128 + error.number, f"{error}"
     if ranks.rank == 0:
         say(f"run.py: {sentence}", "stderr")
     ranks.fail(status, sentence)
     return status
-
-
-def how_to_go_on(job: Job | None) -> str:
-    """The command that goes on with what an error has ended, if there is such a command."""
-    if job and job.out and resumable(job.out, job.run):
-        return f"; to go on: {command_to_go_on(job.out)}"
-    return f"; to go on: {job.again}" if job and job.again else ""
 
 
 if __name__ == "__main__":

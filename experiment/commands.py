@@ -1,12 +1,10 @@
-"""What the command line asks for, checked and ready to be done; and `fit`, a run on images in memory."""
+"""What the command line asks for, and `fit`, a run on images in memory."""
 
 import hashlib
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import product, starmap
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,14 +12,14 @@ from backend import Backend, open_backend
 from backend.ranks import Ranks
 from data import DATASETS, DataError, Dataset, npz
 from data.files import shown
-from experiment import record, sources
+from experiment import record, run_folder, sources
 from experiment.command_line import NAMES, SWEPT, USES, of_a_run, option_of
 from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import binarization, complete, listed, part_of_name, shared_by_all
 from experiment.evaluation import listing
 from experiment.record import IN_MEMORY, OF_METHODS, Options, Run, UsageError, flag, options_of, said, typed
-from experiment.run_folder import FILES, Saved, held, read_checkpoint, refuse_existing, refuse_unwritable, resumable
-from experiment.terminal import on_terminal, say
+from experiment.run_folder import FILES, Saved, command_to_go_on, read_checkpoint, refuse_existing, resumable
+from experiment.terminal import Stopped, on_terminal, say
 from experiment.trained_model import TrainedModel, load
 from experiment.training import make, proceed, started
 from experiment.use_model import use
@@ -32,27 +30,15 @@ RESTATED = ("resume", "epochs", "data", "data_dir", "size", "checkpoint_every", 
 NETWORK = ("hidden", "latent", "activation", "output")  # what --init-from brings
 
 
-class Job(NamedTuple):
-    """What a command line asks for, checked, and nothing written yet."""
-
-    work: Callable[[], str]  # does it, and returns what there is to say
-    out: Path | None = None  # the folder of the run
-    run: Run | None = None  # the run, which may not have written anything there yet
-    again: str = ""  # the command that goes on after an error, if a run in `out` does not say it
-    start: str = ""  # what there is to say before
-
-
-def prepared(given: Options, command: list[str], ranks: Ranks) -> Job:
-    """The job of the options that were typed. Raises UsageError, DataError, BackendError."""
-    if "compare" in given:
-        return Job(lambda: compare_folders(given, command) if ranks.rank == 0 else "")
+def obey(given: Options, command: list[str], ranks: Ranks) -> str:
+    """Does what was typed. Returns what there is to say. Raises UsageError, DataError, BackendError."""
     uses = [name for name in USES if name in given]
+    if "compare" in given:
+        return compare_folders(given, command) if ranks.rank == 0 else ""
     if "load" in given or uses:
         refuse_misuse(uses, given)
-        return Job(lambda: use(uses[0], given) if ranks.rank == 0 else "")
-    if "resume" in given:
-        return go_on(given, command, ranks)
-    return begin(given, command, ranks)
+        return use(uses[0], given) if ranks.rank == 0 else ""
+    return (go_on if "resume" in given else begin)(given, command, ranks)
 
 
 def refuse_misuse(uses: list[str], given: Options) -> None:
@@ -66,6 +52,18 @@ def refuse_misuse(uses: list[str], given: Options) -> None:
             raise UsageError(f"{flag(name)} is not used by --load with {flag(uses[0])} (it takes: {listed})")
 
 
+@contextmanager
+def advised(how: Callable[[], str]) -> Iterator[None]:
+    """Within, what ends a run early says by how() with which command to go on, if there is such a command."""
+    try:
+        yield
+    except (OSError, Stopped) as error:
+        advice = f"; to go on: {how()}" if how() else ""
+        if isinstance(error, Stopped):
+            raise Stopped(error.number, advice) from error
+        raise UsageError(f"{error}; what was written before is kept{advice}") from error
+
+
 def opened(run: Run, given: Options, ranks: Ranks) -> Backend:
     """The backend of a run. Raises UsageError for more processes than images of a batch."""
     if ranks.size > (batch := run.batch_size):
@@ -73,7 +71,7 @@ def opened(run: Run, given: Options, ranks: Ranks) -> Backend:
     return open_backend(given.get("backend", "numpy"), run.dtype, run.precision == "tf32", ranks)
 
 
-def begin(given: Options, command: list[str], ranks: Ranks) -> Job:
+def begin(given: Options, command: list[str], ranks: Ranks) -> str:
     """A new run, or several."""
     asked, start = of_a_run(given), None
     how = {name: given[name] for name in (*sources.HOW, "validation") if name in given}
@@ -86,16 +84,15 @@ def begin(given: Options, command: list[str], ranks: Ranks) -> Job:
     run = completed.run
     backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
     refuse_existing(out, run, given.get("force", False))
-    sentence = start_of(run, data, out) + completed.chosen
-    return Job(partial(train, run, out, backend, data, command, given), out, run, start=sentence)
+    say(start_of(run, data, out) + completed.chosen)
+    with advised(lambda: command_to_go_on(out) if resumable(out, run) else ""):
+        return train(run, out, backend, data, command, given)
 
 
-def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: Options, stopped=False) -> str:
+def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: Options, resume=False) -> str:
     """Makes the run in `out`, or goes on with the stopped run there. Returns what there is to say."""
-    with held(out) if stopped and backend.ranks.rank == 0 else nullcontext():
-        saved = read_checkpoint(out) if stopped else None  # read now that nobody else writes it
-        every, force = given.get("checkpoint_every", 1), given.get("force", False)
-        summary = make(run, out, backend, data, command, every, force, saved)
+    every, force = given.get("checkpoint_every", 1), given.get("force", False)
+    summary = make(run, out, backend, data, command, every, force, resume)
     there = [name for name in FILES if (out / name).exists()]
     units = "rate, ELBO and NLL in nats, errors in squared error per image, σ*² = (training error)/D"
     if run.target is not None:
@@ -113,17 +110,17 @@ def start_of(run: Run, data: Dataset, out: str | Path | None) -> str:
     return f"{run.objective.title} for {run.epochs:,} epoch{'s' * (run.epochs > 1)}{where}, on {source}: {data.split}"
 
 
-def go_on(given: Options, command: list[str], ranks: Ranks) -> Job:
+def go_on(given: Options, command: list[str], ranks: Ranks) -> str:
     """A run that was stopped, or that is to have more epochs."""
     out = given["resume"]
     before = read_checkpoint(out)
     run = resumed(before, given)
     data, images = sources.opened_again(run, given, f"the run in {out}")
     run = run.but(images=images)
-    given = {"backend": before.config["backend"]} | given
-    backend = opened(run, given, ranks)
-    work = partial(train, run, out, backend, data, command, given, stopped=True)
-    return Job(work, out, start=start_of(run, data, out))
+    backend = opened(run, {"backend": before.config["backend"]} | given, ranks)
+    say(start_of(run, data, out))
+    with advised(lambda: command_to_go_on(out) if resumable(out) else ""):
+        return train(run, out, backend, data, command, given, resume=True)
 
 
 def resumed(saved: Saved, given: Options) -> Run:
@@ -186,7 +183,7 @@ def each_run(asked: Options, seeds: int) -> dict[str, Options]:
     return found
 
 
-def several_runs(asked: Options, start, given: Options, data: Dataset, images, command: list[str], ranks: Ranks) -> Job:
+def several_runs(asked: Options, start, given: Options, data: Dataset, images, command: list[str], ranks: Ranks) -> str:
     """Makes the runs that the folder lacks, goes on with those stopped, compares all. Refuses before any training."""
     name = "-".join([data.name, asked["method"], *starmap(part_of_name, values_of(asked).items())])
     out = given.get("out", Path("runs") / name)
@@ -196,11 +193,13 @@ def several_runs(asked: Options, start, given: Options, data: Dataset, images, c
     runs, chosen_for = {}, {}
     for folder, own in each_run(asked | chosen, given.get("seeds", 1)).items():
         runs[out / folder], _, chosen_for[out / folder] = complete(own, data, images, start)
-    refuse_unwritable(out)
+    run_folder.refuse_unwritable(out)
     standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
     backend = opened(next(iter(runs.values())), given, ranks)
 
-    def work() -> str:
+    if chosen:
+        say(f"chosen from the images, for all runs: {listed(chosen)}")
+    with advised(lambda: "the same command"):
         ranks.wait()  # until all have seen what is missing
         for number, (folder, run) in enumerate(runs.items(), 1):
             whole = standing[folder] == "whole"
@@ -208,11 +207,9 @@ def several_runs(asked: Options, start, given: Options, data: Dataset, images, c
             say(f"run {number} of {len(runs)}: {what}")
             if not whole:
                 say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
-        found = [finished(folder) for folder in runs] if ranks.rank == 0 else []
-        return compare(found, out, backend.name, data, command) if found else ""
-
-    sentence = f"chosen from the images, for all runs: {listed(chosen)}" if chosen else ""
-    return Job(work, again="the same command", start=sentence)
+        if ranks.rank:
+            return ""
+        return compare([finished(folder) for folder in runs], out, backend.name, data, command)
 
 
 def of_method(asked: Options, name: str, seed: int) -> Options:

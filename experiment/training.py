@@ -181,15 +181,15 @@ def started(run: Run, backend, data: Dataset, read: Callable) -> tuple[TrainedMo
     return TrainedModel(backend, run, network, state["theta"], []), state
 
 
-def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=1, force=False, saved=None) -> dict:
-    """Trains, judges and draws; leaves every file in `out`, which is held. Returns the summary.
-
-    `saved` is a checkpoint to go on from, whose folder is held already.
-    """
-    ranks, config, first = backend.ranks, describe(backend, command, saved), backend.ranks.rank == 0
+def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=1, force=False, resume=False) -> dict:
+    """Trains, judges and draws, or goes on with the run in `out`. Leaves every file there. Returns the summary."""
+    ranks, first, saved = backend.ranks, backend.ranks.rank == 0, None
     read = sources.reader(backend, data.train, run.images.binarize == "dynamic")
     with ExitStack() as folder:
-        if saved:
+        if resume:
+            if first:
+                folder.enter_context(run_folder.held(out))
+            saved = run_folder.read_checkpoint(out)  # now that nobody else writes it
             network, state = restored_state(saved, run, backend, len(data.train))
             model = TrainedModel(backend, run, network, state["theta"], saved.history)
         else:
@@ -199,6 +199,7 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
             if first:
                 folder.enter_context(run_folder.held(out))  # only once the network fits
                 run_folder.refuse_existing(out, run, force)
+        config = describe(backend, command, saved)
         arrays = constants(model.network) | state  # which training changes in place
 
         def save() -> None:
