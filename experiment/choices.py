@@ -40,7 +40,7 @@ def choose(images: np.ndarray, o: dict) -> dict:
         units = max(UNITS[0], count // images_a_unit)
         o["hidden"] = (units,) if units < UNITS[1] else (UNITS[1], UNITS[1] // 2)
     if o["batch_size"] is None:
-        o["batch_size"] = min(BATCHES[1], max(BATCHES[0], count // 16))
+        o["batch_size"] = min(BATCHES[1], max(BATCHES[0], count // 16), count)
     if o["epochs"] is None:
         o["epochs"] = max(EPOCHS, -(-STEPS // max(1, count // o["batch_size"])))
     return o
