@@ -38,7 +38,6 @@ class Plan(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """How many steps the run has."""
         return self.epochs * self.steps_per_epoch
 
 
@@ -136,7 +135,7 @@ def end_of_step(xp, t, total, sum_theta, bounded, *constraint, method: Method, p
 
 
 def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: int = 10) -> Iterator[dict]:
-    """Trains from `state`, or from a copy made at a report, to the plan's end. Raises NonFiniteError."""
+    """Trains from `state`, or a copy made at a report, to the plan's end; yields reports. Raises NonFiniteError."""
     interval = -(-plan.steps_per_epoch // reports_per_epoch)
     done = int(state["step"])
     while done < plan.steps:

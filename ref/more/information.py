@@ -13,12 +13,9 @@ DRAWS = 10_000  # of z for the mutual information, spread evenly over the encodi
 
 
 def log_aggregate_posterior(xp, z, mean, log_std):
-    """log q(z) = log (1/N) Σ_n N(z; mean_n, diag std_n²).   (S, Z), (N, Z), (N, Z) -> (S,), nats
-
-    With the square written out, log q(z|x_n) = −½·z²·std⁻² + z·(mean·std⁻²) + c_n: one matrix product a block.
-    """
+    """log q(z) = log (1/N) Σ_n N(z; mean_n, diag std_n²).   (S, Z), (N, Z), (N, Z) -> (S,), nats"""
     precision = xp.exp(-2 * log_std)
-    weights = xp.concatenate([-0.5 * precision, mean * precision], axis=1)  # (N, 2Z)
+    weights = xp.concatenate([-0.5 * precision, mean * precision], axis=1)  # (N, 2Z), of z² and z
     offset = -xp.sum(0.5 * mean * mean * precision + log_std, axis=1) - 0.5 * mean.shape[1] * LOG_2PI
     blocks, at_once = [], max(1, min(BLOCK, PAIRS // mean.shape[0]))
     for start in range(0, z.shape[0], at_once):
@@ -29,9 +26,9 @@ def log_aggregate_posterior(xp, z, mean, log_std):
 
 
 def mutual_information(backend, mean, log_std, noise) -> tuple[float, float]:
-    """I(x;z) = E[log q(z|x) − log q(z)] ≤ log N, and its Monte Carlo standard error, nats.   (N, Z), (N, Z) -> (), ()
+    """I(x;z) = E[log q(z|x) − log q(z)] ≤ log N, and its standard error, nats.   (N, Z), (N, Z) -> (), ()
 
-    The marginal KL is the rate minus this, with the same error, because the rate has a closed form.
+    The marginal KL is the rate minus I(x;z), with the same error: the rate has a closed form.
     """
     xp = backend.xp
     drawn = xp.arange(DRAWS) * mean.shape[0] // DRAWS  # of which encoding

@@ -1,6 +1,6 @@
 """The best linear VAE: what GECO must reach on Gaussian images, and where a network may start.
 
-Of images with the principal variances e_i, under the loss KL + λ·err with the level ℓ = 1/(2λ), it has
+Under the loss KL + λ·err, of images with the principal variances e_i, at the level ℓ = 1/(2λ):
 rate = Σ_i ½ log max(e_i/ℓ, 1), err = Σ_i min(e_i, ℓ). Tipping & Bishop 1999; Lucas et al. 2019.
 """
 
@@ -13,7 +13,7 @@ FLOOR = 1e-6  # of the largest variance: below it a direction is rounding error,
 DENSE = 2048  # pixels of images whose principal variances are all computed
 LEADING = 512  # principal variances of images that have more
 BLOCK = 1 << 25  # pixels held as floats at once
-SPARE = 10  # directions iterated beyond those asked for, so that the last of these converge too
+SPARE = 10  # directions iterated beyond those asked for, which so converge
 
 
 def principal_components(backend, read, images: int, center, count: int, noise, sweeps: int = 4, progress=iter):
@@ -64,19 +64,19 @@ def latents_in_use(variances: list[float], error: float) -> int:
     return max(1, sum(variance > level for variance in variances))
 
 
-def rate_distortion_curve(variances: list[float], rest: float, points: int = 100) -> list[tuple[float, float]]:
-    """(R, D) from the whole variance down to a hundredth of it, or to where the known variances end."""
+def rate_distortion_curve(variances: list[float], rest: float) -> list[tuple[float, float]]:
+    """100 times (R, D), from the whole variance down to a hundredth of it, or to where the known variances end."""
     total = math.fsum(variances) + rest
     lowest = max(0.01 * total, rest + len(variances) * variances[-1] if rest else 0)
-    errors = [total * (lowest / total) ** (i / (points - 1)) for i in range(points)]
+    errors = [total * (lowest / total) ** (i / 99) for i in range(100)]
     return [(gaussian_rate_distortion(variances, error, rest), error) for error in errors]
 
 
 def gaussian_rate_distortion(variances: list[float], error: float, rest: float = 0.0) -> float:
-    """R(D) = Σ_i ½ log max(e_i/ℓ, 1) at the water level ℓ of D, nats: what the best linear VAE pays for an error D.
+    """R(D) = Σ_i ½ log max(e_i/ℓ, 1) at the water level ℓ of D: the nats that the best linear VAE pays.
 
-    No code of Gaussian images pays less; of other images this is an upper bound. `rest` is the variance outside the
-    known `variances`: R is exact while ℓ is at least the smallest of them, because what is below ℓ costs no rate.
+    No code of Gaussian images pays less. `rest` is the variance outside `variances`: R is exact while ℓ is at least
+    the smallest of these, because what is below ℓ costs no rate.
     """
     level = water_level(variances, rest, error)
     return math.fsum(0.5 * math.log(e / level) for e in variances if e > level)
@@ -97,7 +97,7 @@ def water_level(variances: list[float], rest: float, error: float) -> float:
 
 
 def level_for(variances, total: float, error: float) -> float:
-    """The water level ℓ of the error; where none reaches it the smallest variance, which uses every latent."""
+    """The water level ℓ of the error, or the smallest variance where no level reaches it."""
     rest = total - math.fsum(variances)
     return water_level(variances, rest, error) if error > rest else variances[-1]
 
@@ -112,12 +112,9 @@ def level_for_rate(variances, rate: float) -> float:
 
 
 def calibrated_level(variances, total: float, pixels: int) -> float:
-    """ℓ at which the error is D·ℓ: the mean of the D − Z variances without a latent. Tipping & Bishop 1999, eq. 8.
-
-    With a latent for each direction every level up to the smallest variance is as good, and ℓ is that variance.
-    """
+    """ℓ at which the error is D·ℓ: the mean of the variances without a latent. Tipping & Bishop 1999, eq. 8."""
     if len(variances) >= pixels:
-        return variances[-1]
+        return variances[-1]  # every level up to the smallest variance is as good
     return max((total - math.fsum(variances)) / (pixels - len(variances)), FLOOR * variances[0])
 
 

@@ -52,10 +52,7 @@ def encodings(backend, model: vae.Model, theta, images: Images, noise):
 
 
 def drawn_terms(backend, model: vae.Model, params, encoded, draw: Callable, samples: int) -> vae.Terms:
-    """The terms of `samples` draws from q(z|x) in float64, decoded a few at a time.
-
-    `encoded` is x (B, D), mean (B, Z), log std (B, Z), and draw(k) gives noise (k, B, Z).
-    """
+    """The terms of `samples` draws in float64, a few at a time; `encoded` is x, mean, log std; draw(k) -> (k, B, Z)."""
     xp, (images, pixels) = backend.xp, encoded[0].shape
     most = at_once(pixels, images)
     draws = (draw(min(most, samples - begin)) for begin in range(0, samples, most))
@@ -88,15 +85,15 @@ def calibrated_elbo(rate: float, error: float, variance: float, pixels: int) -> 
 
 
 def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
-    """One number for each of the images, by name; changes nothing but `noise`. A rank does its part of each batch.
+    """One number for each of the images, by name; changes nothing but `noise`. Ranks share the work.
 
     rate            KL(q(z|x)‖p(z)), nats
     error           ‖x − x̂(z)‖², averaged over z from q(z|x)
     error_at_mean   the same at z = the posterior mean (the slides' "Reconstruction")
     log_px          log p(x|z), averaged over z from q(z|x), nats: with −rate the ELBO
-    log_likelihood  log (1/K) Σ_k w_k, K = draws.nll: in expectation at most log p(x), the closer the larger K
-    calibrated_log_likelihood  the same under a Gaussian likelihood with draws.variance, if there is one
-    bounded         with draws.bounded, what the constraint bounds, with draws.samples samples
+    log_likelihood  log (1/K) Σ_k w_k, K = draws.nll: in expectation at most log p(x)
+    calibrated_log_likelihood  the same under a Gaussian likelihood with draws.variance, if given
+    bounded         what the constraint bounds, by draws.samples samples, if given
     mean, log_std   of q(z|x): (N, Z)
     """
     xp, params, found = backend.xp, vae.params_of(model, theta), {}
@@ -122,7 +119,7 @@ def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws
 
 
 def batch_means(backend, model: vae.Model, theta, images: Images, noise, samples: int, bounded=None) -> dict:
-    """Means of rate, error, elbo and what is `bounded`, by one draw of `samples` an image, if they are finite."""
+    """rate, error, elbo and what is `bounded`, by one draw of `samples` an image: means of what is finite."""
     xp, params, sums = backend.xp, vae.params_of(model, theta), 0.0
     for rows in images.batches(xp, at_once(model.center.shape[0], samples)):
         x = images.read(rows, noise)
@@ -146,11 +143,10 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
     nll_standard_error   of that mean, over images
     calibrated_nll       −E[calibrated_log_likelihood], if there is one
     active_units         latents whose posterior mean varies by more than 0.01 over the images
-    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: an upper bound on that over all
-                         images, and near the rate minus log N where the rate is well above log N
+    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: above that over all images
     mutual_information   I(x;z) = rate − marginal KL, never above mutual_information_ceiling = log N
     information_standard_error  of marginal_kl and of mutual_information
-    not_finite           images with a score that is not finite, which all other figures leave out
+    not_finite           images with a score that is not finite, which the others leave out
     """
     xp = backend.xp
     found = scores(backend, model, theta, images, noise, draws)

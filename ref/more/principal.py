@@ -1,6 +1,6 @@
-"""A network in M principal coordinates u = (x − center)·whiten of the images: an MLP shifts and gates a linear path.
+"""A network in principal coordinates u = (x − center)·whiten: an MLP shifts and gates a linear path.
 
-They have unit variance; the variance outside them stays unexplained. linear.py starts the path at the best linear VAE.
+u has unit variance; the variance outside of it stays unexplained. linear.py starts at the best linear VAE.
 """
 
 from ref import mlp as nn
