@@ -2,7 +2,7 @@
 
 Symbols
     B images · K samples an image · D pixels · Z latents · M principal coordinates · P parameters
-    x (B, D) images in [0, 1]           x̂ = x_hat (K, B, D) reconstructions, x̂ = sigmoid(l) or x̂ = l, the logits
+    x (B, D) images in [0, 1]           x̂ = x_hat (K, B, D) reconstructions, sigmoid(l) or l, l = logits
     mean, log_std (B, Z)                q(z|x) = N(mean, diag std²); always log std, never log variance
     eps (K, B, Z)                       noise, an argument of every forward pass: z = mean + std·eps
     err (K, B)                          ‖x − x̂‖², summed over an image's pixels
