@@ -9,8 +9,7 @@ def stages(xp, step, steps: int):
     return xp.exp(-math.log(10) / 7 * sum(begun, 0.0 * step))  # begins the sum in float64, also within a kernel
 
 
-# Name: the learning rate of update number `step` = 0, 1, … of `steps`, as a share of the first.
-SCHEDULES = {
+SCHEDULES = {  # name: the learning rate of update `step` = 0, 1, … of `steps`, as a share of the first
     "cosine": lambda xp, step, steps: 0.5 * (1 + xp.cos(math.pi * step / steps)),
     "constant": lambda xp, step, steps: 1.0 + 0.0 * step,  # an array like `step`, in float64
     "stages": stages,

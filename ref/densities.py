@@ -62,11 +62,11 @@ def squared_error_backward(xp, d_err, x, x_hat):
 
 
 class Decoded(NamedTuple):
-    """What a likelihood may be a function of: the decoder's output l, x̂ = sigmoid(l) or x̂ = l, and err = ‖x − x̂‖²."""
+    """What a likelihood may be a function of."""
 
-    logits: Any  # (K, B, D)
-    x_hat: Any  # (K, B, D)
-    err: Any  # (K, B)
+    logits: Any  # (K, B, D) the decoder's output l
+    x_hat: Any  # (K, B, D) sigmoid(l) or l
+    err: Any  # (K, B) ‖x − x̂‖²
 
 
 def gaussian_log_likelihood(xp, x, decoded: Decoded, variance: float):
@@ -96,16 +96,15 @@ def bernoulli_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, varianc
 
 
 class Likelihood(NamedTuple):
-    """log p(x|z), its backward pass, and its needs: `vae` asserts the first, and the defaults of a run meet them."""
+    """log p(x|z), its backward pass, and what it needs; one more is a pair and a row of LIKELIHOODS."""
 
     log_density: Callable  # (xp, x (B, D), Decoded, σ²) -> (K, B), nats
-    backward: Callable  # (xp, d_log_px (K, B), x, Decoded, σ²) -> the gradient (K, B, D) of x̂, or that of the logits
+    backward: Callable  # (xp, d_log_px (K, B), x, Decoded, σ²) -> the gradient of x̂ or of the logits
     of_logits: bool  # whose gradient it is; a function of logits needs x̂ = sigmoid(l)
     black_and_white: bool  # whether it is a density of pixels 0 and 1
     has_variance: bool  # whether σ² is a parameter of it
 
 
-# One more likelihood is one more pair, and one more row.
 LIKELIHOODS = {
     "gaussian": Likelihood(gaussian_log_likelihood, gaussian_log_likelihood_backward, False, False, True),
     "bernoulli": Likelihood(bernoulli_log_likelihood, bernoulli_log_likelihood_backward, True, True, False),

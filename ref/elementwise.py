@@ -1,38 +1,33 @@
-"""Functions of single numbers, applied to whole arrays: a GPU makes one kernel of each, and Numba one loop."""
+"""Functions of single numbers, applied to whole arrays: a GPU makes one kernel of each, Numba one loop."""
 
 from functools import wraps
+
+
+def by_namespace(name: str, f, as_written):
+    """What the namespace's function of that name makes of f; without such a function `as_written`."""
+
+    @wraps(f)
+    def call(xp, *args):
+        return getattr(xp, name)(f)(*args) if hasattr(xp, name) else as_written(xp, *args)
+
+    return call
 
 
 def elementwise(f):
     """Marks f(xp, a, b, …), which treats every position of its arrays alike, broadcast as usual.
 
-    The namespaces of CuPy and Numba have `fused`, which makes a kernel or a loop of f. NumPy and autograd run f as
-    written. f may write into its arrays if each of them holds a single number.
+    CuPy's and Numba's namespaces have `fused`, which makes a kernel or a loop of f; in others f runs as written. f may
+    write into its arrays if each of them holds a single number.
     """
-
-    @wraps(f)
-    def call(xp, *arrays):
-        return xp.fused(f)(*arrays) if hasattr(xp, "fused") else f(xp, *arrays)
-
-    return call
+    return by_namespace("fused", f, f)
 
 
 def summed(f):
-    """Marks f(xp, a, b, …) as `elementwise` does, and sums the result over the last axis, in that kernel or loop."""
+    """Marks f(xp, a, b, …) as `elementwise` does, and sums the result over the last axis in that kernel."""
     terms = elementwise(f)
-
-    @wraps(f)
-    def call(xp, *arrays):
-        return xp.fused_sum(f)(*arrays) if hasattr(xp, "fused_sum") else xp.sum(terms(xp, *arrays), axis=-1)
-
-    return call
+    return by_namespace("fused_sum", f, lambda xp, *arrays: xp.sum(terms(xp, *arrays), axis=-1))
 
 
 def averaged(f):
-    """Marks f(xp, …), which stacks numbers made of means. A namespace with `averaged`, CuPy's, makes one kernel."""
-
-    @wraps(f)
-    def call(xp, *args):
-        return xp.averaged(f)(*args) if hasattr(xp, "averaged") else f(xp, *args)
-
-    return call
+    """Marks f(xp, …), which stacks numbers made of means: CuPy's namespace makes one kernel."""
+    return by_namespace("averaged", f, f)

@@ -1,7 +1,4 @@
-"""A multilayer perceptron whose weights are views of one flat vector, and the plain network: two of them.
-
-`params` is a dict of arrays by name: `W0, b0, W1, b1, …` from the input on.
-"""
+"""The multilayer perceptron, whose parameters W0, b0, W1, b1, … are views of θ; the plain network is two."""
 
 import math
 from itertools import pairwise
@@ -18,7 +15,7 @@ def layer_shapes(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def views(theta, shapes: dict[str, tuple[int, ...]]) -> dict:
-    """The flat vector θ cut into arrays by name, in the order of `shapes`. No copies: writing there writes θ."""
+    """The flat vector θ cut into arrays by name, without copies: writing there writes θ."""
     arrays, start = {}, 0
     for name, shape in shapes.items():
         arrays[name] = theta[start : start + math.prod(shape)].reshape(shape)
@@ -96,7 +93,7 @@ def mlp_backward(xp, d_out, params: dict, cache, d_params: dict, input_gradient:
 
 
 def shapes(model) -> tuple[dict, dict]:
-    """The encoder's and the decoder's parameters, in the order in which they lie in θ: D, …, 2Z and Z, …, D."""
+    """The shapes of the encoder, D, …, 2Z, and of the decoder, Z, …, D, in the order of θ."""
     pixels, inner = model.center.shape[0], tuple(reversed(model.hidden))
     encoder = layer_shapes((pixels, *model.hidden, 2 * model.latents))
     return encoder, layer_shapes((model.latents, *inner, pixels))

@@ -1,7 +1,6 @@
-"""The objectives: pairs of short pure functions of the per-sample terms; constraints, and what moves the multiplier λ.
+"""The objectives, each a pair of pure functions of the terms and a row of METHODS; constraints, and what moves λ.
 
-Every loss is minimised. E_B is the mean over a batch's B images, mean_k the mean over an image's K samples. `_backward`
-returns the gradient with respect to the terms. One more objective is one more pair, and one more row of METHODS.
+E_B is the mean over images, mean_k over an image's samples. `_backward` is the gradient with respect to the terms.
 """
 
 import math
@@ -46,9 +45,9 @@ def geco_backward(xp, terms, now):
     return Gradient(kl=mean_backward(xp, terms.kl), err=now.lam * mean_backward(xp, terms.err))
 
 
-def each_rate(xp, terms):
-    """KL, what the target on the rate bounds.   -> (B,)"""
-    return terms.kl
+def sigma_vae(xp, terms, now):
+    """E_B[ KL + λ·mean_k err_k ] + D/2·log(π/λ): −ELBO at σ² = 1/(2λ); has GECO's gradient. Rybkin et al. 2021."""
+    return xp.mean(terms.kl) + now.lam * xp.mean(terms.err) + 0.5 * now.pixels * xp.log(math.pi / now.lam)
 
 
 def rate_bound(xp, terms, now):
@@ -59,16 +58,6 @@ def rate_bound(xp, terms, now):
 def rate_bound_backward(xp, terms, now):
     """d_kl = λ/B,  d_err = 1/(K·B): GECO's two weights, the other way round"""
     return Gradient(kl=now.lam * mean_backward(xp, terms.kl), err=mean_backward(xp, terms.err))
-
-
-def sigma_vae(xp, terms, now):
-    """E_B[ KL ] + λ·E_B[ mean_k err_k ] + D/2·log(π/λ): −ELBO at σ² = 1/(2λ). Rybkin, Daniilidis & Levine 2021."""
-    return xp.mean(terms.kl) + now.lam * xp.mean(terms.err) + 0.5 * now.pixels * xp.log(math.pi / now.lam)
-
-
-def sigma_vae_backward(xp, terms, now):
-    """d_kl = 1/B,  d_err = λ/(K·B); the best λ is D/(2·E[err]), which `calibrated_multiplier` follows"""
-    return geco_backward(xp, terms, now)
 
 
 def log_weight(log_px, terms, beta=1.0):
@@ -150,10 +139,10 @@ class Option(NamedTuple):
 
 
 class Constraint(NamedTuple):
-    """E_B[ bounded ] ≤ target, by the multiplier λ; without an option nothing is bounded, and λ is calibrated."""
+    """E_B[ bounded ] ≤ target, by the multiplier λ; without an option λ is calibrated."""
 
     bounded: Callable  # (xp, terms) -> (B,)
-    bounds: str | None  # the mean of train.REPORTED that is bounded; None where it is another, or nothing
+    bounds: str | None  # which mean of train.REPORTED, if any
     weighs: str  # what λ multiplies: the "error" or the "rate"
     start: Callable  # (target, variance of the images, D) -> λ₀
     name: str | None = None  # of the option that says the target
@@ -163,7 +152,7 @@ class Constraint(NamedTuple):
 
 
 class Method(NamedTuple):
-    """An objective: loss(xp, terms, now, **options), its gradient with respect to the terms, what a user may set."""
+    """loss(xp, terms, now, **options), its gradient with respect to the terms, and what a user may set."""
 
     loss: Callable
     backward: Callable
@@ -182,32 +171,30 @@ GROWTH = Option(0.0, "warm-up", "the share of the run in which log p(z) − log 
 WARM_UP = {"warm_up": GROWTH}
 
 
-def initial_multiplier(target: float) -> float:
+def initial_multiplier(target: float, *_) -> float:
     """λ₀ = d/(2κ²) with d = 16: what d Gaussian latents that share an error of κ² need."""
     return 8 / target
 
 
-def initial_price(rate: float, variance: float) -> float:
-    """λ₀ = V·exp(−1)/R: 2R Gaussian latents share the images' variance V, and half a nat each leaves exp(−1) of it."""
+def initial_price(rate: float, variance: float, *_) -> float:
+    """λ₀ = V·exp(−1)/R: 2R Gaussian latents share the variance V, and half a nat each leaves exp(−1) of it."""
     return variance / (math.e * rate)
 
 
 def calibrated_multiplier(xp, log_lam, start, c_ma, target, rate, steps):
-    """λ = η/C_ma with η = D/2; a target of 0 makes C_ma the average error. So σ² = 1/(2λ) = error/D, the best."""
+    """λ = η/C_ma with η = D/2 and a target of 0: C_ma is the average error, and σ² = 1/(2λ) = error/D."""
     return xp.log(rate / c_ma)
 
 
-ERROR = Constraint(mean_error, "error", "error", lambda target, *_: initial_multiplier(target), "kappa", KAPPA, 2)
+ERROR = Constraint(mean_error, "error", "error", initial_multiplier, "kappa", KAPPA, 2)
 ERROR_UNDER_Q_IW = ERROR._replace(bounded=weighted_error, bounds=None)
-NATS = Constraint(each_rate, "rate", "rate", lambda target, variance, _: initial_price(target, variance), "rate", RATE)
-CALIBRATED = Constraint(
-    mean_error, None, "error", lambda _, variance, pixels: pixels / (2 * variance), rule=calibrated_multiplier
-)
+NATS = Constraint(lambda xp, terms: terms.kl, "rate", "rate", initial_price, "rate", RATE)
+CALIBRATED = Constraint(mean_error, None, "error", lambda _, v, pixels: pixels / (2 * v), rule=calibrated_multiplier)
 
 METHODS = {
     "vae": Method(vae, vae_backward, None, {}, 1, "the ELBO", "VAE"),
     "beta-vae": Method(vae, vae_backward, None, BETA, 1, "the ELBO with its KL weighted by β", "β-VAE"),
-    "sigma-vae": Method(sigma_vae, sigma_vae_backward, CALIBRATED, {}, 1, "the ELBO at the best σ²", "σ-VAE"),
+    "sigma-vae": Method(sigma_vae, geco_backward, CALIBRATED, {}, 1, "the ELBO at the best σ²", "σ-VAE"),
     "geco": Method(geco, geco_backward, ERROR, {}, 1, "the least KL within an error of κ²", "GECO"),
     "rate": Method(rate_bound, rate_bound_backward, NATS, {}, 1, "the least error within R nats", "Rate target"),
     "iwae": Method(iwae, iwae_backward, None, WARM_UP, 5, "the bound of K weighted samples", "IWAE"),
@@ -220,7 +207,7 @@ TRAVEL = 4  # how far log λ may go from where it started: the guard of λ, e^±
 
 
 def memory(steps: int) -> float:
-    """α of the moving average: it remembers a tenth of the run, 100 steps at most, as in the slides' code."""
+    """α of the moving average: it remembers a tenth of the run, 100 steps at most, the slides' number."""
     return 1 - 1 / min(100, max(1, steps / 10))
 
 
@@ -240,8 +227,7 @@ def relative_multiplier(xp, log_lam, start, c_ma, target, rate, steps):
     return xp.clip(moved, start - TRAVEL, start + TRAVEL)
 
 
-# Name: the rule, and its rate η by the steps of the run.
-MULTIPLIERS = {
+MULTIPLIERS = {  # name: the rule, and its rate η by the steps of the run
     "relative": (relative_multiplier, lambda steps: min(56 / steps, 0.01)),
     "plain": (plain_multiplier, lambda steps: 1e-3),
 }

@@ -1,9 +1,8 @@
 """A variational autoencoder that learns to draw digits, with its gradient by hand.
 
-This is all of it; everything else in the repository is proof, generality and speed.
-
-The encoder turns images x into q(z|x) = N(mean, std²), the decoder turns latents z into images x̂.
-GECO (Rezende & Viola 2018) finds the least KL of q(z|x) to the prior p(z) = N(0, I), in nats, at
+This is all of it; everything else in the repository is proof, generality and speed. The encoder
+turns images x into q(z|x) = N(mean, std²), the decoder turns latents z into images x̂. GECO
+(Rezende & Viola 2018) finds the least KL of q(z|x) to the prior p(z) = N(0, I), in nats, at
 which the squared error of an image is κ². B images, D pixels, H hidden units, Z latents.
 """
 

@@ -1,8 +1,8 @@
 """The training loop. A step is one function of the arrays in `state`; everything else is a constant of the run.
 
-`state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals, sums since the last
-report · for a method with a constraint, log_lambda (), log_lambda_start () and constraint_ma (). Several processes
-hold the same state and draw the same noise; each of them goes through its own part of a batch: see backend/parts.py.
+`state`: theta, m, v (P,) · step () · noise · order (N,), the epoch's shuffled images · totals since the last report ·
+with a constraint log_lambda (), log_lambda_start (), constraint_ma (). Several processes hold the same state and draw
+the same noise; each goes through its own part of a batch: see backend/parts.py.
 """
 
 import math
@@ -38,7 +38,6 @@ class Plan(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """How many steps the run has."""
         return self.epochs * self.steps_per_epoch
 
 
@@ -69,13 +68,13 @@ def initial_state(backend, theta, noise, images: int, lam: float | None) -> dict
     return state
 
 
-def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Callable, state: dict) -> Callable[[], None]:
-    """The function that advances `state` by one minibatch; `read(rows, noise)` gives those images as floats (B, D)."""
+def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Callable, state: dict) -> Callable:
+    """The function that advances `state` by one minibatch; read(rows, noise) -> floats (B, D)."""
     xp, theta, m, v, t = backend.xp, *(state[name] for name in ("theta", "m", "v", "step"))
-    grad, totals = xp.zeros_like(theta), state["totals"]
+    grad, noise, totals = xp.zeros_like(theta), state["noise"], state["totals"]
     params, d_params = vae.params_of(model, theta), vae.params_of(model, grad)
     log_lam = state["log_lambda"] if method.constraint else xp.zeros((), xp.float64)
-    # These three calls of a step are cut into parts, and shared by several processes, where the backend says so.
+    # The backend may cut these three calls into parts, and share them among processes.
     shared = backend.shared(plan.batch_size, plan.samples, grad)
     forward, backward, update = shared.forward(vae.forward), shared.backward(vae.backward), shared.update(adam)
     numbers_at = elementwise(partial(numbers, plan=plan, dtype=backend.dtype))
@@ -84,16 +83,11 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
     constraint = [state[name] for name in ("log_lambda", "constraint_ma", "log_lambda_start") if method.constraint]
     batches = state["order"][: plan.steps_per_epoch * plan.batch_size].reshape(plan.steps_per_epoch, plan.batch_size)
 
-    def minibatch(row):
-        """This process's images of one minibatch and their noise; all processes draw the noise of the whole batch."""
-        x = read(xp.take(batches, row, axis=0), state["noise"])
-        eps = backend.normal(state["noise"], (plan.samples, plan.batch_size, model.latents))
-        return x[shared.images], eps[:, shared.images]
-
     def step() -> None:
         """Algorithm 1 of the slides; a method without a constraint leaves out λ."""
         row, lam, done, scale, floor, shrink = numbers_at(xp, t, log_lam)
-        x, eps = minibatch(row)  # (B, D), (K, B, Z)
+        x = read(xp.take(batches, row, axis=0), noise)[shared.images]  # (B, D)
+        eps = backend.normal(noise, (plan.samples, plan.batch_size, model.latents))[:, shared.images]  # (K, B, Z)
         now = Now(lam, plan.target, done, model.center.shape[0])
 
         terms, cache = forward(xp, model, params, x, eps)  # z ~ q(z|x), and what the loss is made of
@@ -112,14 +106,14 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
 
 
 def numbers(xp, t, log_lam, plan: Plan, dtype):
-    """The minibatch of update t, λ, the share of the run that is done, scale and floor of `adam`, the shrink."""
+    """The minibatch of update t, λ, the share of the run that is done, scale, floor, shrink."""
     rate = plan.lr * SCHEDULES[plan.schedule](xp, t, plan.steps)
     found = xp.exp(log_lam), t / plan.steps, *step_sizes(xp, t, rate, *plan.adam), 1 - rate * plan.weight_decay
     return t % plan.steps_per_epoch, *(a.astype(dtype) for a in found)
 
 
 def batch_means(xp, terms: vae.Terms, now: Now, method: Method, plan: Plan):
-    """The means under the names in REPORTED, and last that of what the constraint bounds: Ĉ + target."""
+    """The means of REPORTED, and last that of what the constraint bounds: Ĉ + target."""
     loss, rate = method.loss(xp, terms, now, **plan.options), xp.mean(terms.kl)
     found = [loss, rate, xp.mean(terms.err), xp.mean(terms.log_px) - rate]
     if method.constraint:
@@ -128,36 +122,27 @@ def batch_means(xp, terms: vae.Terms, now: Now, method: Method, plan: Plan):
 
 
 def end_of_step(xp, t, total, sum_theta, bounded, *constraint, method: Method, plan: Plan) -> None:
-    """t ← t + 1, C_ma and λ; once a step was not finite none of them moves again."""
+    """C_ma ← α·C_ma + (1 − α)·Ĉ, λ by its rule, t ← t + 1; none of them once a step was not finite."""
     finite = xp.isfinite(total + sum_theta)
     if constraint:
-        follow_constraint(xp, *constraint, t, bounded, finite, method, plan)
+        log_lam, c_ma, start = constraint
+        advance = method.constraint.rule or MULTIPLIERS[plan.multiplier][0]
+        average = moving_average(xp, c_ma, bounded - plan.target, t == 0, memory(plan.steps))
+        moved = advance(xp, log_lam, start, average, plan.target, plan.multiplier_rate, plan.steps)
+        log_lam[...] = xp.where(finite, moved, log_lam)
+        c_ma[...] = xp.where(finite, average, c_ma)
     t += finite
 
 
-def follow_constraint(xp, log_lam, c_ma, start, t, bounded, finite, method: Method, plan: Plan) -> None:
-    """C_ma ← α·C_ma + (1 − α)·Ĉ, and λ moves by its rule, both only if the step was finite."""
-    advance = method.constraint.rule or MULTIPLIERS[plan.multiplier][0]
-    average = moving_average(xp, c_ma, bounded - plan.target, t == 0, memory(plan.steps))
-    moved = advance(xp, log_lam, start, average, plan.target, plan.multiplier_rate, plan.steps)
-    log_lam[...] = xp.where(finite, moved, log_lam)
-    c_ma[...] = xp.where(finite, average, c_ma)
-
-
 def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: int = 10) -> Iterator[dict]:
-    """Trains from `state` to the end of the plan; yields the means since the last report, some times an epoch.
-
-    Nothing that the caller does between two reports changes a result, and a copy of `state` made there goes on as
-    `state` would have. Raises NonFiniteError.
-    """
-    interval = max(1, -(-plan.steps_per_epoch // reports_per_epoch))
+    """Trains from `state`, or a copy made at a report, to the plan's end; yields reports. Raises NonFiniteError."""
+    interval = -(-plan.steps_per_epoch // reports_per_epoch)
     done = int(state["step"])
     while done < plan.steps:
         epoch, begin = divmod(done, plan.steps_per_epoch)
         if begin == 0:
             state["order"][...] = backend.xp.argsort(backend.normal(state["noise"], state["order"].shape))
-        started = time.perf_counter()
-        count = min(interval, plan.steps_per_epoch - begin)
+        started, count = time.perf_counter(), min(interval, plan.steps_per_epoch - begin)
         for _ in range(count):
             step()
         backend.synchronize()
@@ -167,19 +152,13 @@ def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: i
 
 def report(backend, state: dict, epoch: int, expected: int, count: int, started: float) -> dict:
     """The means of the last `count` steps; raises NonFiniteError unless `expected` steps are done."""
-    done = int(state["step"])
-    multiplier = float(backend.xp.exp(state["log_lambda"])) if "log_lambda" in state else None
+    done, lam, c_ma, told = int(state["step"]), None, None, ""
+    if "log_lambda" in state:
+        lam, c_ma = float(backend.xp.exp(state["log_lambda"])), float(state["constraint_ma"])
+        told = f", λ = {lam:.4g}"
     if done != expected:
-        lam = "" if multiplier is None else f", λ = {multiplier:.4g}"
-        raise NonFiniteError(f"the loss, its gradient or the weights are not finite at step {done + 1}{lam}")
-    means = [float(total) / count for total in state["totals"]]
+        raise NonFiniteError(f"the loss, its gradient or the weights are not finite at step {done + 1}{told}")
+    means = dict(zip(REPORTED, (float(total) / count for total in state["totals"]), strict=True))
     state["totals"][...] = 0
-    return {
-        "epoch": epoch + 1,
-        "step": done,
-        **dict(zip(REPORTED, means, strict=True)),
-        "constraint_ma": float(state["constraint_ma"]) if "constraint_ma" in state else None,
-        "lambda": multiplier,
-        "steps": count,
-        "seconds": time.perf_counter() - started,
-    }
+    found = {"epoch": epoch + 1, "step": done, **means, "constraint_ma": c_ma, "lambda": lam}
+    return found | {"steps": count, "seconds": time.perf_counter() - started}

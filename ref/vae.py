@@ -1,4 +1,4 @@
-"""The variational autoencoder: encode → reparameterize → decode → the per-sample terms, and its mirror image."""
+"""The variational autoencoder: encode → reparameterize → decode → the terms, and its mirror image."""
 
 from typing import Any, NamedTuple
 
@@ -48,11 +48,6 @@ def params_of(model: Model, theta) -> dict[str, dict]:
     """θ, or its gradient, as {"encoder": {name: view}, "decoder": {name: view}}."""
     encoder, decoder = model.network.shapes(model)
     return {"encoder": nn.views(theta, encoder), "decoder": nn.views(theta[nn.size(encoder) :], decoder)}
-
-
-def encode(xp, model: Model, params, x):
-    """q(z|x) = N(mean, diag std²).   (B, D) -> mean (B, Z), log_std (B, Z), cache"""
-    return model.network.encode(xp, model, params["encoder"], x)
 
 
 @elementwise
@@ -114,7 +109,7 @@ def sample_terms(xp, model: Model, params, x, mean, log_std, eps):
 
 def forward(xp, model: Model, params, x, eps):
     """Images and noise -> Terms, cache.   (B, D), (K, B, Z) -> five arrays (B,) or (K, B)"""
-    mean, log_std, encoder_cache = encode(xp, model, params, x)
+    mean, log_std, encoder_cache = model.network.encode(xp, model, params["encoder"], x)
     terms, cache = sample_terms(xp, model, params, x, mean, log_std, eps)
     return terms, (encoder_cache, *cache)
 

@@ -135,13 +135,6 @@ def of_objective(name: str, method) -> Pair:
     )
 
 
-def gated_linear_backward(xp, d, x, weights, shift, gate_logit):
-    d_weights = xp.full_like(weights, np.nan)
-    _, cache = principal.gated_linear(xp, x, weights, shift, gate_logit)
-    d_x, d_shift, d_gate = principal.gated_linear_backward(xp, d, x, weights, cache, d_weights)
-    return d_x, d_weights, d_shift, d_gate
-
-
 def gated_backward(xp, d, linear, shift, gate_logit):
     _, gate = principal.gated(xp, linear, shift, gate_logit)
     d_linear, d_gate_logit = principal.gated_backward(xp, d, linear, gate)
@@ -190,11 +183,6 @@ PAIRS = {
     ),
     **of_network(nn, model_of()),
     **of_network(principal, model_of(coordinates=5)),
-    "more.principal.gated_linear": Pair(
-        lambda xp, *args: principal.gated_linear(xp, *args)[0],
-        gated_linear_backward,
-        [x, rng.normal(size=(D, Z)), mean, log_std],
-    ),
     "more.principal.gated": Pair(
         lambda xp, *args: principal.gated(xp, *args)[0], gated_backward, [mean, log_std, mean + log_std]
     ),

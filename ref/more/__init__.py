@@ -1,1 +1,1 @@
-"""What a first reading may skip: the network in principal coordinates, the linear VAE, and how a model is judged."""
+"""What a first reading may skip: principal coordinates, the linear VAE, and how a model is judged."""

@@ -1,7 +1,6 @@
 """What the latents know about the images, in float64.
 
-N encodings q(z|x_n) make the aggregate posterior q(z) = (1/N) Σ_n q(z|x_n), and the rate is the sum of two parts,
-E[KL(q(z|x)‖p(z))] = I(x;z) + KL(q(z)‖p(z)): Hoffman & Johnson 2016.
+E[KL(q(z|x)‖p(z))] = I(x;z) + KL(q(z)‖p(z)) with q(z) = (1/N) Σ_n q(z|x_n): Hoffman & Johnson 2016.
 """
 
 import math
@@ -10,16 +9,13 @@ from ref.densities import LOG_2PI, log_mean_exp, posterior_log_density
 from ref.vae import reparameterize
 
 BLOCK, PAIRS = 500, 5_000_000  # draws of z at once, each against all N encodings; pairs of both at most
-DRAWS = 10_000  # of z for the mutual information, spread evenly over the encodings, however many there are
+DRAWS = 10_000  # of z for the mutual information, spread evenly over the encodings
 
 
 def log_aggregate_posterior(xp, z, mean, log_std):
-    """log q(z) = log (1/N) Σ_n N(z; mean_n, diag std_n²).   (S, Z), (N, Z), (N, Z) -> (S,), nats
-
-    With the square written out, log q(z|x_n) = −½·z²·std⁻² + z·(mean·std⁻²) + c_n: one matrix product a block.
-    """
+    """log q(z) = log (1/N) Σ_n N(z; mean_n, diag std_n²).   (S, Z), (N, Z), (N, Z) -> (S,), nats"""
     precision = xp.exp(-2 * log_std)
-    weights = xp.concatenate([-0.5 * precision, mean * precision], axis=1)  # (N, 2Z)
+    weights = xp.concatenate([-0.5 * precision, mean * precision], axis=1)  # (N, 2Z), of z² and z
     offset = -xp.sum(0.5 * mean * mean * precision + log_std, axis=1) - 0.5 * mean.shape[1] * LOG_2PI
     blocks, at_once = [], max(1, min(BLOCK, PAIRS // mean.shape[0]))
     for start in range(0, z.shape[0], at_once):
@@ -30,10 +26,9 @@ def log_aggregate_posterior(xp, z, mean, log_std):
 
 
 def mutual_information(backend, mean, log_std, noise) -> tuple[float, float]:
-    """I(x;z) = E[log q(z|x) − log q(z)], x uniform over the N encodings, and its Monte Carlo standard error, nats.
+    """I(x;z) = E[log q(z|x) − log q(z)] ≤ log N, and its standard error, nats.   (N, Z), (N, Z) -> (), ()
 
-    No draw exceeds log N, the ceiling. The marginal KL is the rate minus this, with the same error: the rate has a
-    closed form. The mean of log q(z) − log p(z) would carry the noise of the rate, too.   (N, Z), (N, Z) -> two numbers
+    The marginal KL is the rate minus I(x;z), with the same error: the rate has a closed form.
     """
     xp = backend.xp
     drawn = xp.arange(DRAWS) * mean.shape[0] // DRAWS  # of which encoding

@@ -1,7 +1,7 @@
-"""The linear VAE, whose optimum is known in closed form: what GECO must reach on Gaussian data, and a network's start.
+"""The best linear VAE: what GECO must reach on Gaussian images, and where a network may start.
 
-With the images' principal variances e_i, loss KL + λ·err and the level ℓ = 1/(2λ): rate = Σ_i ½ log max(e_i/ℓ, 1),
-err = Σ_i min(e_i, ℓ). Tipping & Bishop 1999; Lucas et al. 2019.
+Under the loss KL + λ·err, of images with the principal variances e_i, at the level ℓ = 1/(2λ):
+rate = Σ_i ½ log max(e_i/ℓ, 1), err = Σ_i min(e_i, ℓ). Tipping & Bishop 1999; Lucas et al. 2019.
 """
 
 import math
@@ -13,13 +13,13 @@ FLOOR = 1e-6  # of the largest variance: below it a direction is rounding error,
 DENSE = 2048  # pixels of images whose principal variances are all computed
 LEADING = 512  # principal variances of images that have more
 BLOCK = 1 << 25  # pixels held as floats at once
-SPARE = 10  # directions iterated beyond those asked for, so that the last of these converge too
+SPARE = 10  # directions iterated beyond those asked for, which so converge
 
 
 def principal_components(backend, read, images: int, center, count: int, noise, sweeps: int = 4, progress=iter):
-    """The `count` leading principal directions (D, count) of the images, their variances (count,), the total variance.
+    """The leading principal directions (D, count) of the images, their variances (count,), the total variance.
 
-    Subspace iteration over batches of images, then Rayleigh–Ritz: no D×D matrix. Halko, Martinsson & Tropp 2011.
+    Subspace iteration over batches, then Rayleigh–Ritz: no D×D matrix. Halko, Martinsson & Tropp 2011.
     """
     xp, pixels = backend.xp, center.shape[0]
     at_once = max(1, min(1000, BLOCK // pixels))
@@ -38,10 +38,9 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
 
 
 def principal_variances(backend, read, images: int, center, noise, progress=iter) -> tuple[list[float], float]:
-    """The principal variances of the images, the largest first, and the variance outside of them, known as a sum.
+    """The principal variances of the images, the largest first, and the sum of those that are not found.
 
-    Up to DENSE pixels all variances are found. The basis is then complete, so one sweep is exact. Of more pixels the
-    basis has LEADING directions, or as many as BLOCK holds.
+    Of up to DENSE pixels the basis is complete, and one sweep is exact. Of more it has LEADING directions at most.
     """
     pixels = center.shape[0]
     count, sweeps = (pixels, 0) if pixels <= DENSE else (min(LEADING, max(1, BLOCK // pixels)), 4)
@@ -52,7 +51,7 @@ def principal_variances(backend, read, images: int, center, noise, progress=iter
 
 
 def variances_of(xp, x) -> list[float]:
-    """The principal variances of a few images (N, D), the largest first, by the smaller of the two Gram matrices."""
+    """The principal variances of a few images (N, D), the largest first, by the smaller Gram matrix."""
     x = x - xp.mean(x, axis=0)
     gram = xp.matmul(x, x.T) if len(x) < x.shape[1] else xp.matmul(x.T, x)
     found = xp.linalg.eigvalsh(gram)[::-1] / len(x)
@@ -61,24 +60,23 @@ def variances_of(xp, x) -> list[float]:
 
 def latents_in_use(variances: list[float], error: float) -> int:
     """The latents that the best linear VAE puts to use at this error."""
-    level = level_for(variances, math.fsum(variances), error)
+    level = water_level(variances, 0.0, error)
     return max(1, sum(variance > level for variance in variances))
 
 
-def rate_distortion_curve(variances: list[float], rest: float, points: int = 100) -> list[tuple[float, float]]:
-    """(R, D) from the whole variance down to a hundredth of it, or to where the known variances end."""
+def rate_distortion_curve(variances: list[float], rest: float) -> list[tuple[float, float]]:
+    """100 times (R, D), from the whole variance down to a hundredth of it, or to where the known variances end."""
     total = math.fsum(variances) + rest
     lowest = max(0.01 * total, rest + len(variances) * variances[-1] if rest else 0)
-    errors = [total * (lowest / total) ** (i / (points - 1)) for i in range(points)]
+    errors = [total * (lowest / total) ** (i / 99) for i in range(100)]
     return [(gaussian_rate_distortion(variances, error, rest), error) for error in errors]
 
 
 def gaussian_rate_distortion(variances: list[float], error: float, rest: float = 0.0) -> float:
-    """R(D) = Σ_i ½ log max(e_i/ℓ, 1) at the water level ℓ of D, nats: what the best linear VAE pays for an error D.
+    """R(D) = Σ_i ½ log max(e_i/ℓ, 1) at the water level ℓ of D: the nats that the best linear VAE pays.
 
-    No code of Gaussian images pays less; of others the best linear VAE is an upper bound. Cover & Thomas 2006, 10.3.3.
-    `rest` is the variance outside the known `variances`, all of it unexplained: this is exact for any spectrum of the
-    rest while ℓ is at least the smallest known variance, because what is below ℓ costs no rate.
+    No code of Gaussian images pays less. `rest` is the variance outside `variances`: R is exact while ℓ is at least
+    the smallest of these, because what is below ℓ costs no rate.
     """
     level = water_level(variances, rest, error)
     return math.fsum(0.5 * math.log(e / level) for e in variances if e > level)
@@ -99,40 +97,33 @@ def water_level(variances: list[float], rest: float, error: float) -> float:
 
 
 def level_for(variances, total: float, error: float) -> float:
-    """The level ℓ at which the error is `error`.
-
-    Where no level reaches the error, ℓ is the smallest variance: every latent is used.
-    """
-    e = [float(v) for v in variances]
-    rest = total - math.fsum(e)
-    return water_level(e, rest, error) if error > rest else e[-1]
+    """The water level ℓ of the error, or the smallest variance where no level reaches it."""
+    rest = total - math.fsum(variances)
+    return water_level(variances, rest, error) if error > rest else variances[-1]
 
 
 def level_for_rate(variances, rate: float) -> float:
-    """ℓ with Σ_i ½ log max(e_i/ℓ, 1) = rate, `variances` descending, but no less than FLOOR of the largest."""
+    """ℓ with Σ_i ½ log max(e_i/ℓ, 1) = rate, but no less than FLOOR of the largest variance."""
     logs = [math.log(v) for v in variances]
     for used in range(1, len(logs) + 1):
         level = (math.fsum(logs[:used]) - 2 * rate) / used
         if used == len(logs) or level >= logs[used]:
-            return max(math.exp(level), FLOOR * float(variances[0]))
+            return max(math.exp(level), FLOOR * variances[0])
 
 
 def calibrated_level(variances, total: float, pixels: int) -> float:
-    """ℓ at which the error is D·ℓ: the mean of the D − Z variances without a latent. Tipping & Bishop 1999, eq. 8.
-
-    With a latent for each direction every level up to the smallest variance is as good, and ℓ is that variance.
-    """
-    e = [float(v) for v in variances]
-    if len(e) >= pixels:
-        return e[-1]
-    return max((total - math.fsum(e)) / (pixels - len(e)), FLOOR * e[0])
+    """ℓ at which the error is D·ℓ: the mean of the variances without a latent. Tipping & Bishop 1999, eq. 8."""
+    if len(variances) >= pixels:
+        return variances[-1]  # every level up to the smallest variance is as good
+    return max((total - math.fsum(variances)) / (pixels - len(variances)), FLOOR * variances[0])
 
 
 def level_of(constraint, target: float | None, variances, total: float, pixels: int) -> float:
     """The level ℓ of the best linear VAE under a constraint of an objective."""
+    e = [float(v) for v in variances]
     if constraint.weighs == "rate":
-        return level_for_rate(variances, target)
-    return calibrated_level(variances, total, pixels) if target is None else level_for(variances, total, target)
+        return level_for_rate(e, target)
+    return calibrated_level(e, total, pixels) if target is None else level_for(e, total, target)
 
 
 def multiplier_at(level: float, constraint) -> float:

@@ -1,4 +1,4 @@
-"""What a trained model is worth on images it has not seen: nats or squared error per image, averaged over images."""
+"""What a trained model is worth on images it has not seen, in nats or squared error per image."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from ref.objectives import log_weight
 
 IMAGES = 250  # per batch
 DECODED, PIXELS = 2_500, 1 << 23  # images decoded at once at most, whatever K is, and their pixels
-REPEATS = 10  # independent draws of the K samples, so that a small test set does not leave the figures to chance
+REPEATS = 10  # independent draws of the K samples, so that few images leave less to chance
 ACTIVE = 0.01  # variance of the posterior mean; Burda et al. 2015, section 5
 
 
@@ -40,22 +40,19 @@ class Draws(NamedTuple):
     bounded: Callable | None = None  # what the method's constraint bounds: (xp, terms) -> (B,)
     variance: float | None = None  # a second σ² to find the Gaussian log-likelihood at
     progress: Callable = iter  # wraps the iteration over batches
-    normal: Callable | None = None  # (start, count, k) -> noise (k, count, Z) of these images; None: one stream for all
+    normal: Callable | None = None  # (start, count, k) -> noise (k, count, Z); None: one stream for all images
 
 
 def encodings(backend, model: vae.Model, theta, images: Images, noise):
     """mean and log std of q(z|x) for all images.   -> (N, Z), (N, Z)"""
     xp, params = backend.xp, vae.params_of(model, theta)
     batches = (images.read(rows, noise) for rows in images.batches(xp, at_once(model.center.shape[0])))
-    found = [vae.encode(xp, model, params, x)[:2] for x in batches]
+    found = [model.network.encode(xp, model, params["encoder"], x)[:2] for x in batches]
     return tuple(xp.concatenate(a, axis=0) for a in zip(*found, strict=True))
 
 
 def drawn_terms(backend, model: vae.Model, params, encoded, draw: Callable, samples: int) -> vae.Terms:
-    """The terms of `samples` draws from q(z|x) in float64, decoded a few at a time.
-
-    `encoded` is x (B, D), mean (B, Z), log std (B, Z), and draw(k) gives noise (k, B, Z).
-    """
+    """The terms of `samples` draws in float64, a few at a time; `encoded` is x, mean, log std; draw(k) -> (k, B, Z)."""
     xp, (images, pixels) = backend.xp, encoded[0].shape
     most = at_once(pixels, images)
     draws = (draw(min(most, samples - begin)) for begin in range(0, samples, most))
@@ -88,46 +85,41 @@ def calibrated_elbo(rate: float, error: float, variance: float, pixels: int) -> 
 
 
 def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
-    """One number for each of the images, by name; changes nothing but `noise`, its own.
-
-    Each rank goes through its part of every batch, with the noise that is drawn for the whole of it.
+    """One number for each of the images, by name; changes nothing but `noise`. Ranks share the work.
 
     rate            KL(q(z|x)‖p(z)), nats
     error           ‖x − x̂(z)‖², averaged over z from q(z|x)
     error_at_mean   the same at z = the posterior mean (the slides' "Reconstruction")
     log_px          log p(x|z), averaged over z from q(z|x), nats: with −rate the ELBO
-    log_likelihood  log (1/K) Σ_k w_k, K = draws.nll: in expectation at most log p(x), the closer the larger K
-    calibrated_log_likelihood  the same under a Gaussian likelihood with draws.variance, if there is one
-    bounded         with draws.bounded, what the constraint bounds, with draws.samples samples
+    log_likelihood  log (1/K) Σ_k w_k, K = draws.nll: in expectation at most log p(x)
+    calibrated_log_likelihood  the same under a Gaussian likelihood with draws.variance, if given
+    bounded         what the constraint bounds, by draws.samples samples, if given
     mean, log_std   of q(z|x): (N, Z)
     """
     xp, params, found = backend.xp, vae.params_of(model, theta), {}
     most, start = min(IMAGES, at_once(model.center.shape[0], draws.samples)), 0
     own = draws.normal or (lambda start, count, k: backend.normal(noise, (k, count, model.latents)))
+
+    def draw(k: int):
+        return own(start, len(rows), k)[:, part]
+
     for rows in draws.progress([*images.batches(xp, most)]):
-        batch, (part, weight) = rows.shape[0], backend.ranks.share(rows.shape[0])
+        part, weight = backend.ranks.share(len(rows))
         x = images.read(rows, noise)[part]
-        mean, log_std, _ = vae.encode(xp, model, params, x)
-
-        def draw(k: int, start=start, batch=batch, part=part):
-            return own(start, batch, k)[:, part]
-
+        mean, log_std, _ = model.network.encode(xp, model, params["encoder"], x)
         for name, values in image_scores(backend, model, params, (x, mean, log_std), draw, draws).items():
             if name not in found:
                 found[name] = xp.zeros((images.count, *values.shape[1:]), xp.float64)
             if weight:
                 found[name][start + part.start : start + part.stop] = values
-        start += batch
+        start += len(rows)
     for values in found.values():
         backend.ranks.all_reduce(values, 1.0)
     return found
 
 
 def batch_means(backend, model: vae.Model, theta, images: Images, noise, samples: int, bounded=None) -> dict:
-    """rate, error, elbo and what is `bounded`, averaged over all images by one draw of `samples` each: a quick look.
-
-    An image whose figures are not finite is left out.
-    """
+    """rate, error, elbo and what is `bounded`, by one draw of `samples` an image: means of what is finite."""
     xp, params, sums = backend.xp, vae.params_of(model, theta), 0.0
     for rows in images.batches(xp, at_once(model.center.shape[0], samples)):
         x = images.read(rows, noise)
@@ -145,18 +137,16 @@ def batch_means(backend, model: vae.Model, theta, images: Images, noise, samples
 def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
     """The figures of a model: means of its `scores`, and what the latents know of the images.
 
-    An image with a score that is not finite is left out of all means and counted as `not_finite`.
-
     rate, error, error_at_mean, bounded   the means of these scores
     elbo                 E[log p(x|z)] − rate, nats: β = 1 whatever the objective was
     nll                  −E[log_likelihood]: an upper bound on E[−log p(x)]
     nll_standard_error   of that mean, over images
     calibrated_nll       −E[calibrated_log_likelihood], if there is one
     active_units         latents whose posterior mean varies by more than 0.01 over the images
-    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: an upper bound on that over all
-                         images, and near the rate minus log N where the rate is well above log N
+    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: above that over all images
     mutual_information   I(x;z) = rate − marginal KL, never above mutual_information_ceiling = log N
     information_standard_error  of marginal_kl and of mutual_information
+    not_finite           images with a score that is not finite, which the others leave out
     """
     xp = backend.xp
     found = scores(backend, model, theta, images, noise, draws)

@@ -1,13 +1,11 @@
-"""The plane in which points are looked at: the two leading directions, or the two that separate their classes best."""
+"""The plane in which points are looked at: that which separates their classes best."""
 
 
 def fisher_directions(xp, centred, classes):
-    """Fisher's linear discriminants: directions f with the largest fᵀ·B·f / fᵀ·W·f. Fisher 1936; Rao 1948.
+    """Directions f with the largest fᵀ·B·f / fᵀ·W·f. Fisher 1936; Rao 1948.   (N, Z), (N,) -> (Z, 0 to 2)
 
-    B is the scatter between the means of the classes, and W the scatter within classes. W is drawn towards a sphere
-    of the same trace by the share Z/(Z + N), because few points know little of the directions in which they hardly
-    differ. The points have the mean 0. Two classes have one such direction, and one class has none.
-    (N, Z), integers (N,) -> (Z, 0 to 2)
+    B is the scatter between the means of the classes, W that within them, drawn towards a sphere of its trace by the
+    share Z/(Z + N): few points know little of where they hardly differ.
     """
     (count, size), kinds = centred.shape, xp.unique(classes)
     of_class = xp.zeros_like(centred)  # the mean of each point's class
@@ -22,11 +20,10 @@ def fisher_directions(xp, centred, classes):
 
 
 def plane(xp, points, classes):
-    """Two orthonormal directions, and the share of the points' variance along each.
+    """Two orthonormal directions, and the share of the variance along each.   (N, Z), (N,) -> (Z, 2), (2,)
 
-    The first is Fisher's, and the second lies in the plane of the two that Fisher has. Where there are fewer, the
-    leading principal directions of what varies besides them take their place: of one class both are principal. Points
-    of one coordinate have zeros for a second direction.   (N, Z), integers (N,) -> (Z, 2), (2,)
+    They span the plane of Fisher's two. Where there are fewer, the leading principal directions of what is left take
+    their place, and zeros the place of these.
     """
     centred = points - xp.mean(points, axis=0)
     fisher = fisher_directions(xp, centred, classes)

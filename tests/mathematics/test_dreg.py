@@ -18,8 +18,8 @@ ENCODER = nn.size(MODEL.network.shapes(MODEL)[0])
 
 def log_weights(theta, fixed, x, eps, xp=anp):
     """log p(x|z) + log p(z) − log q(z|x), with the mean and std of q those at `fixed`, density by density."""
-    mean, log_std, _ = vae.encode(xp, MODEL, vae.params_of(MODEL, theta), x)
-    q_mean, q_log_std, _ = vae.encode(np, MODEL, vae.params_of(MODEL, fixed), x)
+    mean, log_std, _ = nn.encode(xp, MODEL, vae.params_of(MODEL, theta)["encoder"], x)
+    q_mean, q_log_std, _ = nn.encode(np, MODEL, vae.params_of(MODEL, fixed)["encoder"], x)
     z = mean + xp.exp(log_std) * eps
     x_hat, _, _ = vae.decode(xp, MODEL, vae.params_of(MODEL, theta), z)
     log_px = xp.sum(-((x - x_hat) ** 2) / (2 * 0.3) - 0.5 * np.log(2 * np.pi * 0.3), axis=-1)

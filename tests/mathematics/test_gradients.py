@@ -108,8 +108,8 @@ def surrogate(d: vae.Gradient, weighted: bool, model, theta, fixed, x, eps):
     z is `weighted` by d.to_encoder.
     """
     terms, _ = vae.forward(anp, model, vae.params_of(model, theta), x, eps)
-    mean, log_std, _ = vae.encode(np, model, vae.params_of(model, fixed), x)
-    moving_mean, moving_log_std, _ = vae.encode(anp, model, vae.params_of(model, theta), x)
+    mean, log_std, _ = model.network.encode(np, model, vae.params_of(model, fixed)["encoder"], x)
+    moving_mean, moving_log_std, _ = model.network.encode(anp, model, vae.params_of(model, theta)["encoder"], x)
     z = vae.reparameterize(anp, moving_mean, moving_log_std, eps)
     log_qz_of_z = anp.sum(-0.5 * ((z - mean) / np.exp(log_std)) ** 2 - log_std, axis=-1)
     through_z = [(d.err, terms.err), (d.log_px, terms.log_px), (d.log_pz, terms.log_pz), (d.log_qz_of_z, log_qz_of_z)]

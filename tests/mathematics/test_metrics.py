@@ -20,7 +20,7 @@ PARAMS = vae.params_of(MODEL, THETA)
 def pictures(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images, and mean and log std of their posteriors."""
     x = np.random.default_rng(0).uniform(size=(count, 7))
-    return x, *vae.encode(np, MODEL, PARAMS, x)[:2]
+    return x, *MODEL.network.encode(np, MODEL, PARAMS["encoder"], x)[:2]
 
 
 def terms_of(x, mean, log_std, eps) -> vae.Terms:
@@ -123,7 +123,7 @@ def test_log_weights_are_averaged_in_float64_whatever_the_precision_of_the_netwo
     backend = open_tested("float32")
     model = MODEL._replace(center=backend.asarray(MODEL.center))
     theta, x = map(backend.asarray, (THETA, pictures(4)[0]))
-    mean, log_std, _ = vae.encode(xp, model, vae.params_of(model, theta), x)
+    mean, log_std, _ = model.network.encode(xp, model, vae.params_of(model, theta)["encoder"], x)
     assert mean.dtype == "float32"
     draw = lambda k: backend.asarray(np.random.default_rng(1).normal(size=(k, *mean.shape)))  # noqa: E731
     terms = metrics.drawn_terms(backend, model, vae.params_of(model, theta), (x, mean, log_std), draw, 3)
