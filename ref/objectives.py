@@ -139,10 +139,10 @@ class Option(NamedTuple):
 
 
 class Constraint(NamedTuple):
-    """E_B[ bounded ] ≤ target, by the multiplier λ; without an option λ is calibrated."""
+    """E_B[ bounded ] ≤ target, by the multiplier λ; without an option nothing is bounded, and λ is calibrated."""
 
     bounded: Callable  # (xp, terms) -> (B,)
-    bounds: str | None  # which mean of train.REPORTED, if any
+    bounds: str | None  # the mean of train.REPORTED that is bounded, if it is reported
     weighs: str  # what λ multiplies: the "error" or the "rate"
     start: Callable  # (target, variance of the images, D) -> λ₀
     name: str | None = None  # of the option that says the target
@@ -152,7 +152,7 @@ class Constraint(NamedTuple):
 
 
 class Method(NamedTuple):
-    """loss(xp, terms, now, **options), its gradient with respect to the terms, and what a user may set."""
+    """An objective: loss(xp, terms, now, **options), its gradient with respect to the terms, what a user may set."""
 
     loss: Callable
     backward: Callable
@@ -189,7 +189,9 @@ def calibrated_multiplier(xp, log_lam, start, c_ma, target, rate, steps):
 ERROR = Constraint(mean_error, "error", "error", initial_multiplier, "kappa", KAPPA, 2)
 ERROR_UNDER_Q_IW = ERROR._replace(bounded=weighted_error, bounds=None)
 NATS = Constraint(lambda xp, terms: terms.kl, "rate", "rate", initial_price, "rate", RATE)
-CALIBRATED = Constraint(mean_error, None, "error", lambda _, v, pixels: pixels / (2 * v), rule=calibrated_multiplier)
+CALIBRATED = Constraint(
+    mean_error, None, "error", lambda _, variance, pixels: pixels / (2 * variance), rule=calibrated_multiplier
+)
 
 METHODS = {
     "vae": Method(vae, vae_backward, None, {}, 1, "the ELBO", "VAE"),
@@ -207,7 +209,7 @@ TRAVEL = 4  # how far log λ may go from where it started: the guard of λ, e^±
 
 
 def memory(steps: int) -> float:
-    """α of the moving average: it remembers a tenth of the run, 100 steps at most, the slides' number."""
+    """α of the moving average: it remembers a tenth of the run, 100 steps at most, as in the slides' code."""
     return 1 - 1 / min(100, max(1, steps / 10))
 
 

@@ -13,7 +13,7 @@ FLOOR = 1e-6  # of the largest variance: below it a direction is rounding error,
 DENSE = 2048  # pixels of images whose principal variances are all computed
 LEADING = 512  # principal variances of images that have more
 BLOCK = 1 << 25  # pixels held as floats at once
-SPARE = 10  # directions iterated beyond those asked for, which so converge
+SPARE = 10  # directions iterated beyond those asked for, so that the last of these converge too
 
 
 def principal_components(backend, read, images: int, center, count: int, noise, sweeps: int = 4, progress=iter):
@@ -65,7 +65,7 @@ def latents_in_use(variances: list[float], error: float) -> int:
 
 
 def rate_distortion_curve(variances: list[float], rest: float) -> list[tuple[float, float]]:
-    """100 times (R, D), from the whole variance down to a hundredth of it, or to where the known variances end."""
+    """100 points (R, D), from the whole variance down to a hundredth of it, or to where the known variances end."""
     total = math.fsum(variances) + rest
     lowest = max(0.01 * total, rest + len(variances) * variances[-1] if rest else 0)
     errors = [total * (lowest / total) ** (i / 99) for i in range(100)]
@@ -75,8 +75,9 @@ def rate_distortion_curve(variances: list[float], rest: float) -> list[tuple[flo
 def gaussian_rate_distortion(variances: list[float], error: float, rest: float = 0.0) -> float:
     """R(D) = Σ_i ½ log max(e_i/ℓ, 1) at the water level ℓ of D: the nats that the best linear VAE pays.
 
-    No code of Gaussian images pays less. `rest` is the variance outside `variances`: R is exact while ℓ is at least
-    the smallest of these, because what is below ℓ costs no rate.
+    No code of Gaussian images pays less; of others the best linear VAE is an upper bound. Cover & Thomas 2006, 10.3.3.
+    `rest` is the variance outside `variances`: R is exact while ℓ is at least the smallest of these, because what is
+    below ℓ costs no rate.
     """
     level = water_level(variances, rest, error)
     return math.fsum(0.5 * math.log(e / level) for e in variances if e > level)

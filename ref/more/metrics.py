@@ -100,7 +100,7 @@ def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws
     most, start = min(IMAGES, at_once(model.center.shape[0], draws.samples)), 0
     own = draws.normal or (lambda start, count, k: backend.normal(noise, (k, count, model.latents)))
 
-    def draw(k: int):
+    def draw(k: int):  # for the batch at hand
         return own(start, len(rows), k)[:, part]
 
     for rows in draws.progress([*images.batches(xp, most)]):
@@ -143,10 +143,10 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
     nll_standard_error   of that mean, over images
     calibrated_nll       −E[calibrated_log_likelihood], if there is one
     active_units         latents whose posterior mean varies by more than 0.01 over the images
-    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: above that over all images
+    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: an upper bound on that of all
     mutual_information   I(x;z) = rate − marginal KL, never above mutual_information_ceiling = log N
     information_standard_error  of marginal_kl and of mutual_information
-    not_finite           images with a score that is not finite, which the others leave out
+    not_finite           images with a score that is not finite: they are left out of all means
     """
     xp = backend.xp
     found = scores(backend, model, theta, images, noise, draws)

@@ -1,11 +1,12 @@
-"""The plane in which points are looked at: that which separates their classes best."""
+"""The plane in which points are looked at: of the two leading directions, or of the two that separate classes best."""
 
 
 def fisher_directions(xp, centred, classes):
-    """Directions f with the largest fᵀ·B·f / fᵀ·W·f. Fisher 1936; Rao 1948.   (N, Z), (N,) -> (Z, 0 to 2)
+    """Fisher's linear discriminants, the f with the largest fᵀ·B·f / fᵀ·W·f.   (N, Z), (N,) -> (Z, 0 to 2)
 
-    B is the scatter between the means of the classes, W that within them, drawn towards a sphere of its trace by the
-    share Z/(Z + N): few points know little of where they hardly differ.
+    B is the scatter between the means of the classes, W the scatter within them. W is drawn towards a sphere of the
+    same trace by the share Z/(Z + N), because few points know little of directions in which they hardly differ.
+    Fisher 1936; Rao 1948.
     """
     (count, size), kinds = centred.shape, xp.unique(classes)
     of_class = xp.zeros_like(centred)  # the mean of each point's class
@@ -22,8 +23,8 @@ def fisher_directions(xp, centred, classes):
 def plane(xp, points, classes):
     """Two orthonormal directions, and the share of the variance along each.   (N, Z), (N,) -> (Z, 2), (2,)
 
-    They span the plane of Fisher's two. Where there are fewer, the leading principal directions of what is left take
-    their place, and zeros the place of these.
+    The two lie in the plane of Fisher's discriminants. Of two classes there is one discriminant, and of one class none:
+    leading principal directions of what varies besides complete the plane. Of one coordinate the second is zero.
     """
     centred = points - xp.mean(points, axis=0)
     fisher = fisher_directions(xp, centred, classes)
