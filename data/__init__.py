@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from . import amat, cifar10, digits, folders, idx, images, mnist, npz, sprites
-from .dataset import SPLITS, Dataset, safe_name, white
+from .dataset import SPLITS, Dataset, floats, safe_name
 from .download import default_dir
 from .files import DataError, reason, shown
 
@@ -133,7 +133,6 @@ def binarize(pixels: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     drawn = np.empty(pixels.shape, np.uint8)
     for start in range(0, len(pixels), 1024):
-        block = pixels[start : start + 1024]
-        uniform = rng.random(block.shape, np.float32)
-        drawn[start : start + 1024] = np.where(uniform * white(pixels) < block, 255, 0)
+        block = floats(pixels[start : start + 1024])
+        drawn[start : start + 1024] = 255 * (rng.random(block.shape, np.float32) < block)
     return drawn

@@ -101,9 +101,15 @@ def white(pixels: np.ndarray) -> int:
 
 
 def floats(pixels: np.ndarray, dtype=np.float32) -> np.ndarray:
-    """Pixels as floats in [0, 1]: bytes are divided by 255."""
+    """A copy of the pixels as floats in [0, 1]."""
     scaled = pixels.astype(dtype)
-    return scaled / 255 if pixels.dtype == np.uint8 else scaled
+    scaled /= white(pixels)
+    return scaled
+
+
+def mean_of(pixels: np.ndarray) -> np.ndarray:
+    """The mean of these images, in [0, 1].   (N, D) -> (D,), float64"""
+    return pixels.mean(axis=0, dtype=np.float64) / white(pixels)
 
 
 def plausible(what: str, pixels: np.ndarray) -> np.ndarray:

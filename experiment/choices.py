@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from data.dataset import floats, white
+from data.dataset import floats, mean_of
 from ref.more import linear
 
 # κ² as a share of the images' variance, and images to a hidden unit: measured on MNIST, and on CIFAR-10
@@ -72,10 +72,13 @@ def looked_at(images: np.ndarray) -> np.ndarray:
 
 def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
     """Squared error of the mean of these images, or of the image `about`, in [0, 1]; a block of images at a time."""
-    mean = images.mean(axis=0, dtype=np.float64) if about is None else about * white(images)
-    size = max(1, min(250, BLOCK // images.shape[1]))
-    blocks = (images[start : start + size] - mean for start in range(0, len(images), size))
-    return sum(float(np.sum(block**2)) for block in blocks) / len(images) / white(images) ** 2
+    mean = mean_of(images) if about is None else about
+    total, size = 0.0, max(1, min(250, BLOCK // images.shape[1]))
+    for start in range(0, len(images), size):
+        block = floats(images[start : start + size], np.float64)
+        block -= mean
+        total += float(np.sum(np.square(block, out=block)))
+    return total / len(images)
 
 
 def a_pixel(error: float, pixels: int) -> tuple[float, float]:

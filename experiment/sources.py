@@ -7,7 +7,7 @@ import numpy as np
 
 import data
 from data import Dataset
-from data.dataset import floats, white, with_validation
+from data.dataset import floats, mean_of, white, with_validation
 from experiment.record import IN_MEMORY, Images, Options, Run, UsageError
 
 LEAST = 1e-9  # by which a pixel varies: its square is far from the smallest float32
@@ -93,7 +93,7 @@ def fingerprint(found: Dataset) -> str:
 
 def mean_image(found: Dataset) -> np.ndarray:
     """The mean of the training images.   -> (D,) floats"""
-    return found.train.mean(axis=0, dtype=np.float64) / white(found.train)
+    return mean_of(found.train)
 
 
 def reader(backend, pixels: np.ndarray, dynamic: bool):
