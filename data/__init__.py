@@ -1,4 +1,4 @@
-"""Data sets by name or path. A new one is one file here with load(data_dir, download), and one row in DATASETS."""
+"""Data sets by name or path. A new one is a file here and a row of DATASETS."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,11 +32,7 @@ def load(
     split: str = "shuffled",
     skip_broken: bool = False,
 ) -> Dataset:
-    """A named data set, found under `data_dir` or downloaded there; or the user's own images at a path.
-
-    Images without a split are split by the rule `split`, one of SPLITS. Pictures are scaled to (size, size), and
-    `skip_broken` leaves out broken ones. Raises DataError.
-    """
+    """A named data set, or the user's images at a path, by `split` unless they have one. Raises DataError."""
     own = Path(source)
     with _told(source):
         kind = _kind(source, data_dir)
@@ -56,10 +52,7 @@ def load(
 def images_at(
     source: str | Path, shape: tuple[int, int, int], data_dir: Path | None = None, download: bool = True
 ) -> tuple[np.ndarray, list[str]]:
-    """All images at a path, or the test images of a named data set: pixels (N, H·W·C), N names.
-
-    Pictures are scaled and converted to `shape`, (H, W, C). Arrays must have it, or be rows. Raises DataError.
-    """
+    """All images at a path, or a named set's for testing, as (H, W, C). Raises DataError.   -> (N, H·W·C), N names"""
     source, own, shape = str(source), Path(source), tuple(shape)
     with _told(source):
         kind = _kind(source, data_dir)
@@ -98,7 +91,7 @@ def _kind(source: str, data_dir: Path | None) -> ModuleType | None:
     if source in DATASETS:
         # What lies in ./mnist may be the named data set's own folder.
         if own.exists() and not (data_dir or default_dir()).resolve() == Path.cwd():
-            raise DataError(f"{source} is the name of a data set and of a file here: give ./{source} for the file")
+            raise DataError(f"{source} names a data set and a file here: give ./{source} for the file")
         return None
     if own.is_dir():
         if idx.find(own):
@@ -119,7 +112,7 @@ def _kind(source: str, data_dir: Path | None) -> ModuleType | None:
 
 @contextmanager
 def _told(source: str) -> Iterator[None]:
-    """Turns an error of the system, such as a file that may not be read, into a DataError."""
+    """Turns an error of the system, or of memory, into a DataError."""
     try:
         yield
     except OSError as error:
