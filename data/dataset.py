@@ -146,7 +146,7 @@ def safe_name(path: str | Path) -> str:
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """Stems of files, safe on any system and not `sheet`: a/b.png → a_b, and a second one → a_b-2."""
+    """Stems of files, safe on any system, not `sheet`: a/b.png → a_b, a second one → a_b-2."""
     given, stems = {"sheet": 1}, []
     for name in names:
         base = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFKC", str(name)))
