@@ -1,4 +1,4 @@
-"""Data sets by name or path. A new one is one file here with load(data_dir, download), and one row in DATASETS."""
+"""Data sets by name or path. A new one is a file here and a row of DATASETS."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from . import amat, cifar10, digits, folders, idx, images, mnist, npz, sprites
-from .dataset import SPLITS, Dataset, safe_name, white
+from .dataset import SPLITS, Dataset, floats, safe_name
 from .download import default_dir
 from .files import DataError, reason, shown
 
@@ -32,11 +32,7 @@ def load(
     split: str = "shuffled",
     skip_broken: bool = False,
 ) -> Dataset:
-    """A named data set, found under `data_dir` or downloaded there; or the user's own images at a path.
-
-    Images without a split are split by the rule `split`, one of SPLITS. Pictures are scaled to (size, size), and
-    `skip_broken` leaves out broken ones. Raises DataError.
-    """
+    """A named data set, or the user's images at a path, by `split` unless they have one. Raises DataError."""
     own = Path(source)
     with _told(source):
         kind = _kind(source, data_dir)
@@ -56,10 +52,7 @@ def load(
 def images_at(
     source: str | Path, shape: tuple[int, int, int], data_dir: Path | None = None, download: bool = True
 ) -> tuple[np.ndarray, list[str]]:
-    """All images at a path, or the test images of a named data set: pixels (N, H·W·C), N names.
-
-    Pictures are scaled and converted to `shape`, (H, W, C). Arrays must have it, or be rows. Raises DataError.
-    """
+    """All images at a path, or a named set's for testing, as (H, W, C). Raises DataError.   -> (N, H·W·C), N names"""
     source, own, shape = str(source), Path(source), tuple(shape)
     with _told(source):
         kind = _kind(source, data_dir)
@@ -119,7 +112,7 @@ def _kind(source: str, data_dir: Path | None) -> ModuleType | None:
 
 @contextmanager
 def _told(source: str) -> Iterator[None]:
-    """Turns an error of the system, such as a file that may not be read, into a DataError."""
+    """Turns an error of the system, or of memory, into a DataError."""
     try:
         yield
     except OSError as error:
@@ -133,7 +126,6 @@ def binarize(pixels: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     drawn = np.empty(pixels.shape, np.uint8)
     for start in range(0, len(pixels), 1024):
-        block = pixels[start : start + 1024]
-        uniform = rng.random(block.shape, np.float32)
-        drawn[start : start + 1024] = np.where(uniform * white(pixels) < block, 255, 0)
+        block = floats(pixels[start : start + 1024])
+        drawn[start : start + 1024] = 255 * (rng.random(block.shape, np.float32) < block)
     return drawn

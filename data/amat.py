@@ -10,7 +10,7 @@ from .files import DataError, reason
 
 
 def read(path: Path) -> tuple[dict, list | None, str]:
-    """As npz.read, of an .amat file, or of a folder that holds one for training and one for testing."""
+    """As npz.read, of an .amat file, or of a folder with one for training and one for testing."""
     if path.is_file():
         images, labels = read_rows(path)
         return {"images": images}, None if labels is None else [labels], ""
@@ -19,8 +19,7 @@ def read(path: Path) -> tuple[dict, list | None, str]:
     for side in ("train", "test"):
         found = [file for file in files if side in file.name.lower()]
         if len(found) != 1:
-            names = ", ".join(repr(file.name) for file in files)
-            raise DataError(f"{path}: expected one .amat with {side} in its name, found {names}")
+            raise DataError(f"{path}: needs one .amat with {side} in its name, found {[file.name for file in files]}")
         arrays[side], of_side = read_rows(found[0])
         labels.append(of_side)
     known = None if any(part is None for part in labels) else labels
@@ -29,7 +28,7 @@ def read(path: Path) -> tuple[dict, list | None, str]:
 
 
 def read_rows(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images (N, D), booleans or floats; and labels (N,), the last column if rows are squares without it, or None."""
+    """Images (N, D), booleans or floats; and labels (N,), the last column beside squares, or None."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an empty file, which npz refuses

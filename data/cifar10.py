@@ -17,7 +17,7 @@ FOLDER = "cifar-10-batches-bin"  # here and in the archive
 TRAIN, TEST = tuple(f"data_batch_{i}.bin" for i in range(1, 6)), ("test_batch.bin",)
 IMAGES = 10_000  # in each file
 RECORD = 1 + 3 * 32 * 32  # bytes: a label 0..9, then the red, green and blue planes
-SHA256 = {  # of the sorted SHA-256s of the records, because some copies have them in another order
+SHA256 = {  # of the sorted SHA-256s of the records: some copies have another order
     TRAIN: "55a61f79a40ece2ceda9fb5f9f7078f6ea2fc4952489cef56682bcf92cfcc260",
     TEST: "325704b01eb92e1e2a6215ae6a916bb7db7de054af0c496be1c7be2e0fcfbf5f",
 }
@@ -25,7 +25,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def load(data_dir: Path | None, download: bool) -> Dataset:
-    """CIFAR-10 from its files in data_dir, else from its archive there, else downloaded. Raises DataError."""
+    """CIFAR-10 from its files in data_dir, its archive there, or a download. Raises DataError."""
     data_dir = data_dir or default_dir()
     folder = data_dir / FOLDER
     missing = [name for name in TRAIN + TEST if not (folder / name).is_file()]

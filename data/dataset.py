@@ -11,12 +11,12 @@ import numpy as np
 
 from .files import DataError, shown
 
-SPLITS = ("shuffled", "every-tenth")  # for images without a split of their own; the second is version 0.2's
+SPLITS = ("shuffled", "every-tenth")  # for images without a split; the second is version 0.2's
 DARK, FEW = 32, 10  # FEW images or more, all below DARK, are no images in 0..255
 
 
 class Dataset(NamedTuple):
-    """Images in rows, H·W·C pixels each, channel last: uint8 in 0..255, or float32 in [0, 1]."""
+    """Images in rows, channel last: uint8 in 0..255, or float32 in [0, 1]."""
 
     name: str
     train: np.ndarray  # (N, D)
@@ -25,8 +25,8 @@ class Dataset(NamedTuple):
     rule: str = "as given"  # of the split, and what was left out
     labels: tuple[np.ndarray, np.ndarray] | None = None  # (N,) and (M,), places in `classes`
     classes: tuple[str, ...] | None = None
-    files: tuple[list[str], list[str]] | None = None  # names of pictures, relative to their folder
-    factors: dict[str, np.ndarray] | None = None  # (N + M,) integers, from which `population` was drawn
+    files: tuple[list[str], list[str]] | None = None  # of pictures, below their folder
+    factors: dict[str, np.ndarray] | None = None  # (N + M,) integers, of `population`
 
     @property
     def split(self) -> str:
@@ -47,10 +47,10 @@ def every(count: int, step: int = 10) -> np.ndarray:
 
 
 def held_out(count: int, split: str, classes: Sequence | None = None) -> tuple[np.ndarray, str]:
-    """Which images are for testing, (count,) booleans, a tenth but at least one; and the rule as words.
+    """Which images are for testing, (count,) booleans, a tenth or one; and the rule as words. Raises DataError.
 
-    To draw from `classes` in proportion, images are shuffled within their class, the classes are laid end to end in
-    a shuffled order, and every tenth is taken. Raises DataError for an unknown rule.
+    To draw from `classes` in proportion, images are shuffled within their class, and every tenth is taken of the
+    classes end to end, in a shuffled order.
     """
     if split not in SPLITS:
         raise DataError(f"split {split!r} is not known; choose one of {', '.join(SPLITS)}")
@@ -65,26 +65,25 @@ def held_out(count: int, split: str, classes: Sequence | None = None) -> tuple[n
         where = " from the classes in proportion"
     test = np.zeros(count, bool)
     test[order[every(count)]] = True
-    share = "one" if count < 10 else "a tenth"
-    return test, f"{share}, drawn by a fixed seed{where}, is for testing"
+    return test, f"{'one' if count < 10 else 'a tenth'}, drawn by a fixed seed{where}, is for testing"
 
 
 def with_validation(found: Dataset, count: int) -> Dataset:
-    """`count` of the training images, drawn by a fixed seed, in the place of the test images. Raises DataError."""
+    """`count` of the training images in the place of the test images. Raises DataError."""
     most = len(found.train) - 2
     if count > most:
         raise DataError(f"{count} images for validation leave too few to train on; hold out {most} at most")
     chosen = np.zeros(len(found.train), bool)
     chosen[np.random.RandomState(1).permutation(len(chosen))[:count]] = True
-    both = {"labels": found.labels and (found.labels[0][~chosen], found.labels[0][chosen])}
-    both["files"] = found.files and tuple([*compress(found.files[0], part)] for part in (~chosen, chosen))
+    labels = found.labels and (found.labels[0][~chosen], found.labels[0][chosen])
+    files = found.files and tuple([*compress(found.files[0], part)] for part in (~chosen, chosen))
     rule = "held out of the training images by a fixed seed for validation, in the place of the test images"
-    known = {"name": f"{found.name}-validation{count}", "rule": rule, "factors": None}  # those are of all images
-    return found._replace(train=found.train[~chosen], test=found.train[chosen], **known, **both)
+    known = {"name": f"{found.name}-validation{count}", "rule": rule, "labels": labels, "files": files}
+    return found._replace(train=found.train[~chosen], test=found.train[chosen], factors=None, **known)
 
 
 def divided(name: str, pixels: np.ndarray, test: np.ndarray, shape: tuple, rule: str, labels=None) -> Dataset:
-    """The Dataset of the images (N, D), of which those where `test` (N,) is true are for testing."""
+    """The Dataset of images (N, D), which are for testing where `test` (N,) is true."""
     known = {} if labels is None else classified(labels[~test], labels[test])
     return Dataset(name, pixels[~test], pixels[test], shape, rule, **known)
 
@@ -101,13 +100,19 @@ def white(pixels: np.ndarray) -> int:
 
 
 def floats(pixels: np.ndarray, dtype=np.float32) -> np.ndarray:
-    """Pixels as floats in [0, 1]: bytes are divided by 255."""
+    """A copy of the pixels as floats in [0, 1]."""
     scaled = pixels.astype(dtype)
-    return scaled / 255 if pixels.dtype == np.uint8 else scaled
+    scaled /= white(pixels)
+    return scaled
+
+
+def mean_of(pixels: np.ndarray) -> np.ndarray:
+    """The mean of these images, in [0, 1].   (N, D) -> (D,), float64"""
+    return pixels.mean(axis=0, dtype=np.float64) / white(pixels)
 
 
 def plausible(what: str, pixels: np.ndarray) -> np.ndarray:
-    """The same images. Raises DataError for bytes so small that they are counts, masks or classes."""
+    """The same images. Raises DataError for bytes that are counts, masks or classes."""
     top = int(pixels.max()) if pixels.dtype == np.uint8 else 0
     if top == 1 or (1 < top < DARK and len(pixels) >= FEW):
         advice = "store black and white as booleans or 255 * x, and counts or dark images as floats"
@@ -116,13 +121,13 @@ def plausible(what: str, pixels: np.ndarray) -> np.ndarray:
 
 
 def unit(what: str, array: np.ndarray) -> np.ndarray:
-    """Floats in [0, 1] as float32; those that a rounding takes beyond are clipped. Raises DataError for others."""
+    """Floats in [0, 1], or off by a rounding, as float32 in [0, 1]. Raises DataError for others."""
     low, high = array.min(), array.max()
     rounding = max(4 * float(np.finfo(array.dtype).eps), 1e-6)
     if np.isnan(low):
-        places = np.argwhere(np.isnan(array)).tolist()
-        first = tuple(places[0])
-        raise DataError(f"{what}: found {len(places):,} NaN, the first at index {first}; leave these images out")
+        first, *others = map(tuple, np.argwhere(np.isnan(array)).tolist())
+        found = f"{1 + len(others):,} NaN, the first at index {first}"
+        raise DataError(f"{what}: found {found}; leave these images out")
     if not (low >= -rounding * high and high <= 1 + rounding):
         raise DataError(f"{what} must lie in [0, 1], found {low:.10g} to {high:.10g}; scale it, for example x / 255")
     if low < 0 or high > 1:
@@ -131,7 +136,7 @@ def unit(what: str, array: np.ndarray) -> np.ndarray:
 
 
 def safe_name(path: str | Path) -> str:
-    """A short name for a folder of the user's own data: ~/My pictures.npz → My-pictures, digits/ → own-digits."""
+    """A name for a run on the user's data: ~/My pictures.npz → My-pictures, digits/ → own-digits."""
     from . import DATASETS  # here, because that module imports this
 
     path = Path(path).resolve()
@@ -141,17 +146,12 @@ def safe_name(path: str | Path) -> str:
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """Stems of files for pictures of these names, on any system: a/b.png → a_b, and a second one → a_b-2.
-
-    No stem is a path, hidden, a device of Windows or `sheet`, which is a file of this program.
-    """
+    """Stems of files, safe on any system, not `sheet`: a/b.png → a_b, a second one → a_b-2."""
     given, stems = {"sheet": 1}, []
     for name in names:
         base = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFKC", str(name)))
         base = re.sub(r"\.png$", "", base, flags=re.IGNORECASE)[:50].strip(".-") or "image"
-        if re.match(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", base, re.IGNORECASE):
-            base = f"_{base}"
-        stem = base
+        stem = base = re.sub(r"^(?=(con|prn|aux|nul|com\d|lpt\d)(\.|$))", "_", base, flags=re.IGNORECASE)
         while stem.casefold() in given:
             given[base.casefold()] += 1
             stem = f"{base}-{given[base.casefold()]}"

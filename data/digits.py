@@ -1,4 +1,4 @@
-"""The embedded digits.npz: the published test file in its order, ink 0..16, 8×8 (Alpaydin, Kaynak 1998)."""
+"""The embedded digits.npz: the published test file, ink 0..16, 8×8 (Alpaydin, Kaynak 1998)."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from .dataset import Dataset, divided, every
 
 
 def load(data_dir: Path | None, download: bool) -> Dataset:
-    """Every sixth digit to test, so that both parts hold the same writers. No argument is used."""
+    """Every sixth digit to test, so that both parts hold the same writers."""
     with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
         pixels, labels = np.rint(file["pixels"] * (255 / 16)).astype(np.uint8), file["labels"]
-    test = every(len(pixels), 6)
-    return divided("digits", pixels, test, (8, 8, 1), "every sixth is for testing", labels)
+    test, rule = every(len(pixels), 6), "every sixth is for testing"
+    return divided("digits", pixels, test, (8, 8, 1), rule, labels)

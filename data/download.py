@@ -1,4 +1,4 @@
-"""Downloads: from the first mirror that sends the published file, else a sentence says what to do by hand."""
+"""Downloads from the first mirror that sends the published file; or a sentence what to do."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from http.client import HTTPException
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,10 +17,8 @@ from .files import DataError, lock, reason, remove_leftovers, write_whole
 
 TIMEOUT = 20.0  # seconds without a byte
 PAUSES = (0.0, 1.0, 3.0)  # seconds before each round over the mirrors
-CACHES = {  # a variable, or a folder below the home
-    "win32": ("LOCALAPPDATA", "AppData/Local"),
-    "darwin": ("", "Library/Caches"),
-}
+# A variable, or a folder below the home.
+CACHES = {"win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("", "Library/Caches")}
 
 
 def default_dir() -> Path:
@@ -35,32 +34,25 @@ def default_dir() -> Path:
 
 
 def fetch(urls: Sequence[str], target: Path, verify: Callable[[Path], object]) -> None:
-    """Download `target` from one of `urls` and move it into place once verify(path) raises no DataError.
-
-    One process downloads, and another waits for it. Raises DataError, and leaves no file, if every mirror fails.
-    """
+    """`target` from one of `urls`, once verify(path) raises no DataError. Raises DataError if all fail."""
+    failures: dict[str, str] = {}
     with lock(target.with_name(f".{target.name}.lock"), lambda: _wait(target)):
         remove_leftovers(target.parent, target.name)
-        if not target.is_file():
-            _try(urls, target, verify)
+        for pause, url in product(PAUSES, urls):
+            if target.is_file():
+                return
+            time.sleep(pause if url == urls[0] else 0)
+            try:
+                write_whole(target, lambda file, url=url: _receive(url, file, target.name, verify))
+            except (OSError, ValueError, HTTPException) as error:
+                failures[url] = reason(error)
+    if not target.is_file():
+        reasons = ", ".join(f"{url}: {why}" for url, why in failures.items())
+        raise absent(target, urls, f"could not be downloaded ({reasons})")
 
 
 def _wait(target: Path) -> None:
     print(f"another process is downloading {target}; waiting for it", file=sys.stderr)
-
-
-def _try(urls: Sequence[str], target: Path, verify: Callable[[Path], object]) -> None:
-    failures: dict[str, str] = {}
-    for pause in PAUSES:
-        time.sleep(pause)
-        for url in urls:
-            try:
-                write_whole(target, lambda file, url=url: _receive(url, file, target.name, verify))
-                return
-            except (OSError, ValueError, HTTPException) as error:
-                failures[url] = reason(error)
-    reasons = ", ".join(f"{url}: {why}" for url, why in failures.items())
-    raise absent(target, urls, f"could not be downloaded ({reasons})")
 
 
 def absent(target: Path, urls: Sequence[str], why: str) -> DataError:

@@ -16,14 +16,11 @@ BLOCK = 1 << 20  # bytes
 
 
 class DataError(ValueError):
-    """Bad input, as one sentence: which file or value, what was expected, what was found, what to do."""
+    """Bad input, as one sentence: what was expected, what was found, what to do."""
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:
-    """`path` gets all the bytes that write(file) writes, or on any failure none, and the old file stays.
-
-    Missing folders are made. `write` may read file.name after a flush. Without `durable` a power cut may lose it.
-    """
+    """`path` gets all the bytes that write(file) writes, or on any failure the old file stays."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, because a rename is atomic only within a file system.
@@ -32,7 +29,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], durable: bool =
         with open(temporary, "xb") as file:
             write(file)
             file.flush()
-            if durable:
+            if durable:  # otherwise a power cut may lose it
                 os.fsync(file.fileno())
         os.replace(temporary, path)
         if durable:
@@ -54,22 +51,19 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Removes what killed processes had not finished in write_whole. Only the lock's holder may do so."""
+    """Removes what killed processes had not finished in write_whole. The caller holds the lock."""
     for path in folder.glob(f".{name}.{'[0-9a-f]' * 12}.tmp"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def lock(path: Path, busy: Callable[[], object]) -> Iterator[None]:
-    """Holds the lock file `path`, which is gone afterwards. A process that is killed holds nothing any more.
-
-    While another process holds it, busy() is called, which raises or returns to wait.
-    """
+    """Holds the file `path`, gone afterwards. While another process has it, busy() raises, or returns to wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with open(path, "ab") as file:
             try:
-                if fcntl:
+                if fcntl:  # a process that is killed holds nothing any more
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 busy()
@@ -94,7 +88,7 @@ def _has_name(file: BinaryIO, path: Path) -> bool:
 
 
 def read_exactly(what: str, stream: BinaryIO, count: int) -> bytearray:
-    """The `count` bytes that a header promises. Memory grows with what is there. Raises DataError for other counts."""
+    """The `count` bytes that a header promises, in memory for what is there. Raises DataError for others."""
     data = bytearray()
     while len(data) <= count and (block := stream.read(min(BLOCK, count + 1 - len(data)))):
         data += block

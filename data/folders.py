@@ -1,4 +1,4 @@
-"""A folder of pictures: which files are read, which are for testing, and what their classes are."""
+"""A folder of pictures: which are read, which are for testing, and what their classes are."""
 
 import os
 import re
@@ -14,11 +14,9 @@ from .files import DataError, shown
 LITTER = ("@eadir", "__macosx", "thumbs.db", "desktop.ini")  # what systems leave, in small letters
 # A folder that holds these was written by a run, a comparison, or a model in use.
 WRITTEN = ({"config.json", "checkpoint.npz"}, {"comparison.json"}, {"pictures.json", "sheet.png"})
-SIDES = {  # the names of folders that are a split, in small letters
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-}
+# The names of folders that are a split, in small letters.
+SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SIDES |= dict.fromkeys(("val", "valid", "validation"), "validation")
 # Names that only look like a side: train_1, test2017, trainA, val-images, dev, seg_test.
 ALIKE = re.compile(
     r"(.*[^A-Za-z])?(?i:(train(?:ing)?)|test(?:ing)?|val|valid|validation|dev|eval|evaluation|hold-?out)"
@@ -27,7 +25,7 @@ ALIKE = re.compile(
 
 
 def load(folder: Path, size: int | None = None, split: str = "shuffled", skip_broken: bool = False) -> Dataset:
-    """The pictures in a folder and in all folders below it, as data/README.md says. Raises DataError."""
+    """The pictures in a folder and below it, as data/README.md says. Raises DataError."""
     if size is not None and size < 1:
         raise DataError(f"--size must be at least 1, found {size}")
     pictures, left_out = find(folder)
@@ -56,12 +54,8 @@ def load(folder: Path, size: int | None = None, split: str = "shuffled", skip_br
 
 def find(folder: Path) -> tuple[list[str], str]:
     """The pictures in a folder and in all below it, in order; and what is left out, as words."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    pictures, others, written, seen = [], Counter(), [], set()
-    for root, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+    pictures, others, written, seen, errors = [], Counter(), [], set(), []
+    for root, folders, files in os.walk(folder, onerror=errors.append, followlinks=True):
         real, here = os.path.realpath(root), Path(root).relative_to(folder)
         ours = any(marks <= {*files} for marks in WRITTEN)
         if ours and real not in seen:
@@ -76,6 +70,8 @@ def find(folder: Path) -> tuple[list[str], str]:
                 pictures.append((here / name).as_posix())
             else:
                 others[shown(Path(name).suffix.lower())[:12] or "without extension"] += 1
+    if errors:
+        raise errors[0]
     said = ""
     if written:
         said += f"; folders that this program has written are left out: {len(written):,}, such as {shown(written[0])}"
@@ -90,9 +86,9 @@ def _wanted(name: str) -> bool:
 
 
 def divide(folder: Path, names: list[str], split: str) -> tuple[list[str], list[str], str, dict[str, str]]:
-    """The pictures to train on, the pictures to test, the rule, and the class of each picture, {} without classes.
+    """The pictures to train on, those to test, the rule, and the class of each, or {}. Raises DataError.
 
-    Where no level of the tree is the split, `split` is the rule. Raises DataError.
+    Where no level of the tree is the split, `split` is the rule.
     """
     trees = {name: name.split("/")[:-1] for name in names}
     level = _level(folder, [*trees.values()])
@@ -107,13 +103,14 @@ def divide(folder: Path, names: list[str], split: str) -> tuple[list[str], list[
     rule = f"the folders named train and {'test' if sides['test'] else 'validation'}"
     if others := len(names) - len(train) - len(test):
         rule += f"; {others:,} more, elsewhere, are left out"
-    return train, test, rule, _classes({name: trees[name][:level] + trees[name][level + 1 :] for name in train + test})
+    below = {name: trees[name][:level] + trees[name][level + 1 :] for name in train + test}
+    return train, test, rule, _classes(below)
 
 
 def _level(folder: Path, trees: list[list[str]]) -> int | None:
     """The level of the tree that is the split: it has a folder train, and test or validation."""
     levels = [Counter(tree[i] for tree in trees if i < len(tree)) for i in range(max(map(len, trees)))]
-    given, alike, lone = [], [], []  # levels of a split; names that are like a split; tests without train
+    given, alike, lone = [], [], []  # levels; names like a split; tests without train
     for i, level in enumerate(levels):
         sides = {SIDES.get(name.lower()) for name in level}
         matches = {name: match for name in sorted(level) if (match := ALIKE.fullmatch(name))}
@@ -122,7 +119,7 @@ def _level(folder: Path, trees: list[list[str]]) -> int | None:
             given.append(i)
         elif tests and len(tests) < len(matches):
             alike += matches
-        elif max(level.values()) < len(trees):  # a folder that holds all pictures tells nothing apart
+        elif max(level.values()) < len(trees):  # not a folder of all pictures
             lone += [name for name in tests if not matches[name][1]]
     if len(given) > 1:
         found = f"folders named train and test lie at {len(given)} levels of the tree"
@@ -135,14 +132,12 @@ def _level(folder: Path, trees: list[list[str]]) -> int | None:
 
 
 def _classes(trees: dict[str, list[str]]) -> dict[str, str]:
-    """The class of each picture: its folder at the topmost level that has several.
-
-    `trees` are without the split. Parts of a training set (train_1, train_2) are no classes.
-    """
+    """The class of each picture: its folder at the topmost level, without the split, that has several."""
     for i in range(min(map(len, trees.values()))):
         folders = {tree[i] for tree in trees.values()}
         matches = [ALIKE.fullmatch(name) for name in folders]
-        if len(folders) > 1 and not all(match and match[2] for match in matches):
+        in_parts = all(match and match[2] for match in matches)  # train_1, train_2
+        if len(folders) > 1 and not in_parts:
             return {name: shown(tree[i]) for name, tree in trees.items()}
     return {}
 

@@ -1,4 +1,4 @@
-"""IDX, the format of MNIST: a big-endian header of sizes, then the bytes (LeCun, Cortes, Burges 1998)."""
+"""IDX, the format of MNIST: big-endian sizes, then the bytes (LeCun, Cortes, Burges 1998)."""
 
 import gzip
 import hashlib
@@ -19,17 +19,12 @@ IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 
 
 def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
-    """The uint8 array of an IDX file, gzipped or not: (N,) labels or (N, H, W) images.
-
-    Raises DataError if it is not what its header says, or has another checksum than `sha256` when decompressed.
-    """
+    """The uint8 array of an IDX file, gzipped or not: (N,) labels or (N, H, W) images. Raises DataError."""
     try:
         with open(path, "rb") as file:
             gzipped = file.read(2) == b"\x1f\x8b"  # the name may lie
             file.seek(0)
-            if not gzipped:
-                return _read_stream(file, path, sha256)
-            with gzip.GzipFile(fileobj=file) as stream:
+            with gzip.GzipFile(fileobj=file) if gzipped else file as stream:
                 return _read_stream(stream, path, sha256)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is a damaged gzip file ({reason(error)})") from error
@@ -52,7 +47,7 @@ def _read_stream(stream: BinaryIO, path: Path, sha256: str | None) -> np.ndarray
 
 
 def find(folder: Path) -> dict[str, dict[str, Path]]:
-    """The IDX files in a folder by what stands before `train` or `test`, then by part, such as "train images"."""
+    """The IDX files in a folder by what stands before train or test, then by part: "train images", …"""
     sets: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = NAME.fullmatch(path.name)
@@ -66,8 +61,7 @@ def read(folder: Path) -> tuple[dict, list | None, str]:
     """As npz.read, of a folder of the IDX files of one data set."""
     sets = find(folder)
     if len(sets) > 1:
-        starts = ", ".join(repr(shown(name)) for name in sets)
-        raise DataError(f"{folder}: found IDX files of {len(sets)} data sets, {starts}; move each into its own folder")
+        raise DataError(f"{folder}: found files of {len(sets)} data sets, {[*map(shown, sets)]}; give each a folder")
     [paths] = sets.values()
     arrays = {}
     for part, wanted in IMAGES.items():

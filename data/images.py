@@ -12,7 +12,7 @@ from tqdm import tqdm
 from .dataset import plausible, unit
 from .files import DataError, reason, shown
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no other reader of Pillow is given a file
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no other reader is given a file
 SUFFIXES = "png apng jpg jpeg jpe jfif jif webp bmp gif tif tiff pbm pgm ppm pnm"
 EXTENSIONS = tuple(f".{suffix}" for suffix in SUFFIXES.split())
 NAMED = 20  # broken pictures that a sentence names
@@ -23,10 +23,10 @@ BITS, SIGNS, PHOTOMETRIC = 258, 339, 262  # tags of TIFF: bits of a channel; 2 =
 def read(
     folder: Path, names: Sequence[str], size: tuple | None = None, mode: str | None = None, skip_broken: bool = False
 ) -> tuple[np.ndarray, tuple[int, int, int], int, dict[str, str]]:
-    """Pixels (N, H·W·C), their shape (H, W, C), how many pictures are grey, and the broken with the reason.
+    """Pixels (N, H·W·C), their shape (H, W, C), how many are grey, and the broken with the reason.
 
-    With `size` the middle of each is scaled to (width, height). `mode` is L or RGB. Raises one DataError for all broken
-    pictures, unless `skip_broken` leaves them out.
+    With `size` the middle of each is scaled to (width, height). `mode` is L or RGB. Raises one DataError for
+    all broken pictures, unless `skip_broken` leaves them out.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise DataError("ImageFile.LOAD_TRUNCATED_IMAGES of Pillow hides broken pictures; set it to False")
@@ -48,7 +48,13 @@ def read(
         greys += picture.shape[2] == 1
         deep += [picture.max()] * more_bits
         done += 1
-    _refuse(folder, len(names), {} if skip_broken and sizes else broken, sizes)
+    if broken and not (skip_broken and sizes):
+        found = f"{len(broken)} of {len(names)} pictures cannot be read: {listed(broken)}"
+        raise DataError(f"{folder}: {found}; delete them or move them, or leave them out by --skip-broken")
+    if len(sizes) > 1:
+        often = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
+        found = ", ".join(f"{len(which)} of {w} x {h} such as {shown(which[0])}" for (h, w), which in often)
+        raise DataError(f"{folder}: found pictures of {len(sizes)} sizes ({found}); give --size to scale them")
     if deep and max(deep) < DEEP:
         used = f"use {(max(deep) + 1) / 256:.2%} of the range of their type, as 12 bits in 16 do"
         raise DataError(f"{folder}: pictures of more than 8 bits {used}; multiply their values to fill it")
@@ -61,20 +67,8 @@ def listed(broken: dict[str, str]) -> str:
     return ", ".join(first) + f" and {len(broken) - NAMED} more" * (len(broken) > NAMED)
 
 
-def _refuse(folder: Path, count: int, broken: dict[str, str], sizes: dict[tuple, list[str]]) -> None:
-    """Raises DataError for broken pictures, or for pictures of several sizes."""
-    if broken:
-        found = f"{len(broken)} of {count} pictures cannot be read: {listed(broken)}"
-        raise DataError(f"{folder}: {found}; delete them or move them, or leave them out by --skip-broken")
-    if len(sizes) > 1:
-        often = sorted(sizes.items(), key=lambda item: -len(item[1]))[:3]
-        found = ", ".join(f"{len(which)} of {w} x {h} such as {shown(which[0])}" for (h, w), which in often)
-        raise DataError(f"{folder}: found pictures of {len(sizes)} sizes ({found}); give --size to scale them")
-
-
 def _decode(path: Path, size: tuple[int, int] | None, mode: str | None) -> tuple[np.ndarray, bool]:
-    """(H, W, C), uint8, and whether the file has more bits. Raises DataError for all that goes wrong."""
-    content = b""
+    """(H, W, C), uint8, and whether the file has more bits. Raises DataError for any error."""
     try:
         content = path.read_bytes()
         with warnings.catch_warnings():
@@ -100,7 +94,7 @@ def _decode(path: Path, size: tuple[int, int] | None, mode: str | None) -> tuple
 
 
 def _check(image: Image.Image, content: bytes) -> None:
-    """Raises DataError for several pages, for a bomb, and for a JPEG that was cut and filled up."""
+    """Raises DataError for several pages, a bomb, and a JPEG that was cut and filled up."""
     if image.format == "TIFF" and image.n_frames > 1:
         raise DataError(f"holds {image.n_frames} pages; store each as a file, or see data/README.md")
     if image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(SIGNS) == (2,):
@@ -124,7 +118,7 @@ def _opaque(image: Image.Image, tags: dict) -> Image.Image:
 
 
 def _scaled(values: np.ndarray, tags: dict) -> np.ndarray:
-    """Floats, or integers of 12, 16 or 32 bits, scaled to 8 by the range of the type that is stored."""
+    """Floats, or integers of 12, 16 or 32 bits, scaled to 8 by the range of the stored type."""
     if values.dtype.kind == "f":
         return np.rint(255 * unit("its floats", values)).astype(np.uint8)
     bits, signed = tags.get(BITS, (16,))[0], tags.get(SIGNS, (1,))[0] == 2

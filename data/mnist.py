@@ -1,4 +1,4 @@
-"""MNIST, 60,000 + 10,000 handwritten digits (LeCun, Cortes, Burges 1998), and mnist-10k, its test file."""
+"""MNIST, 60,000 + 10,000 digits (LeCun, Cortes, Burges 1998), and mnist-10k, its test file."""
 
 import hashlib
 from pathlib import Path
@@ -46,11 +46,11 @@ def _download(folder: Path, name: str, download: bool) -> Path:
 
 
 def load_10k(data_dir: Path | None, download: bool) -> Dataset:
-    """The embedded test file of MNIST, of which every sixth image is for testing. No argument is used."""
+    """The embedded test file of MNIST, of which every sixth image is for testing."""
     pixels = _embedded("t10k-images-idx3-ubyte")[16:].reshape(-1, 28 * 28)  # after the header
     labels = _embedded("t10k-labels-idx1-ubyte")[8:]
-    test = every(len(pixels), 6)
-    return divided("mnist-10k", pixels, test, (28, 28, 1), "every sixth is for testing", labels)
+    test, rule = every(len(pixels), 6), "every sixth is for testing"
+    return divided("mnist-10k", pixels, test, (28, 28, 1), rule, labels)
 
 
 def _embedded(name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The user's own arrays, in memory or in an .npz or .npy. Nothing in a file is unpickled or believed."""
+"""The user's arrays, in memory, an .npz or .npy. Nothing in a file is unpickled or believed."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from .dataset import Dataset, classified, divided, held_out, plausible, unit
 from .files import DataError, read_exactly, reason
 
-# The layouts of an .npz: the first pair, or else the only array that is no labels; and the first labels.
+# An .npz holds the first of these pairs that is there, or one array; and the first labels.
 PAIRS = (("train", "test"), ("x_train", "x_test"), ("train_images", "test_images"))
 LABELS = (("y_train", "y_test"), ("train_labels", "test_labels"), ("labels",))
 VERSIONS = {(1, 0): 2, (2, 0): 4, (3, 0): 4}  # bytes that hold a header's length
@@ -27,13 +27,11 @@ def dataset(
 ) -> Dataset:
     """One array, which is divided by the rule `split`, or two: one to train on and one to test.
 
-    Arrays are (N, H, W), (N, H, W, C) or (N, D): square pictures or strips, unless `shape` is their (H, W, C).
-    `labels` are integers (N,), for each array or for all images. Raises DataError, which begins with `what`.
+    Arrays are (N, H, W), (N, H, W, C) or (N, D): squares or strips, unless `shape` is their (H, W, C).
+    `labels` are integers (N,), of each array or of all images. Raises DataError, which begins with `what`.
     """
     first, array = next(iter(images.items()))
-    if shape is None:
-        shape = _picture(f"{what}: {first}", _array(f"{what}: {first}", array).shape)
-    shape = tuple(shape)
+    shape = tuple(_picture(f"{what}: {first}", array) if shape is None else shape)
     pixels = all_rows(what, images, shape)
     counts = [len(part) for part in pixels]
     if labels is not None:
@@ -59,11 +57,11 @@ def all_rows(what: str, images: dict, shape: tuple[int, int, int]) -> list[np.nd
 
 
 def rows(what: str, images, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images of this shape or rows of them, checked.   -> (N, D), uint8 or float32 in [0, 1]. Raises DataError."""
-    array, (height, width, channels) = _array(what, images), shape
-    accepted = [tuple(shape), (height * width * channels,)]
-    if channels == 1:
-        accepted.append((height, width))
+    """Images of this shape, or rows, checked. Raises DataError.   -> (N, D), uint8 or float32 in [0, 1]"""
+    array = _array(what, images)
+    accepted = [tuple(shape), (math.prod(shape),)]
+    if shape[2] == 1:
+        accepted.append(tuple(shape[:2]))
     if array.shape[1:] not in accepted:
         wanted = " or ".join(f"(N, {', '.join(map(str, form))})" for form in accepted)
         raise DataError(f"{what} has shape {array.shape}, expected {wanted}")
@@ -87,8 +85,9 @@ def _array(what: str, images) -> np.ndarray:
     return array
 
 
-def _picture(what: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(H, W, C) of images that are stored in an array of this shape."""
+def _picture(what: str, images) -> tuple[int, int, int]:
+    """(H, W, C) of images that are stored in an array."""
+    shape = _array(what, images).shape
     if len(shape) == 2:
         side = math.isqrt(shape[1])
         return (side, side, 1) if side * side == shape[1] else (1, shape[1], 1)
@@ -99,7 +98,7 @@ def _picture(what: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def read(path: Path) -> tuple[dict, list | None, str]:
-    """The images and the labels, as `dataset` takes them; and "", or the rule of their split. Raises DataError."""
+    """Images and labels, as `dataset` takes them; and "", or the rule of the split. Raises DataError."""
     try:
         with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")  # a hostile header makes its parser talk on stderr
@@ -137,14 +136,11 @@ def _first(layouts: Iterable[tuple[str, ...]], names: list[str]) -> tuple[str, .
 
 
 def read_array(what: str, archive: zipfile.ZipFile, name: str, check_header: Callable) -> np.ndarray:
-    """One array of an .npz, unless check_header(what, shape, dtype) raises, before a byte of the array is read.
-
-    Raises DataError, and whatever a damaged archive makes zipfile raise.
-    """
+    """One array of an .npz, unless check_header(what, shape, dtype) raises. Raises DataError, and what zipfile does."""
     info = archive.getinfo(f"{name}.npy")
     packed = info.compress_size  # zipfile does not read on when the file ends before that
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.file_size > RATIO * packed:
-        raise DataError(f"{what} claims {info.file_size} bytes in {packed}, which is not how arrays are stored")
+        raise DataError(f"{what} claims {info.file_size} bytes in {packed}, as no array is stored")
     with archive.open(info) as member:
         return read_npy(what, member, check_header)
 
@@ -165,7 +161,7 @@ def read_npy(what: str, stream: BinaryIO, check_header: Callable) -> np.ndarray:
 
 def _check_images(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if dtype.hasobject:
-        raise DataError(f"{what} holds Python objects, which are never unpickled; store an array of numbers")
+        raise DataError(f"{what} holds Python objects, which are never unpickled; store numbers")
     if dtype != np.uint8 and dtype.kind not in "fb":
         expected = "uint8 in 0..255 (x.astype('uint8')), booleans, or floats in [0, 1]"
         raise DataError(f"{what} is {dtype}, expected {expected}")

@@ -1,4 +1,4 @@
-"""Shapes on black in every combination of five factors of variation, after dSprites (Matthey et al. 2017)."""
+"""Shapes on black in all combinations of five factors, after dSprites (Matthey et al. 2017)."""
 
 from itertools import product
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from .dataset import Dataset, divided
 
-SIDE, TILE, FINE = 28, 13, 16  # pixels of an image and of a sprite; sprites are drawn FINE times larger
+SIDE, TILE, FINE = 28, 13, 16  # pixels of an image, of a sprite; drawn FINE times larger
 SHAPES = (  # corners in a square of ±1, in order
     [(0.5 * np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, 60, endpoint=False)],
     [(-0.7, -0.7), (0.7, -0.7), (0.7, 0.7), (-0.7, 0.7)],
@@ -22,20 +22,18 @@ FACTORS = ("shape", "scale", "rotation", "x", "y")
 
 
 def load(data_dir: Path | None, download: bool) -> Dataset:
-    """A fixed sixth of the images to test, all labelled by their shape. No argument is used.
-
-    `factors` are the places of each image's shape, scale, … in SHAPES, SIZES, ANGLES, PLACES and PLACES.
-    """
-    kinds = [range(len(values)) for values in (SHAPES, SIZES, ANGLES)]
-    places = np.array(list(product(*kinds, PLACES, PLACES)))
-    pixels = np.zeros((len(places), SIDE, SIDE), np.uint8)
-    sprites = {key: draw(*key) for key in product(*kinds)}
-    for image, (*key, x, y) in zip(pixels, places.tolist(), strict=True):
-        image[y : y + TILE, x : x + TILE] = sprites[tuple(key)]
-    test = np.random.default_rng(0).permutation(len(places)) < len(places) // 6
-    pixels, rule = pixels.reshape(len(places), -1), "a sixth, drawn by a fixed seed, is for testing"
-    found = divided("sprites", pixels, test, (SIDE, SIDE, 1), rule, places[:, 0])
-    factors = np.concatenate([places[~test], places[test]]).T
+    """Images, labelled by shape. `factors` are places in SHAPES, SIZES, ANGLES, PLACES and PLACES."""
+    counts = [len(values) for values in (SHAPES, SIZES, ANGLES, PLACES, PLACES)]
+    pixels, places = np.zeros((*counts, SIDE, SIDE), np.uint8), np.indices(counts).reshape(5, -1)
+    for key in np.ndindex(*counts[:3]):
+        sprite = draw(*key)
+        for x, y in product(PLACES, PLACES):
+            pixels[key][x, y, y : y + TILE, x : x + TILE] = sprite
+    pixels = pixels.reshape(-1, SIDE * SIDE)
+    test = np.random.default_rng(0).permutation(len(pixels)) < len(pixels) // 6
+    rule = "a sixth, drawn by a fixed seed, is for testing"
+    found = divided("sprites", pixels, test, (SIDE, SIDE, 1), rule, places[0])
+    factors = np.concatenate([places[:, ~test], places[:, test]], axis=1)
     return found._replace(classes=CLASSES, factors=dict(zip(FACTORS, factors, strict=True)))
 
 

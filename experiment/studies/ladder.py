@@ -9,16 +9,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiment.comparison import Finished
 from experiment.evaluation import aligned, fixed
 from experiment.studies.runs import FOLDERS, command, like_runs_in
 from ref.objectives import METHODS
-
-
-def evaluated(run: Finished) -> dict:
-    """The figures with the most NLL samples: those of summary.json, or of a later --evaluate on the run's images."""
-    later = [json.loads(path.read_text("utf-8")) for path in run.out.glob("evaluation-nll*.json")]
-    return max([run.summary, *later], key=lambda figures: figures["nll_samples"])
 
 
 def ladder(folders: Sequence[Path]) -> str:
@@ -26,7 +19,9 @@ def ladder(folders: Sequence[Path]) -> str:
     rows = [["K", "estimator", "epochs", "NLL [nats]", "samples", "ELBO", "−ELBO − NLL", "active", "seconds", "run"]]
     order = ("samples", "method", "epochs", "seed")
     for run in sorted(like_runs_in(folders), key=lambda run: [run.summary[name] for name in order]):
-        own, figures = run.summary, evaluated(run)
+        later = [json.loads(path.read_text("utf-8")) for path in run.out.glob("evaluation-nll*.json")]
+        own = run.summary
+        figures = max([own, *later], key=lambda figures: figures["nll_samples"])
         row = [own["samples"], METHODS[own["method"]].title, own["epochs"]]
         row += [f"{figures['nll']:.2f} ± {figures['nll_standard_error']:.2f}", figures["nll_samples"]]
         row += [fixed(figures["elbo"], 2).replace("-", "−"), fixed(-figures["elbo"] - figures["nll"], 2)]

@@ -1,7 +1,4 @@
-"""Two measures of whether each factor of variation has a latent of its own: MIG and the FactorVAE score.
-
-The FactorVAE score estimates no information, so that narrow posteriors cannot flatter it as they can MIG.
-"""
+"""Two measures of whether each factor of variation has a latent of its own: MIG and the FactorVAE score."""
 
 import numpy as np
 
@@ -71,14 +68,11 @@ def votes(scaled: np.ndarray, factors: dict[str, np.ndarray], count: int, rng: n
     A vote draws a factor at random, and then FIXED images that share a random value of it. It names the latent that
     varies least among these images. `scaled` has a standard deviation of 1 over all images.
     """
-    shares = rng.multinomial(count, [1 / len(factors)] * len(factors))
-    return np.stack([named(scaled, v, share, rng) for v, share in zip(factors.values(), shares, strict=True)])
-
-
-def named(scaled: np.ndarray, v: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each latent is named in `count` votes that hold the factor v fixed.   (N, Z), (N,) -> (Z,)"""
-    by_value, images = np.argsort(v, kind="stable"), np.bincount(v)  # images of one value are neighbours in by_value
-    value = rng.choice(v, count)
-    first = np.cumsum(images)[value] - images[value]
-    drawn = by_value[first[:, None] + rng.integers(images[value][:, None], size=(count, FIXED))]
-    return np.bincount(scaled[drawn].var(axis=1).argmin(axis=1), minlength=scaled.shape[1])
+    shares, named = rng.multinomial(count, [1 / len(factors)] * len(factors)), []
+    for v, share in zip(factors.values(), shares, strict=True):
+        by_value, images = np.argsort(v, kind="stable"), np.bincount(v)  # images of one value are neighbours
+        value = rng.choice(v, share)
+        first = np.cumsum(images)[value] - images[value]
+        drawn = by_value[first[:, None] + rng.integers(images[value][:, None], size=(share, FIXED))]
+        named.append(np.bincount(scaled[drawn].var(axis=1).argmin(axis=1), minlength=scaled.shape[1]))
+    return np.stack(named)

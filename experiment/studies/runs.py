@@ -1,10 +1,6 @@
-"""What the studies share: finished runs and their images, a mean over seeds, a command line.
-
-No other file of this folder reads the options of a run. They stand among its figures, in `summary`.
-"""
+"""What the studies share: finished runs with their options, a mean over seeds, a command line."""
 
 import argparse
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,7 +68,7 @@ def over_seeds(values: Sequence[float], decimals: int = 2, of_mean: bool = True)
     text = fixed(statistics.fmean(values), decimals).replace("-", "−")
     if len(values) == 1:
         return text
-    return f"{text} ± {statistics.stdev(values) / (math.sqrt(len(values)) if of_mean else 1):.{decimals}f}"
+    return f"{text} ± {statistics.stdev(values) / (len(values) ** 0.5 if of_mean else 1):.{decimals}f}"
 
 
 def command(about: str, study: Callable[..., str], *arguments: tuple[str, dict], argv: list[str] | None = None) -> int:
