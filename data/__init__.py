@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from . import amat, cifar10, digits, folders, idx, images, mnist, npz, sprites
-from .dataset import SPLITS, Dataset, floats, safe_name
+from .dataset import SPLITS, Dataset, safe_name, white
 from .download import default_dir
 from .files import DataError, reason, shown
 
@@ -32,7 +32,10 @@ def load(
     split: str = "shuffled",
     skip_broken: bool = False,
 ) -> Dataset:
-    """A named data set, or the user's images at a path, by `split` unless they have one. Raises DataError."""
+    """A named data set, under `data_dir` or downloaded there; or the user's own images at a path. Raises DataError.
+
+    Images without a split get one by the rule `split`, one of SPLITS. Pictures are scaled to (size, size).
+    """
     own = Path(source)
     with _told(source):
         kind = _kind(source, data_dir)
@@ -64,10 +67,7 @@ def images_at(
         else:
             arrays, *_ = kind.read(own)
         pixels = np.concatenate(npz.all_rows(source, arrays, shape))
-    names = []
-    for name, array in arrays.items():
-        names += [f"{name}/{i}" for i in range(len(array))]
-    return pixels, names
+    return pixels, [f"{name}/{i}" for name, array in arrays.items() for i in range(len(array))]
 
 
 def _pictures(own: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, list[str]]:
@@ -126,6 +126,7 @@ def binarize(pixels: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     drawn = np.empty(pixels.shape, np.uint8)
     for start in range(0, len(pixels), 1024):
-        block = floats(pixels[start : start + 1024])
-        drawn[start : start + 1024] = 255 * (rng.random(block.shape, np.float32) < block)
+        block = pixels[start : start + 1024]
+        uniform = rng.random(block.shape, np.float32)
+        drawn[start : start + 1024] = 255 * (uniform * white(pixels) < block)
     return drawn

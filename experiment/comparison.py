@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data import Dataset
+from data.dataset import mean_of
 from data.files import reason, write_whole
 from experiment import evaluation, explore, pictures, sources
 from experiment.evaluation import figures_of, table
@@ -96,7 +97,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
             row["warnings"] += [which + sentence for sentence in said]
     models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
-    of_mean_image = sources.total_variance(sources.test_images(runs[0].run, data), about=sources.mean_image(data))
+    of_mean_image = sources.total_variance(sources.test_images(runs[0].run, data), about=mean_of(data.train))
     result = {
         "command": shlex.join(["run.py", *command]),
         "data": data.name,
@@ -181,7 +182,7 @@ def published(options: dict[str, Any]) -> dict[str, float]:
 
 def linear_bound(backend, data: Dataset, dynamic: bool) -> list[tuple[float, float]]:
     """(rate, error) along the Gaussian rate–distortion curve of the training images."""
-    read, center = sources.reader(backend, data.train, dynamic), backend.asarray(sources.mean_image(data))
+    read, center = sources.reader(backend, data.train, dynamic), backend.asarray(mean_of(data.train))
     images = (backend, read, len(data.train), center, backend.noise(0), progress("linear bound"))
     return linear.rate_distortion_curve(*linear.principal_variances(*images))
 

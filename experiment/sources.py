@@ -114,11 +114,6 @@ def a_pixel(error: float, pixels: int) -> tuple[float, float]:
     return math.sqrt(error / pixels), 10 * math.log10(pixels / error)
 
 
-def mean_image(found: Dataset) -> np.ndarray:
-    """The mean of the training images.   -> (D,) floats"""
-    return mean_of(found.train)
-
-
 def reader(backend, pixels: np.ndarray, dynamic: bool):
     """read(rows, noise): those images as floats in [0, 1], binarized anew with `dynamic`.   (B,) -> (B, D)"""
     xp, images, scale = backend.xp, backend.asarray(pixels), 1 / white(pixels)

@@ -11,7 +11,7 @@ import numpy as np
 
 from backend.parts import gather
 from data import Dataset
-from data.dataset import DataError
+from data.dataset import DataError, mean_of
 from experiment import evaluation, explore, pictures, record, report, run_folder, sources
 from experiment.choices import LOOKED_AT
 from experiment.record import Run
@@ -29,7 +29,7 @@ MEANS = ("loss", "rate", "error", "elbo")  # over the steps of an epoch
 
 def first_state(run: Run, backend, data: Dataset, read: Callable, trained: TrainedModel | None):
     """The network and the state before the first step, from the images or a `trained` model."""
-    noise, mean, constraint = backend.noise(run.seed), sources.mean_image(data), run.objective.constraint
+    noise, mean, constraint = backend.noise(run.seed), mean_of(data.train), run.objective.constraint
     lam = None
     if trained:
         network = network_of(run, **{n: backend.asarray(a) for n, a in constants(trained.network).items()})
@@ -58,7 +58,7 @@ def multiplier_after(trained: TrainedModel, constraint: Constraint) -> float | N
 
 def linear_start(run: Run, backend, data: Dataset, read: Callable, noise):
     """The network in principal coordinates, θ at the best linear VAE, and that VAE's level."""
-    network = network_of(run, backend.asarray(sources.mean_image(data)))
+    network = network_of(run, backend.asarray(mean_of(data.train)))
     what = (backend, read, len(data.train), network.center, run.latent, noise)
     directions, variances, total = linear.principal_components(*what, progress=progress("principal components"))
     level, constraint = run.variance * run.options.get("beta", 1.0), run.objective.constraint

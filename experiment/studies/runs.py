@@ -7,11 +7,12 @@ from pathlib import Path
 
 from backend import BackendError, open_backend
 from data import DataError, Dataset
+from data.dataset import mean_of
 from experiment.command_line import Parser
 from experiment.comparison import Finished, runs_in
 from experiment.evaluation import fixed
 from experiment.record import UsageError
-from experiment.sources import mean_image, opened_again, reader, total_variance
+from experiment.sources import opened_again, reader, total_variance
 from experiment.terminal import make_safe, say
 from experiment.trained_model import TrainedModel, load
 from experiment.training import started
@@ -57,9 +58,9 @@ def untrained(run: Finished, data: Dataset) -> TrainedModel:
 def without_network(run: Finished) -> tuple[float, Callable[[float], float]]:
     """The error of the mean image on the test images, and a function: the rate of the best linear VAE of an error."""
     data, backend = images_of(run), open_backend("numpy")
-    images = (reader(backend, data.train, False), len(data.train), backend.asarray(mean_image(data)))
+    images = (reader(backend, data.train, False), len(data.train), backend.asarray(mean_of(data.train)))
     variances, rest = linear.principal_variances(backend, *images, backend.noise(0))
-    of_mean_image = total_variance(data.test, about=mean_image(data))
+    of_mean_image = total_variance(data.test, about=mean_of(data.train))
     return of_mean_image, lambda error: linear.gaussian_rate_distortion(variances, error, rest)
 
 

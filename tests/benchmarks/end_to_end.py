@@ -175,7 +175,7 @@ def theirs(name: str, watch: Stopwatch, out: Path, options: list[str]) -> dict:
 
 def peer_of(name: str, run, data):
     """The peer before its first step, by the record of a run: its network, start and schedule."""
-    from experiment.sources import mean_image
+    from data.dataset import mean_of
     from ref.objectives import initial_multiplier
     from tests.benchmarks import peers
 
@@ -184,7 +184,7 @@ def peer_of(name: str, run, data):
     steps = run.epochs * (len(data.train) // run.batch_size)
     moved = run.lr, run.weight_decay, run.multiplier_rate, initial_multiplier(run.target)
     recipe = peers.Recipe(steps, *moved, run.seed)
-    center, rng = mean_image(data), np.random.default_rng(run.seed)
+    center, rng = mean_of(data.train), np.random.default_rng(run.seed)
     bounded = np.clip(center, 1e-3, 1 - 1e-3)
     theta = peers.initial(case, center.size, np.log(bounded / (1 - bounded)), rng)
     arguments = case, recipe, theta, data.train, center, device_of(name)
