@@ -19,11 +19,8 @@ UNITS, BATCHES = (8, 512), (16, 128)  # the fewest and the most: of the first hi
 
 
 def choose(images: np.ndarray, o: dict) -> dict:
-    """Options by name: what is None in `o` chosen from the training images (N, D)."""
-    o, (count, pixels) = dict(o), images.shape
-    if None not in o.values():
-        return o
-    x = looked_at(images)
+    """The options `o`, with what is None in them chosen from the training images (N, D)."""
+    o, x, (count, pixels) = dict(o), looked_at(images), images.shape
     near = EXTREME * (x.max() - x.min())
     black_or_white = np.mean((x < x.min() + near) | (x > x.max() - near))
     share, images_a_unit = DRAWN if black_or_white > 0.5 else PHOTOGRAPHED

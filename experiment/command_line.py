@@ -172,9 +172,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         words = message.split("unrecognized arguments: ")
         if len(words) == 2:
-            known = map(flag, ["help", "version", *chain(*OPTIONS.values())])
             odd = next((word for word in words[1].split() if word.startswith("--")), "")
-            near = difflib.get_close_matches(odd.partition("=")[0], known, 1)
+            near = difflib.get_close_matches(odd.partition("=")[0], [*self._option_string_actions], 1)
             message += f"; did you mean {near[0]}?" if near else "; --help lists the options"
         raise UsageError(message)
 

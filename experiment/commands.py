@@ -1,7 +1,7 @@
 """What the command line asks for, and `fit`, a run on images in memory."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product, starmap
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 
 from backend import Backend, open_backend
 from backend.ranks import Ranks
-from data import DATASETS, DataError, Dataset, npz
+from data import DATASETS, Dataset, npz
 from data.files import shown
 from experiment import record, run_folder, sources
 from experiment.command_line import NAMES, SWEPT, USES, of_a_run, option_of
@@ -18,7 +18,7 @@ from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import binarization, complete, listed, part_of_name, shared_by_all
 from experiment.evaluation import listing
 from experiment.record import IN_MEMORY, OF_METHODS, Options, Run, UsageError, flag, options_of, said, typed
-from experiment.run_folder import FILES, Saved, command_to_go_on, read_checkpoint, refuse_existing, resumable
+from experiment.run_folder import FILES, Saved, command_to_go_on, read_checkpoint, refuse_existing
 from experiment.terminal import Stopped, on_terminal, say
 from experiment.trained_model import TrainedModel, load
 from experiment.training import make, proceed, started
@@ -53,12 +53,14 @@ def refuse_misuse(uses: list[str], given: Options) -> None:
 
 
 @contextmanager
-def advised(how: Callable[[], str]) -> Iterator[None]:
-    """Within, what ends a run early says by how() with which command to go on, if there is such a command."""
+def advised(out: Path | None = None, run: Run | None = None) -> Iterator[None]:
+    """Within, what ends early says how to go on: with the run in `out` once it is stopped there, or by the command."""
     try:
         yield
     except (OSError, Stopped) as error:
-        advice = f"; to go on: {how()}" if how() else ""
+        how = command_to_go_on(out) if out else "the same command"
+        lost = out and run_folder.state_of(out, run)[0] != "stopped"
+        advice = "" if lost else f"; to go on: {how}"
         if isinstance(error, Stopped):
             raise Stopped(error.number, advice) from error
         raise UsageError(f"{error}; what was written before is kept{advice}") from error
@@ -85,7 +87,7 @@ def begin(given: Options, command: list[str], ranks: Ranks) -> str:
     backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
     refuse_existing(out, run, given.get("force", False))
     say(start_of(run, data, out) + completed.chosen)
-    with advised(lambda: command_to_go_on(out) if resumable(out, run) else ""):
+    with advised(out, run):
         return train(run, out, backend, data, command, given)
 
 
@@ -119,7 +121,7 @@ def go_on(given: Options, command: list[str], ranks: Ranks) -> str:
     run = run.but(images=images)
     backend = opened(run, {"backend": before.config["backend"]} | given, ranks)
     say(start_of(run, data, out))
-    with advised(lambda: command_to_go_on(out) if resumable(out) else ""):
+    with advised(out, run):
         return train(run, out, backend, data, command, given, resume=True)
 
 
@@ -199,7 +201,7 @@ def several_runs(asked: Options, start, given: Options, data: Dataset, images, c
 
     if chosen:
         say(f"chosen from the images, for all runs: {listed(chosen)}")
-    with advised(lambda: "the same command"):
+    with advised():
         ranks.wait()  # until all have seen what is missing
         for number, (folder, run) in enumerate(runs.items(), 1):
             whole = standing[folder] == "whole"
@@ -224,17 +226,15 @@ def of_method(asked: Options, name: str, seed: int) -> Options:
 
 def standing_of(run: Run, folder: Path, given: Options) -> str:
     """The run in the folder is "whole", "stopped" or "missing". Raises UsageError for another one without --force."""
-    if not any((folder / name).exists() for name in FILES):
-        return "missing"
+    state, found = run_folder.state_of(folder, run)
     try:
-        if read_checkpoint(folder).run == run:
-            return "stopped" if resumable(folder) else finished(folder) and "whole"
-        found = f"{folder} holds another run"
-    except (DataError, UsageError) as error:
-        found = f"{error}"
-    if not given.get("force"):
-        raise UsageError(f"{found}; choose another --out, or add --force to make {folder} anew")
-    return "missing"
+        if state == "whole" and finished(folder):
+            return state
+    except UsageError as error:
+        state, found = "other", f"{error}"
+    if state == "other" and not given.get("force"):
+        raise UsageError(f"{folder} holds {found}; choose another --out, or add --force to make {folder} anew")
+    return "missing" if state == "other" else state
 
 
 def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="numpy", **chosen) -> TrainedModel:

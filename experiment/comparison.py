@@ -11,7 +11,7 @@ from data.dataset import mean_of
 from data.files import reason, write_whole
 from experiment import evaluation, explore, pictures, sources
 from experiment.evaluation import figures_of, table
-from experiment.record import METHOD_OPTIONS, Run, UsageError, flag, said, typed
+from experiment.record import METHOD_OPTIONS, Run, UsageError, as_text, flag, said, typed
 from experiment.report import COMPARED, for_terminal, page
 from experiment.run_folder import CHECKPOINT, EXPLORE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
 from experiment.terminal import progress
@@ -20,7 +20,7 @@ from ref.more import linear
 from ref.objectives import METHODS
 
 USED = ("compare", "explore", "out", "force", "data", "data_dir", "size", "backend")
-SAID_BY_THE_ROW = (*METHOD_OPTIONS, "samples", "method", "seed", "multiplier_rate", "data", "size")
+SAID_BY_THE_ROW = (*METHOD_OPTIONS, "samples", "method", "seed", "data", "size")
 FILES = ("report.html", "comparison.json", *(f"{name}.png" for name in COMPARED))
 SLIDES = json.loads((Path(__file__).parent / "figures/slides.json").read_text(encoding="utf-8"))
 
@@ -115,7 +115,9 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     lines = lines_of(result)
     text = page(result, f"Objectives for a variational autoencoder on {data.name}", lines, out)
     write_whole(out / "report.html", lambda file: file.write(text.encode(errors="replace")))
-    return "\n".join([for_terminal(lines), *failed, f"all in {out}/: {', '.join(FILES)}"])
+    kept = [folder for row in rows for folder in row["runs"]]
+    copies = [f"{folder} is left out: it is the same run as another" for folder in by_folder if folder not in kept]
+    return "\n".join([for_terminal(lines), *copies, *failed, f"all in {out}/: {', '.join(FILES)}"])
 
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
@@ -147,6 +149,8 @@ def told_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]
             told.append(name)
         elif len(values) == len(options):
             shared.append(typed(name, values[0]))
+    if {"epochs", "batch_size", "multiplier"} & {*told}:  # from which the default of η follows
+        told = [name for name in told if name != "multiplier_rate"]
     return told, shared
 
 
@@ -173,9 +177,10 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
 
 def published(options: dict[str, Any]) -> dict[str, float]:
     """The slides' figures, for a run with the settings of the slides alone: on grey pixels, with σ² = ½."""
-    row = SLIDES["figures"].get(options.get("data"), {}).get(options.get("method"))
-    settings = SLIDES["settings"] | (row["settings"] if row else {})
-    if not row or any(options.get(name) != value for name, value in settings.items()):
+    of_data = SLIDES["figures"].get(options.get("data"), {})
+    row = of_data.get(options.get("method"))
+    settings = SLIDES["settings"] | of_data.get("settings", {}) | (row["settings"] if row else {})
+    if not row or any(as_text(options.get(name)) != as_text(value) for name, value in settings.items()):
         return {}
     return {"slides_rate": row["rate"], "slides_error": row["error"]}
 

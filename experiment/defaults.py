@@ -9,7 +9,7 @@ import numpy as np
 from data import Dataset
 from experiment import choices
 from experiment.record import METHOD_OPTIONS, Images, Options, Run, Start, UsageError, flag, own_options, said, unused
-from experiment.sources import a_pixel
+from experiment.sources import a_pixel, drawn_once
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS, MULTIPLIERS
 
@@ -43,7 +43,8 @@ PRESETS = {
 
 
 # Options that a run's folder says when they are not at their default.
-IN_NAME = dict.fromkeys(("preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from"))
+IN_NAME = ("preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from", "size", "precision")
+IN_NAME = dict.fromkeys(IN_NAME)
 
 
 class Completed(NamedTuple):
@@ -85,31 +86,50 @@ def shared_by_all(asked: Options, data: Dataset) -> Options:
     defaults = defaults_of(first, *data.train.shape)
     if defaults["kappa"] is not None:
         return {}
-    found = choices.choose(data.train, defaults | first)
+    found = with_choices(defaults | first, data)
     names = ["latent", "hidden", *(["variance"] if LIKELIHOODS[found["likelihood"]].has_variance else [])]
     return {name: found[name] for name in names if name not in asked}
 
 
-def complete(asked: Options, data: Dataset, images: Images, start: Start | None = None) -> Completed:
-    """The run that the options ask for, with every default filled in. Raises UsageError for options that clash."""
-    method, (count, pixels) = METHODS[asked["method"]], data.train.shape
-    defaults = defaults_of(asked, count, pixels)
-    o = choices.choose(data.train, defaults | asked) | {"start": start, "images": images}
+def with_choices(o: Options, data: Dataset) -> Options:
+    """The options, with what is None in them chosen from the training images as they are to be seen."""
+    return choices.choose(drawn_once(data.train, o["binarize"]), o) if None in o.values() else o
+
+
+def refuse_clashes(asked: Options, o: Options, data: Dataset) -> None:
+    """Raises UsageError for options that are not used, that clash, or that have no value."""
+    row, (count, pixels) = LIKELIHOODS[o["likelihood"]], data.train.shape
     lacks = unused(o["method"], o["likelihood"], o["hidden"])
     for name in asked:
         if name in lacks:
             raise UsageError(f"{flag(name)} is not used by {lacks[name]}")
-    if LIKELIHOODS[o["likelihood"]].of_logits and o["output"] == "linear":
+    for name in own_options(METHODS[o["method"]]):
+        if o[name] is None:
+            raise UsageError(f"--method {o['method']} needs {flag(name)} and a number")
+    if row.of_logits and o["output"] == "linear":
         raise UsageError(f"--output linear is not used by --likelihood {o['likelihood']}")
-    refuse_grey(asked, o["likelihood"], data)
     if o["batch_size"] > count:
         raise UsageError(f"--batch-size {o['batch_size']} is more than the {count} training images; lower it")
-    o["options"] = {name: float(o[name]) for name in own_options(method)}
+    if o["output"] == "linear" and o["hidden"] and o["latent"] > pixels:
+        raise UsageError(f"--latent {o['latent']} is more than the {pixels} principal coordinates of these images")
+    meant = "binarize" in asked or "binarize" in PRESETS.get(asked.get("preset"), {})
+    if row.black_and_white and not meant and row_of(o["data"])["likelihood"] != o["likelihood"]:
+        x = choices.looked_at(data.train)
+        if np.any((x > 0) & (x < 1)):
+            grey = f"--likelihood {o['likelihood']} is a density of black and white pixels and these are grey"
+            raise UsageError(f"{grey}: add --binarize dynamic or static, or --binarize none to use them all the same")
+
+
+def complete(asked: Options, data: Dataset, images: Images, start: Start | None = None) -> Completed:
+    """The run that the options ask for, with every default filled in. Raises UsageError for options that clash."""
+    count, pixels = data.train.shape
+    defaults = FIRST | defaults_of(asked, count, pixels)
+    o = with_choices(defaults | asked, data) | {"start": start, "images": images}
+    refuse_clashes(asked, o, data)
+    o["options"] = {name: float(o[name]) for name in own_options(METHODS[o["method"]])}
     o.setdefault("multiplier_rate", MULTIPLIERS[o["multiplier"]][1](o["epochs"] * (count // o["batch_size"])))
-    o |= dict.fromkeys(lacks)
+    o |= dict.fromkeys(unused(o["method"], o["likelihood"], o["hidden"]))
     run = Run(**{f.name: o[f.name] for f in dataclasses.fields(Run)})
-    if run.in_coordinates and run.latent > pixels:
-        raise UsageError(f"--latent {run.latent} is more than the {pixels} principal coordinates of these images")
     unusual = [name for name in IN_NAME if asked.get(name) not in (None, defaults.get(name))]
     parts = [data.name, run.method, *(part_of_name(name, asked[name]) for name in unusual), str(run.seed)]
     return Completed(run, "-".join(parts), chosen_from_images(run, defaults, asked))
@@ -135,15 +155,3 @@ def part_of_name(name: str, value) -> str:
     values = value if isinstance(value, tuple) else (f"-{value.name}" if isinstance(value, Path) else value,)
     words = [str(v).removesuffix(".0") if isinstance(v, float) else str(v) for v in values]  # no two floats are one
     return name.replace("_", "-") + ("x".join(words) or "none")
-
-
-def refuse_grey(asked: Options, likelihood: str, data: Dataset) -> None:
-    """Raises UsageError for grey pixels under a density of black and white pixels, unless they are asked for."""
-    asked_for = "binarize" in asked or "binarize" in PRESETS.get(asked.get("preset"), {})
-    usual = row_of(asked["data"])["likelihood"] == likelihood
-    if not LIKELIHOODS[likelihood].black_and_white or asked_for or usual:
-        return
-    x = choices.looked_at(data.train)
-    if np.any((x > 0) & (x < 1)):
-        grey = f"--likelihood {likelihood} is a density of black and white pixels and these are grey"
-        raise UsageError(f"{grey}: add --binarize dynamic or static, or --binarize none to use them all the same")

@@ -8,7 +8,7 @@ import numpy as np
 from data import Dataset
 from experiment import sources
 from experiment.record import VERSION, Run, flag
-from experiment.sources import a_pixel, spread, total_variance
+from experiment.sources import a_pixel, spread
 from experiment.terminal import progress
 from ref.more import metrics
 from ref.objectives import TRAVEL
@@ -111,28 +111,29 @@ def more_rate(run: Run) -> str:
 
 def off_target(model, data: Dataset, summary: dict) -> list[str]:
     """What is to be said of a constraint that is not met, or does not bind, and what helps."""
-    constraint, target, tested = model.run.objective.constraint, model.run.target, summary["constraint"]
-    train, name = summary["train_constraint"], constraint.name
-    what, symbol = f"the {'rate' if constraint.weighs == 'rate' else 'squared error'}", constraint.option.symbol
-    said = f"{symbol}{'²' if constraint.power == 2 else ''} = {target:.4g}"
-    found = f"at the end {what} is {target + train:.4g} on training images and {target + tested:.4g} on "
-    found += f"test images, {said}, and λ = {summary['lambda']:.3g}"
-    stuck = model.run.multiplier == "relative" and at_guard(model.history)
+    run, constraint, target = model.run, model.run.objective.constraint, model.run.target
+    train, tested, of_rate = summary["train_constraint"], summary["constraint"], constraint.weighs == "rate"
+    option, power, slack = flag(constraint.name), constraint.power, 0.05 * target
+    allowed = f"{constraint.option.symbol}{'²' * (power == 2)} = {target:.4g}"
+    at_the_end = f"at the end the {constraint.bounds} is {target + train:.4g} on training images and "
+    at_the_end += f"{target + tested:.4g} on test images, {allowed}, and λ = {summary['lambda']:.3g}"
+    stuck = run.multiplier == "relative" and at_guard(model.history)
     guard = ", and λ is at its guard" * stuck
-    of_rate, bound = constraint.weighs == "rate", f"{target ** (1 / constraint.power):g}"
-    if train > 0.05 * target:
+    if train > slack:
         cure = "add --epochs" if of_rate else "more --latent" if stuck else "add --epochs or --latent"
-        enough = f"{(target + train) ** (1 / constraint.power) * 1.01:.3g}"
-        return [f"the constraint is not met{guard}: {found}; allow {flag(name)} {enough}, or {cure}"]
-    if tested > 0.05 * target:
-        return [f"the constraint is met on training images alone: {found}; more images help, or a smaller --hidden"]
-    if train >= -0.05 * target:
+        enough = f"{(target + train) ** (1 / power) * 1.01:.3g}"
+        return [f"the constraint is not met{guard}: {at_the_end}; allow {option} {enough}, or {cure}"]
+    if tested > slack:
+        advice = "more images help, or a smaller --hidden"
+        return [f"the constraint is met on training images alone: {at_the_end}; {advice}"]
+    if train >= -slack:
         return []
+    variance = sources.total_variance(sources.drawn_once(data.train, run.images.binarize))
+    if not of_rate and target >= variance:
+        return [f"the constraint does not bind: {allowed} is above the variance of the images, {variance:.4g}"]
     cure = "more --latent" if of_rate and stuck else "more --epochs"
-    why = f"{found}; {cure} or a {flag(name)} below {bound} would make it"
-    if not of_rate and target >= (variance := total_variance(data.train)):
-        why = f"{said} is above the variance of the images, {variance:.4g}"
-    return [f"the constraint does not bind{guard * of_rate}: {why}"]
+    advice = f"{cure} or a {option} below {target ** (1 / power):g} would make it"
+    return [f"the constraint does not bind{guard * of_rate}: {at_the_end}; {advice}"]
 
 
 def at_guard(history: list[dict]) -> bool:
@@ -176,7 +177,7 @@ def fixed(number: float, decimals: int) -> str:
 
 def aligned(lines: list[list[str]]) -> str:
     """A table in Markdown, whose columns are as wide as their widest cell."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(2, *map(len, column)) for column in zip(*lines, strict=True)]  # Markdown's rule has two letters
     ruled = [lines[0], ["-" * (width - 1) + ":" for width in widths], *lines[1:]]
     return "\n".join(f"| {' | '.join(map(str.rjust, line, widths))} |" for line in ruled)
 

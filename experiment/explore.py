@@ -85,7 +85,7 @@ def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarr
         "symbols": {name: option.symbol for name, option in own.items()},
         # the option that says the target, and what the target is of
         "bound": constraint and constraint.name,
-        "weighs": bound and {"figure": constraint.weighs, "square": constraint.power == 2},
+        "weighs": bound and {"figure": constraint.bounds, "square": constraint.power == 2},
         "decoder": {name: numbers(array) for name, array in decoder_of(model).items()},
         "order": order.tolist(),
         "active": active,

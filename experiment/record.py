@@ -1,6 +1,7 @@
 """What a run is: a frozen record that is complete when it is made, stored as JSON, and compared with ==.
 
-What merely changes where or how fast a run is made (backend, processes, threads, folders) is no part of it.
+What merely changes where or how fast a run is made (backend, processes, threads) is no part of it, and the folders of
+its images and of its start are not compared.
 """
 
 import dataclasses
@@ -60,7 +61,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Run:
-    """A run. Two that are equal end with the same figures, but for rounding."""
+    """A run. Equal runs end with the same figures, but for rounding and for the noise of another backend."""
 
     images: Images
     method: str

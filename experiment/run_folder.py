@@ -8,7 +8,8 @@ import shlex
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ FORMATS = (1, 2)  # of the checkpoints of version 0.2, and of this version
 # The columns of the history and of metrics.csv.
 COLUMNS = ("epoch", "step", "loss", "rate", "error", "elbo", "constraint_ma", "lambda", "steps", "seconds")
 COLUMNS += ("test_rate", "test_error", "test_elbo", "test_images")
+MEANS = ("loss", "rate", "error", "elbo")  # over the steps of an epoch
 CONFIG = ("version", "command", "backend", "versions", "processes", "resumed")
 BESIDE = ("format", "history", "config", "sha256")  # no arrays of the run
 
@@ -140,27 +142,30 @@ def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, tuple])
             raise DataError(f"{path}: {name} holds numbers that are not finite")
 
 
+def state_of(out: Path, run: Run) -> tuple[str, str]:
+    """Whether that run in the folder is "whole", "stopped" or "missing", or there is an "other"; and this in words."""
+    existing = [name for name in FILES if (out / name).exists()]
+    if not existing:
+        return "missing", "no run"
+    try:
+        there = read_checkpoint(out).run
+    except (DataError, UsageError) as error:
+        return "other", f"a run ({existing[0]}) that cannot be read: {error}"
+    if there == run:
+        ended = (out / "summary.json").exists()
+        return ("whole", "this run, which has ended") if ended else ("stopped", "this run, which was stopped")
+    before, now = there.typed, run.typed
+    differs = [record.said(name, before.get(name)) for name in before | now if before.get(name) != now.get(name)]
+    return "other", f"another run ({[*differs, 'of other images'][0]})"
+
+
 def refuse_existing(out: Path, run: Run, force: bool = False) -> None:
     """Raises UsageError if `out` cannot be written, or holds a run and no `force` is used."""
     refuse_unwritable(out)
-    existing = [name for name in FILES if (out / name).exists()]
-    if force or not existing:
-        return
-    what, on = f"a run ({existing[0]})", f"go on by {command_to_go_on(out)}, " if resumable(out) else ""
-    with suppress(DataError, UsageError):  # whatever it is, it is not overwritten
-        there = read_checkpoint(out).run
-        what = f"another run (--method {there.method} --data {there.images.source})"
-        if there == run:
-            what = "this run, which was stopped" if on else "this run, which has ended"
-    raise UsageError(f"--out {out} already holds {what}; {on}choose another --out or --seed, or add --force")
-
-
-def resumable(out: Path, run: Run | None = None) -> bool:
-    """Whether the folder holds a run that can be gone on with; that `run`, if it is given."""
-    with suppress(DataError, UsageError):
-        there = read_checkpoint(out).run
-        return run in (None, there) and not (out / "summary.json").exists()
-    return False
+    state, what = state_of(out, run)
+    if state != "missing" and not force:
+        on = f"go on by {command_to_go_on(out)}, " if state == "stopped" else ""
+        raise UsageError(f"--out {out} already holds {what}; {on}choose another --out or --seed, or add --force")
 
 
 def command_to_go_on(out: Path) -> str:
@@ -206,6 +211,26 @@ def write_json(path: Path, content: dict) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # what is no UTF-8 in a name becomes an escape, which JSON has too
     write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+
+
+def row_of(reports: list[dict]) -> dict:
+    """An epoch's row of metrics.csv: means over its steps, sums, and how it ended."""
+    row, steps = dict(reports[-1]), [report["steps"] for report in reports]
+    for name in MEANS:
+        row[name] = float(np.average([report[name] for report in reports], weights=steps))
+    return row | {"steps": sum(steps), "seconds": sum(report["seconds"] for report in reports)}
+
+
+def rows_of(history: list[dict], steps_per_epoch: int) -> list[dict]:
+    """A row for each complete epoch."""
+    epochs = [[*reports] for _, reports in groupby(history, key=lambda report: report["epoch"])]
+    return [row_of(reports) for reports in epochs if reports[-1]["step"] % steps_per_epoch == 0]
+
+
+def last_epoch(history: list[dict]) -> list[dict]:
+    """The reports of the last epoch, whole or not."""
+    epoch = history[-1]["epoch"]
+    return [*takewhile(lambda report: report["epoch"] == epoch, reversed(history))][::-1]
 
 
 def append_row(out: Path, row: dict) -> None:

@@ -67,9 +67,14 @@ def opened_again(run: Run, given: Options, what: str) -> tuple[Dataset, Images]:
     return found, images
 
 
+def drawn_once(pixels: np.ndarray, binarize: str, seed: int = TRAIN_SEED) -> np.ndarray:
+    """Images as a model is to see them: pixels that training draws anew each time are drawn once.   (N, D) -> (N, D)"""
+    return data.binarize(pixels, seed) if binarize == "dynamic" else pixels
+
+
 def test_images(run: Run, found: Dataset) -> np.ndarray:
-    """The test images as a run is judged on them: pixels that are drawn anew in training are drawn once.   -> (M, D)"""
-    return data.binarize(found.test, TEST_SEED) if run.images.binarize == "dynamic" else found.test
+    """The test images as a run is judged on them.   -> (M, D)"""
+    return drawn_once(found.test, run.images.binarize, TEST_SEED)
 
 
 def stream_of(pixels: np.ndarray) -> np.random.Generator:

@@ -12,6 +12,7 @@ from experiment import run_folder, sources
 from experiment.record import Run, UsageError
 from experiment.terminal import progress
 from ref import mlp, vae
+from ref.densities import LIKELIHOODS
 from ref.more import metrics, principal
 
 
@@ -61,10 +62,9 @@ class TrainedModel:
     @property
     def calibrated_variance(self) -> float | None:
         """σ*² = E[err]/D of the last epoch of training, the best. None without a Gaussian p(x|z) or a report."""
-        if not self.history or not self.run.variance:
+        if not self.history or not LIKELIHOODS[self.run.likelihood].calibrated:
             return None
-        epoch = [report for report in self.history if report["epoch"] == self.history[-1]["epoch"]]
-        error = float(np.average([report["error"] for report in epoch], weights=[report["steps"] for report in epoch]))
+        error = run_folder.row_of(run_folder.last_epoch(self.history))["error"]
         return error / self.run.images.pixels or None
 
     def encode(self, images) -> tuple[np.ndarray, np.ndarray]:

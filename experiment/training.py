@@ -4,7 +4,6 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import groupby, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from ref.train import Plan, initial_state, initial_theta, make_step, train
 
 PAUSE = 10.0  # seconds between two checkpoints at least: they cost a run next to nothing
 REPORTS = 10  # an epoch; more for a large K, so that a signal is heard soon
-MEANS = ("loss", "rate", "error", "elbo")  # over the steps of an epoch
 
 
 def first_state(run: Run, backend, data: Dataset, read: Callable, trained: TrainedModel | None):
@@ -44,9 +42,8 @@ def first_state(run: Run, backend, data: Dataset, read: Callable, trained: Train
         network = network_of(run, backend.asarray(mean))
         theta = initial_theta(backend, network, noise, backend.asarray(bias))
     if constraint and not lam:
-        lam = constraint.start(
-            run.target, sources.total_variance(sources.spread(data.train, LOOKED_AT)), run.images.pixels
-        )
+        some = sources.drawn_once(sources.spread(data.train, LOOKED_AT), run.images.binarize)
+        lam = constraint.start(run.target, sources.total_variance(some), run.images.pixels)
     return network, initial_state(backend, theta, noise, len(data.train), lam)
 
 
@@ -88,20 +85,6 @@ def restored_state(saved: Saved, run: Run, backend, count: int):
     return network, state
 
 
-def row_of(reports: list[dict]) -> dict:
-    """An epoch's row of metrics.csv: means over its steps, sums, and how it ended."""
-    row, steps = dict(reports[-1]), [report["steps"] for report in reports]
-    for name in MEANS:
-        row[name] = float(np.average([report[name] for report in reports], weights=steps))
-    return row | {"steps": sum(steps), "seconds": sum(report["seconds"] for report in reports)}
-
-
-def rows_of(history: list[dict], steps_per_epoch: int) -> list[dict]:
-    """A row for each complete epoch."""
-    epochs = [[*reports] for _, reports in groupby(history, key=lambda report: report["epoch"])]
-    return [row_of(reports) for reports in epochs if reports[-1]["step"] % steps_per_epoch == 0]
-
-
 def plan_of(run: Run, count: int) -> Plan:
     """The constants of the training on `count` images."""
     same = {name: getattr(run, name) for name in Plan._fields if getattr(run, name, None) is not None}
@@ -123,19 +106,15 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
     bar = Bar(total=plan.steps, initial=int(state["step"]), desc=model.run.method, unit="steps")
     with bar, noted() as signals:
         for report in train(backend, step, state, plan, REPORTS * -(-plan.samples // 10)):
+            history.append(report)
             whole, due = report["step"] % plan.steps_per_epoch == 0, report["step"] == plan.steps
             if whole and ranks.rank == 0:
-                found = evaluation.look(model, watched)
-                report |= {f"test_{name}": found[name] for name in ("rate", "error", "elbo")}
-                report["test_images"] = len(watched)
-            history.append(report)
+                end_of_epoch(model, watched, out)
             bar.set_postfix(postfix(history), refresh=False)
             bar.update(report["steps"])
             stopped = ranks.largest(max(signals, default=0))
             if whole and not due and report["epoch"] % every == 0:
                 due = ranks.largest(int(ranks.rank == 0 and time.monotonic() - saved_at > PAUSE))
-            if whole and out and ranks.rank == 0:
-                run_folder.append_row(out, row_of(of_epoch(history)))
             if out and (due or stopped):
                 gather(ranks, state)
                 save()
@@ -147,10 +126,13 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
             raise Stopped(stopped)
 
 
-def of_epoch(history: list[dict]) -> list[dict]:
-    """The reports of the epoch that the last report belongs to."""
-    epoch = history[-1]["epoch"]
-    return [*takewhile(lambda report: report["epoch"] == epoch, reversed(history))][::-1]
+def end_of_epoch(model: TrainedModel, watched: np.ndarray, out: Path | None) -> None:
+    """The last report gets the figures of the test images that are watched, and the epoch its row of metrics.csv."""
+    found = evaluation.look(model, watched)
+    model.history[-1] |= {f"test_{name}": found[name] for name in ("rate", "error", "elbo")}
+    model.history[-1]["test_images"] = len(watched)
+    if out:
+        run_folder.append_row(out, run_folder.row_of(run_folder.last_epoch(model.history)))
 
 
 def postfix(history: list[dict]) -> dict[str, str]:
@@ -210,7 +192,7 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
         for array in arrays.values():
             ranks.broadcast(array)
         if first:
-            rows = rows_of(model.history, len(data.train) // run.batch_size)
+            rows = run_folder.rows_of(model.history, len(data.train) // run.batch_size)
             run_folder.claim(out, config | {"run": record.as_json(run)}, rows, save)
         proceed(model, state, data, read, save, out, every)
         summary = evaluation.summarize(model, data, run.nll_samples)
@@ -222,7 +204,7 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
 def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None:
     """Writes the summary, which calls the folder a whole run, pictures and pages; says warnings."""
     run_folder.write_json(out / "summary.json", summary)
-    rows = rows_of(model.history, len(data.train) // model.run.batch_size)
+    rows = run_folder.rows_of(model.history, len(data.train) // model.run.batch_size)
     said = evaluation.warnings(model, data, summary)
     for draw in (pictures.draw_pictures, pictures.draw_curves, report.draw_report):
         said += pictures.drawn(draw, out, model, data, rows)

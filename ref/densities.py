@@ -103,10 +103,11 @@ class Likelihood(NamedTuple):
     of_logits: bool  # whose gradient it is; a function of logits needs x̂ = sigmoid(l)
     black_and_white: bool  # whether it is a density of pixels 0 and 1
     has_variance: bool  # whether σ² is a parameter of it
+    calibrated: bool = False  # whether error/D is the best σ², as of a Gaussian
 
 
 LIKELIHOODS = {
-    "gaussian": Likelihood(gaussian_log_likelihood, gaussian_log_likelihood_backward, False, False, True),
+    "gaussian": Likelihood(gaussian_log_likelihood, gaussian_log_likelihood_backward, False, False, True, True),
     "bernoulli": Likelihood(bernoulli_log_likelihood, bernoulli_log_likelihood_backward, True, True, False),
 }
 

@@ -142,7 +142,7 @@ class Constraint(NamedTuple):
     """E_B[ bounded ] ≤ target, by the multiplier λ; without an option nothing is bounded, and λ is calibrated."""
 
     bounded: Callable  # (xp, terms) -> (B,)
-    bounds: str | None  # the mean of train.REPORTED that is bounded, if it is reported
+    bounds: str | None  # what is bounded: the name of a mean in train.REPORTED, or other words
     weighs: str  # what λ multiplies: the "error" or the "rate"
     start: Callable  # (target, variance of the images, D) -> λ₀
     name: str | None = None  # of the option that says the target
@@ -187,7 +187,7 @@ def calibrated_multiplier(xp, log_lam, start, c_ma, target, rate, steps):
 
 
 ERROR = Constraint(mean_error, "error", "error", initial_multiplier, "kappa", KAPPA, 2)
-ERROR_UNDER_Q_IW = ERROR._replace(bounded=weighted_error, bounds=None)
+ERROR_UNDER_Q_IW = ERROR._replace(bounded=weighted_error, bounds="error under q_IW")
 NATS = Constraint(lambda xp, terms: terms.kl, "rate", "rate", initial_price, "rate", RATE)
 CALIBRATED = Constraint(
     mean_error, None, "error", lambda _, variance, pixels: pixels / (2 * variance), rule=calibrated_multiplier
