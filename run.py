@@ -9,7 +9,7 @@ python run.py --kappa 3 4 5 6 --seeds 2                      a run for each valu
 python run.py --compare runs/mnist-geco-0 runs/mnist-vae-0   finished runs on the same images, whoever made them
 python run.py --resume runs/mnist-geco-0                     go on with a run that was stopped
 python run.py --init-from runs/mnist-geco-0 --data digits.npz --epochs 5
-python run.py --load runs/mnist-geco-0 --encode my-pictures  mean, std and log-likelihood of each of one's images
+python run.py --load runs/mnist-geco-0 --encode my-pictures  mean, std and log-likelihood of each of your images
 python run.py --load runs/mnist-geco-0 --sample 1000         also --reconstruct PATH, --evaluate, --explore
 python run.py --load runs/mnist-geco-0 --interpolate test/0 my.png
 mpiexec -n 4 python run.py --data mnist                      share the work among four processes

@@ -71,7 +71,7 @@ def images_at(
 
 
 def _pictures(own: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, list[str]]:
-    """As images_at, of pictures. They are not scaled to vectors, whose height or width is 1."""
+    """As images_at, of pictures. For a model of vectors, whose height or width is 1, they are not scaled."""
     height, width, channels = shape
     folder, names = own.parent, [own.name]
     if own.is_dir():
@@ -107,7 +107,7 @@ def _kind(source: str, data_dir: Path | None) -> ModuleType | None:
         return amat
     if not name.endswith((".npz", ".npy")) and (said := folders.recipe(own)):
         raise DataError(said)
-    return npz  # whose reader looks at what the file holds
+    return npz  # npz.read looks at what the file holds
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from .files import DataError, reason
 
 
 def read(path: Path) -> tuple[dict, list | None, str]:
-    """As npz.read, of an .amat file, or of a folder with one for training and one for testing."""
+    """As npz.read, of an .amat file, or of a folder with an .amat for training and an .amat for testing."""
     if path.is_file():
         images, labels = read_rows(path)
         return {"images": images}, None if labels is None else [labels], ""

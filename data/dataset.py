@@ -11,7 +11,7 @@ import numpy as np
 
 from .files import DataError, shown
 
-SPLITS = ("shuffled", "every-tenth")  # for images without a split; the second is version 0.2's
+SPLITS = ("shuffled", "every-tenth")  # for images without a split; every-tenth is version 0.2's rule
 DARK, FEW = 32, 10  # FEW images or more, all below DARK, are no images in 0..255
 
 
@@ -40,7 +40,7 @@ class Dataset(NamedTuple):
 
 
 def every(count: int, step: int = 10) -> np.ndarray:
-    """The images at places step, 2·step, …, else the last.   -> (count,), booleans"""
+    """The images at places step, 2·step, …; of fewer than `step` images the last.   -> (count,), booleans"""
     chosen = np.arange(count) % step == step - 1
     chosen[-1:] |= count < step
     return chosen
@@ -146,7 +146,7 @@ def safe_name(path: str | Path) -> str:
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """Stems of files, safe on any system, not `sheet`: a/b.png → a_b, a second one → a_b-2."""
+    """Stems of files, safe on any system, not `sheet`: a/b.png → a_b, a second a/b.png → a_b-2."""
     given, stems = {"sheet": 1}, []
     for name in names:
         base = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFKC", str(name)))

@@ -23,7 +23,7 @@ BITS, SIGNS, PHOTOMETRIC = 258, 339, 262  # tags of TIFF: bits of a channel; 2 =
 def read(
     folder: Path, names: Sequence[str], size: tuple | None = None, mode: str | None = None, skip_broken: bool = False
 ) -> tuple[np.ndarray, tuple[int, int, int], int, dict[str, str]]:
-    """Pixels (N, H·W·C), their shape (H, W, C), how many are grey, and the broken with the reason.
+    """Pixels (N, H·W·C), their shape (H, W, C), how many are grey, and the broken pictures with the reason.
 
     With `size` the middle of each is scaled to (width, height). `mode` is L or RGB. Raises one DataError for
     all broken pictures, unless `skip_broken` leaves them out.

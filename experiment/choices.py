@@ -10,9 +10,9 @@ from ref.more import linear
 
 # κ² as a share of the images' variance, and images to a hidden unit: measured on MNIST, and on CIFAR-10
 DRAWN, PHOTOGRAPHED = (0.3, 7), (0.06, 28)
-EXTREME = 0.05  # of the way from the darkest pixel to the lightest: this near to either end it is black or white
+EXTREME = 0.05  # of the range of pixels: a pixel so near to the darkest or the lightest counts as black or white
 LOOKED_AT = 2000  # images, spread over all of them, that choices are made from; fewer where they are large
-NUMBERS = 1 << 26  # pixels of them at most
+NUMBERS = 1 << 26  # pixels of the images that are looked at, at most
 LEAST_RATE = 0.1  # nats
 STEPS, EPOCHS = 3000, 20  # of a run on the user's own images, whichever takes longer
 UNITS, BATCHES = (8, 512), (16, 128)  # the fewest and the most: of the first hidden layer, of images in a batch

@@ -141,7 +141,7 @@ def resumed(saved: Saved, given: Options) -> Run:
 
 
 def refuse_contradiction(source: str, there: Options, names: Iterable[str], given: Options) -> None:
-    """Raises UsageError for the first of the names whose `given` option is another than `there`, in the source."""
+    """Raises UsageError for the first of the names whose option in `given` differs from `there`, the source's."""
     for name in names:
         if name in given and given[name] != there.get(name):
             found = said(name, there.get(name))
@@ -186,7 +186,7 @@ def each_run(asked: Options, seeds: int) -> dict[str, Options]:
 
 
 def several_runs(asked: Options, start, given: Options, data: Dataset, images, command: list[str], ranks: Ranks) -> str:
-    """Makes the runs that the folder lacks, goes on with those stopped, compares all. Refuses before any training."""
+    """Makes the runs that the folder lacks, goes on with stopped runs, compares all. Refuses before any training."""
     name = "-".join([data.name, asked["method"], *starmap(part_of_name, values_of(asked).items())])
     out = given.get("out", Path("runs") / name)
     if (out / "config.json").exists():
@@ -215,7 +215,7 @@ def several_runs(asked: Options, start, given: Options, data: Dataset, images, c
 
 
 def of_method(asked: Options, name: str, seed: int) -> Options:
-    """The options for one method; of --method all the asked options that it takes."""
+    """The options for one method; with --method all the asked options that the method takes."""
     if asked["method"] != "all":
         return asked | {"seed": seed}
     others = OF_METHODS - {*options_of(METHODS[name])}
@@ -225,7 +225,7 @@ def of_method(asked: Options, name: str, seed: int) -> Options:
 
 
 def standing_of(run: Run, folder: Path, given: Options) -> str:
-    """The run in the folder is "whole", "stopped" or "missing". Raises UsageError for another one without --force."""
+    """The run in the folder is "whole", "stopped" or "missing". Raises UsageError for another run without --force."""
     state, found = run_folder.state_of(folder, run)
     try:
         if state == "whole" and finished(folder):

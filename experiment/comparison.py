@@ -1,4 +1,4 @@
-"""Finished runs on the same images beside one another: a row for all runs that differ in nothing but their seed."""
+"""Finished runs on the same images beside one another: a row for all runs that differ only in their seed."""
 
 import json
 import shlex
@@ -121,7 +121,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
 
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
-    """A row for all runs that differ in nothing but their seed, each run once, and the options that all runs share."""
+    """A row for all runs that differ only in their seed, each run once, and the options that all runs share."""
     groups: list[list[Finished]] = []
     for run in sorted(runs, key=lambda run: run.run.seed):
         group = next((g for g in groups if g[0].run.but(seed=0) == run.run.but(seed=0)), [])

@@ -32,7 +32,7 @@ FIRST = {"method": "geco", "data": "mnist-10k", "precision": "float32", "seed": 
 COMMON = {"activation": "silu", "binarize": "none", "multiplier": "relative", "schedule": "cosine"}
 BURDA = {"hidden": (200, 200), "latent": 50, "output": "sigmoid", "likelihood": "bernoulli", "binarize": "dynamic",
          "nll_samples": 5000, "weight_decay": 0.0, "batch_size": 20, "lr": 1e-3}
-# Defaults that come before those of the data set.
+# Defaults that replace the defaults of the data set.
 PRESETS = {
     # Burda et al. 2015, section 5, and their code: the VAE and the IWAE with one stochastic layer
     "burda": BURDA | {"activation": "tanh", "epochs": 3280, "adam": (0.99, 0.999, 1e-4), "schedule": "stages"},
@@ -153,5 +153,5 @@ def listed(options: Options) -> str:
 def part_of_name(name: str, value) -> str:
     """An option as a part of a folder's name: kappa1, hidden64x32, init-from-mnist-geco-0."""
     values = value if isinstance(value, tuple) else (f"-{value.name}" if isinstance(value, Path) else value,)
-    words = [str(v).removesuffix(".0") if isinstance(v, float) else str(v) for v in values]  # no two floats are one
+    words = [str(v).removesuffix(".0") if isinstance(v, float) else str(v) for v in values]  # unlike for unlike floats
     return name.replace("_", "-") + ("x".join(words) or "none")

@@ -15,7 +15,7 @@ from ref.objectives import TRAVEL
 from ref.train import NonFiniteError
 
 EVALUATION_SEED = 20_181_001  # runs are compared on the same noise
-# Images that are watched while training, at most, and at least where there are so many.
+# Images that are watched while training, at most; and at least, unless there are fewer.
 WATCHED, FEW = 1000, 100
 # Options by which summary.json says which run it is.
 IDENTITY = ("method", "likelihood", "variance", "beta", "kappa", "samples", "latent", "hidden", "lr", "batch_size")
@@ -91,7 +91,7 @@ def warnings(model, data: Dataset, summary: dict) -> list[str]:
     run, found, lost = model.run, [], summary["not_finite"]
     if run.target is not None and summary["train_constraint"] is not None:
         found = off_target(model, data, summary)
-    if not summary["active_units"] and len(data.test) > 1:  # of a single image no mean varies
+    if not summary["active_units"] and len(data.test) > 1:  # with a single image no latent varies
         learnt = "no latent is active: the model has learnt little but the mean image"
         found.append(f"{learnt}; {more_rate(run)} would make it use them")
     if lost:
@@ -143,7 +143,7 @@ def at_guard(history: list[dict]) -> bool:
 
 
 def figures_of(summaries: list[dict]) -> dict:
-    """Mean and sample standard deviation (None of one value) of each column, or None."""
+    """Mean and sample standard deviation (None of a single value) of each column, or None."""
     found = {}
     for name in COLUMNS:
         values = [summary.get(name) for summary in summaries]

@@ -43,7 +43,7 @@ def write(out: Path, runs: Sequence[tuple[TrainedModel, dict]], data: Dataset) -
 
 
 def content(runs: Sequence[tuple[TrainedModel, dict]], data: Dataset) -> dict:
-    """What the page knows. The order of its test images is chance; those that a model cannot encode are left out."""
+    """What the page knows. The order of its test images is random; images that a model cannot encode are left out."""
     model, count = runs[0][0], min(SHOWN, max(1, PIXELS // data.test.shape[1]))
     tests = sources.test_images(model.run, data)
     finite = np.all([np.isfinite(model.encode(tests)).all(axis=(0, 2)) for model, _ in runs], axis=0)
@@ -69,7 +69,7 @@ def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarr
     order, rates, active = by_rate(mean, std)
     used = max(active, min(2, run.latent))
     mean, std, kept = mean[:, order], std[rows][:, order[:used]], run.but(samples=1)  # K counts in training alone
-    # The first of several processes works here, without the others.
+    # Of several processes only the first works here.
     alone = TrainedModel(model.backend._replace(ranks=ALONE), kept, model.network, model.theta, model.history)
     scores, constraint = alone.scores(tests[rows], DRAWS), run.objective.constraint
     found = {name: getattr(run, name) for name in TOLD} | {name: summary[name] for name in ("rate", "error")}

@@ -22,18 +22,18 @@ ACROSS = 10  # images side by side on a sheet, where they are small
 STEPS = 8  # of an interpolation
 REACH = 2.5  # standard deviations of the prior to either side in a traversal
 SCATTERED = 2000  # posterior means in latents.png at most
-APART = 4  # times the median: from there on the largest rate makes their axis logarithmic
+APART = 4  # a largest rate of so many times the median makes the axis of rates logarithmic
 MARKERS = "osDv^P*X<>"
 SYMBOLS = {name: option.symbol for name, option in METHOD_OPTIONS.items()} | {"samples": "K"}  # in a row's name
 STYLE = {"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3}  # $ in a name is no formula
-FINE = 2  # pixels of a picture to one of the page that shows it
-DPI = 100 * FINE  # what its file says of that
+FINE = 2  # pixels of a picture for each pixel of the page that shows it
+DPI = 100 * FINE  # the resolution that the file of a picture names
 WIDEST = 1300 * FINE  # pixels of a sheet at most, as long as its images are enlarged
 GAP, BAR = 3 * FINE, 24 * FINE  # pixels between the images of a sheet, and of the height of an image of one line
 
 
 def draw_pictures(out: Path, model, data, epochs=()) -> None:
-    """The sheets of a trained model, and latents.png. Of test images that it cannot encode z = 0 is shown."""
+    """The sheets of a trained model, and latents.png. A test image that the model cannot encode is shown at z = 0."""
     rng, wide = np.random.default_rng(SEED), across(data.shape)
     means, stds = model.encode(data.test)
     finite = np.isfinite(means + stds).all(axis=1, keepdims=True)

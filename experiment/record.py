@@ -32,7 +32,7 @@ class UsageError(ValueError):
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a run. Two records of the same images are equal, wherever these lie."""
+    """The images of a run. Two records of the same images are equal, wherever the files are."""
 
     source: str = field(compare=False)  # a name in data.DATASETS, a path, or IN_MEMORY
     data_dir: str | None = field(compare=False)  # where a named data set lay, if that was said
@@ -178,7 +178,7 @@ def several(kind: type) -> Callable[[str], tuple]:
 def within(interval: str) -> Kind:
     """The finite numbers in an interval such as "[0, 1)"."""
     low, high = map(float, interval[1:-1].split(","))
-    ends = {low: interval[0] == "[", high: interval[-1] == "]"}  # whether each belongs to it; that at infinity does not
+    ends = {low: interval[0] == "[", high: interval[-1] == "]"}  # whether each belongs to it; an infinite end does not
     wanted = f"a finite number in {interval}"
     return Kind(wanted, float, lambda number: low <= number <= high and ends.get(number, True))
 
@@ -232,7 +232,7 @@ def unused(method: str, likelihood: str, hidden: tuple[int, ...]) -> dict[str, s
 
 
 def built(kind, value, name: str, kinds: dict[str, Kind] = KINDS):
-    """The value of an option or a field as one of that type, if its Kind allows it. Raises ValueError and TypeError."""
+    """The value of an option or a field, converted to its type, if its Kind allows it. Raises ValueError, TypeError."""
     inside, found, allowed = get_args(kind), value, kinds.get(name)
     if isinstance(kind, types.UnionType):
         return None if value is None else built(inside[0], value, name, kinds)

@@ -24,7 +24,7 @@ SINGLE = ("curves", "reconstructions", "samples", "interpolations", "traversals"
 
 
 def draw_report(out: Path, model, data, rows=()) -> None:
-    """The page of a run, of what its folder holds besides."""
+    """The page of a run, made of the other files in its folder."""
     config, summary = (json.loads((out / name).read_text("utf-8")) for name in ("config.json", "summary.json"))
     run, name = model.run, model.run.objective.title
     said = evaluation.warnings(model, data, summary)
@@ -68,7 +68,7 @@ def page(about: dict, title: str, lines: list[list[str]], out: Path | None = Non
 
 
 def cells(lines: list[list[str]], links: dict[str, str]) -> str:
-    """A table, whose names are links if they have any, and whose spreads stand below their means."""
+    """A table. A name that has a link becomes the link; a spread stands below its mean."""
     found = []
     for name, *line in lines:
         line = [escape(cell).replace(" ±", "<br>±") for cell in line]
@@ -98,7 +98,7 @@ def embedded(folder: str | Path, names: Sequence[str]) -> dict[str, str | int]:
         path, content, width = Path(folder, f"{name}.png"), b"", 0
         if path.exists():
             content = path.read_bytes()
-            with Image.open(path) as image:  # of version 0.2 a sheet has 100 pixels to an inch and does not say so
+            with Image.open(path) as image:  # a sheet of version 0.2 does not say its 100 pixels an inch
                 width = round(100 * image.width / image.info.get("dpi", (100, 100))[0])
         found |= {name: f"data:image/png;base64,{base64.b64encode(content).decode()}", f"{name}_width": width}
     return found

@@ -29,7 +29,7 @@ PICTURES = tuple(
 EXPLORE = "explore.html"  # missing where it would be too large
 PAGES = ("report.html", EXPLORE)
 FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES, *PAGES)
-# What --load writes beside them: no longer true of another θ.
+# What --load writes. A new θ makes these files out of date.
 OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz", "interpolated-*.png")
 FORMATS = (1, 2)  # of the checkpoints of version 0.2, and of this version
 # The columns of the history and of metrics.csv.
@@ -90,7 +90,7 @@ def read_checkpoint(folder: str | Path) -> Saved:
 
 
 def checkpoint_at(folder: str | Path) -> Path:
-    """The checkpoint in a folder, or of a model that comes along. Raises UsageError for both."""
+    """The checkpoint in a folder, or of a model that comes along. Raises UsageError for a name of both."""
     model = MODELS / f"{folder}.npz"
     if not isinstance(folder, str) or Path(folder).name != folder or not model.is_file():
         return Path(folder) / CHECKPOINT
@@ -174,7 +174,7 @@ def command_to_go_on(out: Path) -> str:
 
 
 def refuse_unwritable(out: Path, is_file: bool = False) -> None:
-    """Raises UsageError unless the folder or file can be written, as far as can be told."""
+    """Raises UsageError unless the folder or file can be written."""
     there = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
     wanted = "file" if is_file and there == out else "folder"
     if there.is_dir() != (wanted == "folder") or not os.access(there, os.W_OK):

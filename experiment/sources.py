@@ -120,7 +120,7 @@ def a_pixel(error: float, pixels: int) -> tuple[float, float]:
 
 
 def reader(backend, pixels: np.ndarray, dynamic: bool):
-    """read(rows, noise): those images as floats in [0, 1], binarized anew with `dynamic`.   (B,) -> (B, D)"""
+    """read(rows, noise): the images of these rows as floats in [0, 1], binarized anew if `dynamic`.   (B,) -> (B, D)"""
     xp, images, scale = backend.xp, backend.asarray(pixels), 1 / white(pixels)
 
     def read(rows, noise):

@@ -18,7 +18,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, *([SIGHUP] if SIGHUP else []))
 
 
 def make_safe() -> None:
-    """Streams replace what they cannot show, such as κ on an old console; in place of a closed one there is nothing."""
+    """Streams replace what they cannot show, such as κ on an old console; a closed stream becomes os.devnull."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -39,7 +39,7 @@ def say(sentence: str, name: str = "stdout") -> None:
     stream = getattr(sys, name)
     try:
         print(sentence, file=stream or io.StringIO(), flush=True)
-    except (OSError, ValueError):  # the second of a stream that is closed
+    except (OSError, ValueError):  # ValueError: the stream is closed
         with suppress(ValueError), open(os.devnull, "w") as nowhere:  # where all that follows goes, too
             os.dup2(nowhere.fileno(), stream.fileno())
 

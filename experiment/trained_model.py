@@ -31,7 +31,7 @@ def constants(network: vae.Model) -> dict:
 
 
 def trained_network(saved: run_folder.Saved, backend) -> tuple[vae.Model, object]:
-    """The network and θ in a checkpoint. Raises DataError for those of another network."""
+    """The network and θ in a checkpoint. Raises DataError for arrays of another network."""
     run, arrays, pixels = saved.run, saved.arrays, saved.run.images.pixels
     shapes = {"center": (pixels,)}
     if run.in_coordinates:
@@ -47,7 +47,7 @@ class TrainedModel:
     """A trained VAE. Nothing but `set_output` changes it; the same call gives the same answer.
 
     images  (N, H, W, C), (N, H, W) for one channel, or (N, D) with D = H·W·C: uint8 in 0..255, or floats in [0, 1].
-            Vectors that are no pictures are such rows (N, D). A model of black and white pixels draws grey ones with
+            Vectors that are no pictures are rows (N, D), too. A model of black and white pixels draws grey ones with
             the grey as probability, by a seed that follows from the image.
     mean, std, z  (N, Z), Z latents
 
@@ -118,7 +118,7 @@ class TrainedModel:
         return self.scores(images, samples)["log_likelihood"]
 
     def scores(self, images, samples: int = 5000) -> dict[str, np.ndarray]:
-        """All that is known of each image, by name: what ref.more.metrics.scores finds.
+        """The scores of each image, by name: what ref.more.metrics.scores finds.
 
         Noise follows from an image's pixels. A likelihood that is no number has the log −∞. With a Gaussian likelihood
         there is calibrated_log_likelihood, too, with σ*² in the place of σ².
@@ -172,7 +172,7 @@ class TrainedModel:
         return self.decode(z).reshape(len(z), -1)
 
     def score_samples(self, images) -> np.ndarray:
-        """scikit-learn's name for the log-likelihood, at σ*² where there is one, by the draws of the NLL.   -> (N,)"""
+        """scikit-learn's name for the log-likelihood, at σ*² if it is Gaussian, by the draws of the NLL.   -> (N,)"""
         found = self.scores(images, self.run.nll_samples)
         return found.get("calibrated_log_likelihood", found["log_likelihood"])
 

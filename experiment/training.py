@@ -179,7 +179,7 @@ def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=
             model, state = started(run, backend, data, read)
             ranks.wait()  # until the others have seen the folder free, too
             if first:
-                folder.enter_context(run_folder.held(out))  # only once the network fits
+                folder.enter_context(run_folder.held(out))  # only once the network fits into memory
                 run_folder.refuse_existing(out, run, force)
         config = describe(backend, command, saved)
         arrays = constants(model.network) | state  # which training changes in place

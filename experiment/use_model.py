@@ -151,7 +151,7 @@ def free(given: dict[str, Any], name: str, is_file: bool = False) -> Path:
 
 
 def write_pictures(out: Path, pictures: np.ndarray, names: Sequence[str], about: dict[str, Any], rows) -> None:
-    """PNG files, a sheet, and pictures.json, by which no run takes the folder for its images."""
+    """PNG files, a sheet, and pictures.json, because of which no run reads the folder as its images."""
     write_json(out / "pictures.json", about)
     for name, pixels in zip(names, pictures, strict=True):
         save(out / f"{name}.png", picture(pixels), durable=False)

@@ -2,7 +2,7 @@
 
 python -m experiment.studies.signal_to_noise runs/latent2 runs/ladder/iwae-5-100
 
-Both estimators get the same draws, on the first test images. Where the weights w̃_k are even, IWAE's ratio of signal to
+IWAE and DReG get equal draws, on the first test images. Where the weights w̃_k are even, IWAE's ratio of signal to
 noise falls as 1/√K (Rainforth et al. 2018), and DReG's rises as √K (Tucker et al. 2019).
 """
 

@@ -24,7 +24,7 @@ from ref.objectives import METHODS
 ROOT = Path(__file__).parents[2]
 FIGURES, PAGES = ROOT / "experiment/figures", (ROOT / "README.md", ROOT / "experiment/README.md")
 BLOCK = re.compile(r"(<!-- table: (.+?): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-BY_HAND = "*Typed by hand"  # what a table says that has no run in figures/
+BY_HAND = "*Typed by hand"  # the last line of a table that has no run in figures/
 HEADINGS = {"error_at_mean": "error at the mean", "lambda": "λ", "linear_rate": "linear VAE", "nll": "NLL"}
 HEADINGS |= {"calibrated_elbo": "ELBO at σ*²", "calibrated_nll": "NLL at σ*²", "marginal_kl": "marginal KL"}
 HEADINGS |= {"slides_rate": "slides", "slides_error": "slides", "active_units": "active"}
