@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from data import Dataset
 from data.dataset import mean_of
 from data.files import reason, write_whole
-from experiment import evaluation, explore, pictures, sources
+from experiment import evaluation, explore, pictures, record, sources
 from experiment.evaluation import figures_of, table
 from experiment.record import METHOD_OPTIONS, Run, UsageError, as_text, flag, said, typed
 from experiment.report import COMPARED, for_terminal, page
@@ -157,12 +157,7 @@ def told_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]
 def row_of(group: list[Finished], told: list[str]) -> dict:
     """What is said of runs that differ in their seeds. Their name says the method's options and those `told`."""
     run, options = group[0].run, group[0].run.typed
-    own = {}
-    for name, option in METHOD_OPTIONS.items():
-        if name in options and not options[name] == option.default == 0:
-            own[name] = options[name]
-    if run.samples > 1:
-        own["samples"] = run.samples
+    own = record.told(run.options) | ({"samples": run.samples} if run.samples > 1 else {})
     words = [said(name, value) for name, value in own.items()]
     words += [said(name, options.get(name)) for name in told if name in options or name != "multiplier"]
     return {

@@ -14,7 +14,7 @@ from data.dataset import floats
 from data.files import write_whole
 from experiment import sources
 from experiment.pictures import by_rate
-from experiment.record import UsageError, own_options
+from experiment.record import UsageError, own_options, told
 from experiment.trained_model import TrainedModel
 from ref.more.planes import plane
 
@@ -77,7 +77,7 @@ def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarr
     for name in ("error_at_mean", "log_likelihood"):
         found[name] = [x if np.isfinite(x) else None for x in scores[name].tolist()]
     own, bound = own_options(run.objective), constraint and constraint.option
-    found["options"] = {name: x for name, x in run.options.items() if x or own[name].default != 0}
+    found["options"] = told(run.options)
     return {
         **found,
         "title": run.objective.title,

@@ -218,6 +218,11 @@ def options_of(method: Method) -> list[str]:
     return [*own_options(method), *(MULTIPLIER if bounds(method) else ())]
 
 
+def told(options: dict[str, float]) -> dict[str, float]:
+    """The options of a method that a row's name tells: an option that is 0 by default only if it is not 0."""
+    return {name: value for name, value in options.items() if value or METHOD_OPTIONS[name].default != 0}
+
+
 def unused(method: str, likelihood: str, hidden: tuple[int, ...]) -> dict[str, str]:
     """The options that a run has no use for, each with the reason."""
     takes = options_of(METHODS[method])

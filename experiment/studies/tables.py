@@ -14,9 +14,11 @@ from itertools import chain
 from pathlib import Path
 
 from data import DATASETS
+from experiment import record
 from experiment.comparison import published
+from experiment.evaluation import COLUMNS
 from experiment.pictures import SYMBOLS
-from experiment.record import METHOD_OPTIONS, UsageError
+from experiment.record import UsageError
 from experiment.run_folder import write_json
 from experiment.studies.runs import FOLDERS, SETTINGS, command, finished_in, over_seeds, without_network
 from ref.objectives import METHODS
@@ -25,9 +27,7 @@ ROOT = Path(__file__).parents[2]
 FIGURES, PAGES = ROOT / "experiment/figures", (ROOT / "README.md", ROOT / "experiment/README.md")
 BLOCK = re.compile(r"(<!-- table: (.+?): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 BY_HAND = "*Typed by hand"  # the last line of a table that has no run in figures/
-HEADINGS = {"error_at_mean": "error at the mean", "lambda": "λ", "linear_rate": "linear VAE", "nll": "NLL"}
-HEADINGS |= {"calibrated_elbo": "ELBO at σ*²", "calibrated_nll": "NLL at σ*²", "marginal_kl": "marginal KL"}
-HEADINGS |= {"slides_rate": "slides", "slides_error": "slides", "active_units": "active"}
+HEADINGS = {name: heading for name, (heading, _) in COLUMNS.items()} | {"linear_rate": "linear VAE"}
 ONE = dict.fromkeys(("elbo", "linear_rate", "calibrated_elbo", "calibrated_nll"), 1)
 DECIMALS = ONE | {"active_units": 0, "lambda": 3}  # 2 for the other figures
 
@@ -59,8 +59,7 @@ def name_of(run: dict) -> str:
 
 def told(run: dict) -> dict[str, float]:
     """The options that are part of the run's name."""
-    own = {name: value for name, value in run["options"].items() if value or METHOD_OPTIONS[name].default != 0}
-    return own | ({"samples": run["samples"]} if run["samples"] > 1 else {})
+    return record.told(run["options"]) | ({"samples": run["samples"]} if run["samples"] > 1 else {})
 
 
 def table(rows: list[str], columns: list[str]) -> str | None:
