@@ -1,6 +1,7 @@
 """The linear VAE: everything about it is known in closed form, so training and evaluation can be checked end to end."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from ref.more.linear import (
     water_level,
 )
 from ref.more.metrics import Draws, Images, evaluate
-from ref.objectives import METHODS, MULTIPLIERS, Now
+from ref.objectives import METHODS, MULTIPLIERS
 from ref.train import initial_state, initial_theta, make_step, train
 from tests.small import plan_of, reader
 from tests.tested import TESTED, device, host, needs_backend, xp
@@ -45,6 +46,7 @@ def gaussian_images(count=4000) -> np.ndarray:
 
 IMAGES = gaussian_images()
 READ = reader(device(IMAGES))
+CENTER = device(IMAGES.mean(axis=0))
 
 
 def closed_form(level: float) -> tuple[float, float]:
@@ -52,36 +54,29 @@ def closed_form(level: float) -> tuple[float, float]:
     return 0.5 * np.log(np.maximum(SPECTRUM / level, 1)).sum(), np.minimum(SPECTRUM, level).sum()
 
 
-def linear_model(hidden=(), principal=False, latents=LATENTS) -> vae.Model:
-    center = device(IMAGES.mean(axis=0))
-    model = vae.Model(mlp, hidden, latents, "silu", False, "gaussian", 0.5, center)
-    if principal:
-        directions, variances, _ = principal_components(TESTED, READ, len(IMAGES), center, 6, TESTED.noise(1))
-        model = in_principal_coordinates(xp, model, directions, variances)
-    return model
+def linear_model(hidden=(), latents=LATENTS) -> vae.Model:
+    return vae.Model(mlp, hidden, latents, "silu", False, "gaussian", 0.5, CENTER)
 
 
-def started_at(level: float, hidden=(4,)):
-    model = linear_model(hidden, principal=True)
+def started_at(level: float):
+    """A network whose start is the linear VAE of that level."""
+    directions, variances, _ = principal_components(TESTED, READ, len(IMAGES), CENTER, 6, TESTED.noise(1))
+    model = in_principal_coordinates(xp, linear_model((4,)), directions, variances)
     theta = initial_theta(TESTED, model, TESTED.noise(0), 0.0)
     start_linear(xp, model, theta, device(np.sort(SPECTRUM)[::-1]), level)
     return model, theta
 
 
-def trained_from_scratch(method: str, latents=LATENTS, **changes):
+@cache
+def trained_from_scratch(method: str):
     """A linear VAE on the Gaussian images: its model, its state, and the last report."""
+    latents, changes, *_ = ENDS[method]
     model, noise = linear_model(latents=latents), TESTED.noise(0)
-    theta = initial_theta(TESTED, model, noise, model.center)
+    theta = initial_theta(TESTED, model, noise, CENTER)
     state = initial_state(TESTED, theta, noise, len(IMAGES), 1.0)
     plan = plan_of(method, 120, 100, len(IMAGES), 1, **changes)
     *_, last = train(TESTED, make_step(TESTED, model, METHODS[method], plan, READ, state), state, plan)
     return model, state, last
-
-
-@pytest.fixture(scope="module")
-def geco_trained():
-    """GECO from scratch, with the error of the level 0.2 for κ²."""
-    return trained_from_scratch("geco", target=closed_form(0.2)[1], multiplier_rate=4e-3)
 
 
 def judged(model, theta, nll_samples=1, **changes):
@@ -89,37 +84,31 @@ def judged(model, theta, nll_samples=1, **changes):
     return evaluate(TESTED, model, theta, images, TESTED.noise(9), Draws(nll_samples, **changes))
 
 
-def test_geco_on_gaussian_images_ends_at_the_closed_form_multiplier_distortion_and_rate(geco_trained):
-    model, state, last = geco_trained
-    rate, distortion = closed_form(0.2)
+LEVEL, LEFT = 0.2, SPECTRUM[3:].mean()  # the level of a target; the variance that three latents leave to a pixel
+RATE, ERROR = closed_form(LEVEL)
+CALIBRATED = 0.5 * np.log(SPECTRUM[:3] / LEFT).sum()
+# A method's latents and plan; λ, rate, error and used latents at the optimum, and how close training comes to it.
+ENDS = {
+    "geco": (5, {"target": ERROR, "multiplier_rate": 4e-3}, 1 / (2 * LEVEL), RATE, ERROR, 4, 0.01),
+    "rate": (5, {"target": RATE, "multiplier_rate": 4e-3}, 2 * LEVEL, RATE, ERROR, 4, 0.01),
+    "sigma-vae": (3, {"multiplier_rate": 3}, 1 / (2 * LEFT), CALIBRATED, LEFT * 6, 3, 0.02),
+}
+
+
+@pytest.mark.parametrize("method", ENDS)
+def test_training_on_gaussian_images_ends_at_the_closed_form_multiplier_rate_and_error(method):
+    _, _, lam, rate, error, units, precision = ENDS[method]
+    model, state, last = trained_from_scratch(method)
     figures = judged(model, state["theta"], samples=20)
-    assert last["lambda"] == pytest.approx(1 / (2 * 0.2), rel=0.01)
-    assert figures["error"] == pytest.approx(distortion, rel=0.01)
-    assert figures["rate"] == pytest.approx(rate, rel=0.01)
-    assert figures["active_units"] == (SPECTRUM > 0.2).sum()
-
-
-def test_a_target_on_the_rate_ends_at_the_closed_form_multiplier_and_error():
-    rate, error = closed_form(0.2)
-    model, state, last = trained_from_scratch("rate", target=rate, multiplier_rate=4e-3)
-    figures = judged(model, state["theta"], samples=20)
-    assert last["lambda"] == pytest.approx(2 * 0.2, rel=0.01)
-    assert figures["rate"] == pytest.approx(rate, rel=0.01)
-    assert figures["error"] == pytest.approx(error, rel=0.01)
-
-
-def test_the_sigma_vae_ends_at_the_variance_of_probabilistic_principal_components():
-    model, state, last = trained_from_scratch("sigma-vae", latents=3, multiplier_rate=SPECTRUM.size / 2)
-    level = SPECTRUM[3:].mean()  # of what has no latent
-    figures = judged(model, state["theta"], samples=20)
-    assert last["lambda"] == pytest.approx(1 / (2 * level), rel=0.02)
-    assert figures["error"] / SPECTRUM.size == pytest.approx(level, rel=0.02)
-    assert figures["rate"] == pytest.approx(0.5 * np.log(SPECTRUM[:3] / level).sum(), rel=0.02)
+    assert last["lambda"] == pytest.approx(lam, rel=precision)
+    assert figures["rate"] == pytest.approx(rate, rel=precision)
+    assert figures["error"] == pytest.approx(error, rel=precision)
+    assert figures["active_units"] == units
 
 
 def test_principal_components_are_those_of_the_covariance():
-    center, noise = device(IMAGES.mean(axis=0)), TESTED.noise(3)
-    directions, variances, total = host(principal_components(TESTED, READ, len(IMAGES), center, 4, noise, sweeps=30))
+    found = principal_components(TESTED, READ, len(IMAGES), CENTER, 4, TESTED.noise(3), sweeps=30)
+    directions, variances, total = host(found)
     expected = np.linalg.eigh(np.cov(IMAGES.T, bias=True))[1][:, ::-1][:, :4]
     np.testing.assert_allclose(variances, SPECTRUM[:4], rtol=1e-6)
     np.testing.assert_allclose(np.abs(np.sum(directions * expected, axis=0)), 1, rtol=1e-6)
@@ -140,31 +129,20 @@ def test_the_gaussian_bound_is_the_rate_of_the_best_linear_vae(level):
     assert gaussian_rate_distortion(sorted(SPECTRUM, reverse=True), distortion) == pytest.approx(rate, abs=1e-9)
 
 
-def test_the_gaussian_bound_of_equal_variances_is_half_the_log_of_their_share_each():
+def test_the_gaussian_bound_of_equal_variances_is_half_the_log_of_their_share_each_however_many_there_are():
     assert gaussian_rate_distortion([2.0] * 5, 1.0) == pytest.approx(5 * 0.5 * math.log(2.0 * 5 / 1.0))
     assert gaussian_rate_distortion([2.0] * 5, 10.0) == gaussian_rate_distortion([2.0] * 5, 11.0) == 0
+    many = [3.0] * 100 + [1e-3] * 900
+    assert gaussian_rate_distortion(many, 50.9) == pytest.approx(100 * 0.5 * math.log(3.0 / 0.5))
 
 
-def test_the_gaussian_bound_counts_every_variance_however_many_there_are():
-    variances = [3.0] * 100 + [1e-3] * 900
-    assert gaussian_rate_distortion(variances, 50.9) == pytest.approx(100 * 0.5 * math.log(3.0 / 0.5))
-
-
-def spectrum_of(images: np.ndarray) -> np.ndarray:
-    """The eigenvalues of their covariance, the largest first."""
-    centred = images - images.mean(axis=0)
-    return np.linalg.eigvalsh(centred.T @ centred / len(images))[::-1]
-
-
-def decaying(images: int, pixels: int) -> np.ndarray:
-    """Images whose principal variances fall by a fifth from one to the next, as pictures' do."""
-    return np.random.default_rng(0).normal(size=(images, pixels)) * 0.8 ** (np.arange(pixels) / 2)
-
-
-def variances_of(images: np.ndarray) -> tuple[np.ndarray, float]:
-    center = device(images.mean(axis=0))
-    variances, rest = principal_variances(TESTED, reader(device(images)), len(images), center, TESTED.noise(0))
-    return np.array(variances), rest
+def variances_and_eigenvalues(count: int, pixels: int) -> tuple[np.ndarray, float, np.ndarray]:
+    """Our variances of images whose variances fall by a fifth from one to the next, as pictures' do; and NumPy's."""
+    images = np.random.default_rng(0).normal(size=(count, pixels)) * 0.8 ** (np.arange(pixels) / 2)
+    center = images.mean(axis=0)
+    read = reader(device(images))
+    variances, rest = principal_variances(TESTED, read, count, device(center), TESTED.noise(0))
+    return np.array(variances), rest, np.linalg.eigvalsh((images - center).T @ (images - center) / count)[::-1]
 
 
 @pytest.mark.parametrize("block", [10, 1000])
@@ -173,9 +151,7 @@ def test_principal_variances_are_the_eigenvalues_of_the_covariance_also_for_fewe
     shape, block, monkeypatch
 ):
     monkeypatch.setattr(linear, "BLOCK", block * shape[1])
-    images = decaying(*shape)
-    ours, rest = variances_of(images)
-    theirs = spectrum_of(images)
+    ours, rest, theirs = variances_and_eigenvalues(*shape)
     count = np.sum(theirs > linear.FLOOR * theirs[0])
     np.testing.assert_allclose(ours, theirs[:count], rtol=1e-9)
     assert rest == pytest.approx(theirs[count:].sum(), abs=1e-12)
@@ -186,10 +162,9 @@ def test_of_many_large_images_the_leading_variances_are_the_largest_eigenvalues_
 ):
     monkeypatch.setattr(linear, "DENSE", 30)
     monkeypatch.setattr(linear, "LEADING", 8)
-    images = decaying(90, 40)
-    ours, rest = variances_of(images)
-    np.testing.assert_allclose(ours, spectrum_of(images)[:8], rtol=1e-4)
-    assert rest == pytest.approx(spectrum_of(images)[8:].sum(), rel=1e-4)
+    ours, rest, theirs = variances_and_eigenvalues(90, 40)
+    np.testing.assert_allclose(ours, theirs[:8], rtol=1e-4)
+    assert rest == pytest.approx(theirs[8:].sum(), rel=1e-4)
 
 
 def test_the_bound_of_the_leading_variances_is_that_of_all_while_what_is_left_out_costs_no_rate():
@@ -203,16 +178,15 @@ def test_the_bound_of_the_leading_variances_is_that_of_all_while_what_is_left_ou
 
 def test_the_aggregate_posterior_of_the_best_linear_vae_is_its_prior():
     # over all Gaussian images its marginal KL is 0; 4,000 of them leave it a trifle, and the rest is information
-    model, theta = started_at(0.2)
-    figures, (rate, _) = judged(model, theta), closed_form(0.2)
+    figures = judged(*started_at(LEVEL))
     assert figures["marginal_kl"] == pytest.approx(0, abs=0.15)
-    assert figures["mutual_information"] == pytest.approx(rate, abs=0.15)
+    assert figures["mutual_information"] == pytest.approx(RATE, abs=0.15)
 
 
 def test_a_rate_and_an_error_at_the_mean_can_both_vanish_without_learning_so_they_are_no_rate_distortion_pair():
     # means shrunk to ε of the image under the prior's own std, and a decoder that blows them up again
     model, epsilon = linear_model()._replace(latents=len(SPECTRUM)), 1e-6
-    theta = initial_theta(TESTED, model, TESTED.noise(0), model.center)
+    theta = initial_theta(TESTED, model, TESTED.noise(0), CENTER)
     params = vae.params_of(model, theta)
     params["encoder"]["W0"][...] = device(np.concatenate([epsilon * np.eye(6), np.zeros((6, 6))], axis=1))
     params["decoder"]["W0"][...] = device(np.eye(6) / epsilon)
@@ -234,15 +208,12 @@ def test_the_level_of_a_start_is_that_of_its_distortion_also_below_a_gap_of_the_
     assert level_for(used, total, 0.04) == used[-1]  # less than the variance outside the latents
 
 
-def test_a_rate_beyond_reach_starts_at_a_millionth_of_the_largest_variance():
-    assert level_for_rate(SPECTRUM, 1e6) == pytest.approx(1e-6 * SPECTRUM[0])
-
-
 @pytest.mark.parametrize("rate", [1e-3, 0.2, 1.0, 4.0, 20.0])
 def test_the_level_of_a_rate_is_that_at_which_the_best_linear_vae_pays_it(rate):
     used = SPECTRUM[:LATENTS]
     level = level_for_rate(used, rate)
     assert np.sum(0.5 * np.log(np.maximum(used / level, 1))) == pytest.approx(rate, rel=1e-9)
+    assert level_for_rate(used, 1e6) == pytest.approx(1e-6 * used[0])  # a rate beyond reach
 
 
 def test_the_calibrated_level_is_the_variance_of_probabilistic_principal_components():
@@ -264,47 +235,28 @@ def test_a_network_that_starts_linear_has_the_closed_form_rate_and_distortion(le
     assert figures["active_units"] == (level < SPECTRUM).sum()
 
 
-def test_the_linear_start_is_a_stationary_point_of_the_objective():
-    # the expected gradient of KL + err/(2θ) vanishes at the optimum, here but for the Monte Carlo error of the samples
-    level = 0.2
-    model, theta = started_at(level, hidden=(4,))
-    eps = TESTED.normal(TESTED.noise(4), (40, len(IMAGES), LATENTS))
-    sizes = []
-    for start in (theta, theta * 1.2):
-        terms, cache = vae.forward(xp, model, vae.params_of(model, start), device(IMAGES), eps)
-        gradient = xp.zeros_like(theta)
-        d = METHODS["geco"].backward(xp, terms, Now(lam=1 / (2 * level)))
-        vae.backward(xp, model, vae.params_of(model, start), cache, d, vae.params_of(model, gradient))
-        sizes.append(np.abs(host(gradient)).max())
-    assert sizes[0] < 0.06 < 0.3 < sizes[1]
-
-
 def test_the_nll_of_a_linear_model_at_its_exact_posterior_is_the_gaussian_marginal_likelihood():
     # with q(z|x) = p(z|x) every weight is p(x): one sample is enough, and ELBO = −NLL
-    level = 0.2
-    model, theta = started_at(level)
-    model = model._replace(variance=level)
-    covariance = np.cov(IMAGES.T, bias=True)
-    values, vectors = np.linalg.eigh(covariance)
-    model_values = np.maximum(values, level)
+    model, theta = started_at(LEVEL)
+    values, vectors = np.linalg.eigh(np.cov(IMAGES.T, bias=True))
+    model_values = np.maximum(values, LEVEL)
     centred = (IMAGES - IMAGES.mean(axis=0)) @ vectors
     log_px = -0.5 * (centred**2 / model_values + np.log(2 * np.pi * model_values)).sum(axis=1)
-    figures = judged(model, theta, nll_samples=1, samples=20)
+    figures = judged(model._replace(variance=LEVEL), theta, samples=20)
     assert figures["nll"] == pytest.approx(-log_px.mean(), rel=1e-4)
     assert figures["nll_standard_error"] == pytest.approx(log_px.std() / math.sqrt(len(IMAGES)), rel=1e-3)
     assert figures["elbo"] == pytest.approx(log_px.mean(), rel=2e-3)
 
 
-def test_the_nll_falls_with_more_samples_and_its_memory_does_not_grow(geco_trained):
-    model, state, _ = geco_trained
+def test_the_nll_falls_with_more_samples():
+    model, state, _ = trained_from_scratch("geco")
     model = model._replace(variance=0.05)  # the posterior is not the exact one
-    few, many = (judged(model, state["theta"], k)["nll"] for k in (1, 64))
-    assert many < few - 0.1
-    assert -judged(model, state["theta"], 1)["elbo"] >= many
+    few, many = (judged(model, state["theta"], k) for k in (1, 64))
+    assert many["nll"] < few["nll"] - 0.1 and -few["elbo"] >= many["nll"]
 
 
-def test_evaluation_changes_nothing_and_repeats_itself(geco_trained):
-    model, state, _ = geco_trained
+def test_evaluation_changes_nothing_and_repeats_itself():
+    model, state, _ = trained_from_scratch("geco")
     before = {name: array.copy() for name, array in state.items()}
     assert judged(model, state["theta"], 3) == judged(model, state["theta"], 3)
     assert all((state[name] == before[name]).all() for name in state)
@@ -313,7 +265,7 @@ def test_evaluation_changes_nothing_and_repeats_itself(geco_trained):
 def short_run(method: str, samples: int, lam: float | None, **changes) -> tuple[dict, dict]:
     """A small non-linear network on the Gaussian images: the last report and the figures."""
     noise, model, row = TESTED.noise(0), linear_model(hidden=(16,)), METHODS[method]
-    state = initial_state(TESTED, initial_theta(TESTED, model, noise, model.center), noise, len(IMAGES), lam)
+    state = initial_state(TESTED, initial_theta(TESTED, model, noise, CENTER), noise, len(IMAGES), lam)
     plan = plan_of(method, 40, 100, len(IMAGES), samples, **changes)
     plan = plan._replace(multiplier_rate=MULTIPLIERS["relative"][1](plan.steps))
     *_, last = train(TESTED, make_step(TESTED, model, row, plan, READ, state), state, plan)
