@@ -15,25 +15,17 @@ NUMPY = open_backend("numpy", "float64")
 NOW = Now(lam=0.8, target=0.48, done=0.3)
 
 
-def kind_of(likelihood: str, sigmoid_output: bool, coordinates: int) -> str:
-    """A name that says the likelihood, the output and the network."""
-    return f"{likelihood}, {'sigmoid' if sigmoid_output else 'linear'}, {'principal' if coordinates else 'plain'}"
-
-
-# Every likelihood on every output of every network: to be trained, or to be refused.
-KINDS = {
-    kind_of(*kind): dict(zip(("likelihood", "sigmoid_output", "coordinates"), kind, strict=True))
-    for kind in product(LIKELIHOODS, (True, False), (0, 5))
-}
-
-
-def is_refused(likelihood: str, sigmoid_output: bool, coordinates: int) -> bool:
-    """A function of logits needs x̂ = sigmoid(l)."""
-    return LIKELIHOODS[likelihood].of_logits and not sigmoid_output
-
-
-NETWORKS = {
-    **{name: kind for name, kind in KINDS.items() if not is_refused(**kind)},
+# Every likelihood on every output of every network: to be trained, or refused where a function of logits has none.
+TRAINED, REFUSED = {}, {}
+for likelihood, output, network in product(LIKELIHOODS, ("sigmoid", "linear"), ("plain", "principal")):
+    kind = {
+        "likelihood": likelihood,
+        "sigmoid_output": output == "sigmoid",
+        "coordinates": 5 * (network == "principal"),
+    }
+    refused = LIKELIHOODS[likelihood].of_logits and output == "linear"
+    (REFUSED if refused else TRAINED)[f"{likelihood}, {output}, {network}"] = kind
+NETWORKS = TRAINED | {
     "one layer": {"hidden": (5,)},
     "no layer": {"hidden": ()},
     "bernoulli, no layer": {"likelihood": "bernoulli", "hidden": ()},
@@ -49,13 +41,9 @@ def options_of(method: str) -> dict[str, float]:
     return {name: 0.87 * (option.default or 0.8) for name, option in METHODS[method].options.items()}
 
 
-def bounds(method) -> bool:
-    """Whether the constraint of a row of METHODS has a target."""
-    return bool(method.constraint and method.constraint.name)
-
-
 def plan_of(method: str, epochs: int, batch_size: int, images: int, samples: int, **changes) -> Plan:
     """A plan by which so many images are learned quickly."""
+    constraint = METHODS[method].constraint
     return Plan(
         epochs=epochs,
         batch_size=batch_size,
@@ -66,8 +54,8 @@ def plan_of(method: str, epochs: int, batch_size: int, images: int, samples: int
         schedule="cosine",
         adam=(0.9, 0.999, 1e-8),
         weight_decay=0.0,
-        target=NOW.target if bounds(METHODS[method]) else 0.0,
-        multiplier_rate=1e-2 if bounds(METHODS[method]) or not METHODS[method].constraint else 3.5,
+        target=NOW.target if constraint and constraint.name else 0.0,
+        multiplier_rate=3.5 if constraint and not constraint.name else 1e-2,
     )._replace(**changes)
 
 

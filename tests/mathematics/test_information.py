@@ -37,13 +37,16 @@ def test_posteriors_that_are_far_apart_know_log_n():
     assert on_backend(mutual_information, mean, log_std) == pytest.approx((math.log(60), 0), abs=1e-6)
 
 
-def test_the_information_of_two_posteriors_is_that_of_a_binary_gaussian_channel():
-    # ±1 in noise of std 1: log 2 − E[log(1 + e^(−2y))], y ~ N(1, 1), here by quadrature
+def binary_channel(m: float) -> float:
+    """What is known of ±m in noise of std 1: log 2 − E[log(1 + e^(−2my))], y ~ N(m, 1), by quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-    expected = math.log(2) - np.sum(weights * np.logaddexp(0, -2 * (1 + nodes))) / math.sqrt(2 * math.pi)
+    return math.log(2) - np.sum(weights * np.logaddexp(0, -2 * m * (m + nodes))) / math.sqrt(2 * math.pi)
+
+
+def test_the_information_of_two_posteriors_is_that_of_a_binary_gaussian_channel():
     mean, log_std = np.repeat([[1.0], [-1.0]], 500, axis=0), np.zeros((1000, 1))
     ours, error = on_backend(mutual_information, mean, log_std)
-    assert abs(ours - expected) < 4 * error < 0.03
+    assert abs(ours - binary_channel(1)) < 4 * error < 0.03
 
 
 def test_the_standard_error_is_the_spread_over_repetitions():

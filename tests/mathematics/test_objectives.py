@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ref import objectives as ob
 from ref import vae
 from ref.train import REPORTED, batch_means
-from tests.small import NOW, batch_of, bounds, model_of, options_of, plan_of, theta_of
+from tests.small import NOW, batch_of, model_of, options_of, plan_of, theta_of
 from tests.tested import compute, device, host, needs_backend, xp
 
 pytestmark = needs_backend
@@ -169,7 +169,7 @@ def test_the_rate_of_the_relative_rule_is_56_over_the_steps_and_at_most_a_hundre
     assert ob.MULTIPLIERS["plain"][1](100) == ob.MULTIPLIERS["plain"][1](10**6) == 1e-3
 
 
-BOUNDED = [name for name, row in ob.METHODS.items() if bounds(row)]
+BOUNDED = [name for name, row in ob.METHODS.items() if row.constraint and row.constraint.name]
 
 
 @pytest.mark.parametrize("method", BOUNDED)
