@@ -40,7 +40,7 @@ class Exercise(NamedTuple):
     function: Callable  # of ref/
     inputs: dict[str, np.ndarray]
     forward: Callable  # (xp, *inputs) -> an array, or the loss
-    answer: Callable  # (the function, d_out, *inputs) -> the gradients
+    answer: Callable = lambda f, d, *inputs: f(np, d, *inputs)  # (the function, d_out, *inputs) -> the gradients
     mistakes: Mapping[str, tuple[str, str]] = NONE  # hint -> what a text of the function becomes by that mistake
     find: str = ""  # what to find, where that is not the inputs' gradients
     shown: tuple[str, ...] = ()  # what stands above it as it is, where that is not its forward function alone
@@ -192,14 +192,12 @@ EXERCISES = [
         de.posterior_log_density_backward,
         {"log_std": POSTERIOR["log_std"]},
         lambda xp, log_std: de.posterior_log_density(xp, EPS, log_std),
-        lambda f, d, log_std: f(np, d, log_std),
     ),
     Exercise(
         de.log_mean_exp_backward,
         {"a": RNG.normal(size=(K, B))},
         de.log_mean_exp,
-        lambda f, d, a: f(np, d, a),
-        {
+        mistakes={
             "every a_k counts alike, as in the mean of a": ("softmax(xp, a)", "1 / len(a) * xp.ones_like(a)"),
             "exp a_k is not divided by its sum over k": ("softmax(xp, a)", "xp.exp(a)"),
             "the shares sum to one over axis 1, and have to over axis 0": ("softmax(xp, a)", "softmax(xp, a.T).T"),
@@ -264,10 +262,7 @@ EXERCISES = [
                 SHARES,
                 f"-1 / images * softmax(xp, {LOG_WEIGHT}.T).T",
             ),
-            "w_k stands where w̃_k belongs: Σ_k is missing": (
-                SHARES,
-                f"-1 / images * xp.exp({LOG_WEIGHT})",
-            ),
+            "w_k stands where w̃_k belongs: Σ_k is missing": (SHARES, f"-1 / images * xp.exp({LOG_WEIGHT})"),
             "right but for the warm-up: log w has a β": ("warmed_up(xp, warm_up, now.done)", "1.0"),
             "right but for the β in w̃": (LOG_WEIGHT, "log_weight(terms.log_px, terms)"),
         },
