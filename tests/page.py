@@ -50,18 +50,18 @@ def definitions(text: str) -> dict[str, str]:
 
 def present(file: str, code: str) -> str:
     """The text that a quotation should have: that of the functions it begins with, as they now stand in the file."""
-    sources = definitions((ROOT / file).read_text(encoding="utf-8"))
+    sources = definitions((ROOT / file).read_text("utf-8"))
     indent = re.match(" *", code)[0]
     found = [DEFINED.match(line) for line in code.splitlines() if not line.startswith(f"{indent} ")]
     return "\n\n\n".join(sources[name[1]] for name in found if name)
 
 
 def main() -> None:
-    page = FILE.read_text(encoding="utf-8")
+    page = FILE.read_text("utf-8")
     for file, code in quotations(page):
         page = page.replace(f"```python\n{code}\n```", f"```python\n{present(file, code)}\n```")
     page = RESIDUAL.sub(lambda found: f"`{found['pair']}` {printed(error_of(found['pair']))}", page)
-    FILE.write_text(ARITHMETIC.sub(arithmetic(), page), encoding="utf-8")
+    FILE.write_text(ARITHMETIC.sub(arithmetic(), page), "utf-8")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def values() -> dict[str, dict]:
 
 def arrows() -> list[tuple[str, list[str], str]]:
     """The arrows of the graph on the page: from where, what, where to. What has no label is named by its source."""
-    graph = re.search(r"```mermaid\n(.*?)```", FILE.read_text(encoding="utf-8"), re.DOTALL)[1].replace("<br/>", " ")
+    graph = re.search(r"```mermaid\n(.*?)```", FILE.read_text("utf-8"), re.DOTALL)[1].replace("<br/>", " ")
     names = {node: name.removesuffix(" and its backward") for node, name in NODE.findall(graph)}
     found = []
     for node, label, target in EDGE.findall(NODE.sub(r"\1", graph)):

@@ -29,7 +29,7 @@ def file_of(exercise: Exercise) -> str:
 def sheet(exercise: Exercise) -> str:
     """The learner's file: the forward functions, and the signature of what is to be written."""
     module = exercise.function.__module__
-    texts = definitions(Path(sys.modules[module].__file__).read_text(encoding="utf-8"))
+    texts = definitions(Path(sys.modules[module].__file__).read_text("utf-8"))
     place = f"Exercise {EXERCISES.index(exercise) + 1} of {len(EXERCISES)}{', optional' * exercise.optional}"
     head = f'"""{place}: {exercise.name}.\n\nHelp: ref/README.md, "How to read" and "{section(exercise)}".\n"""'
     head += f"\n\nfrom {module} import *  # all of {module.replace('.', '/')}.py may be used"
@@ -39,7 +39,7 @@ def sheet(exercise: Exercise) -> str:
 
 def section(exercise: Exercise) -> str:
     """The heading of ref/README.md under which the function is derived."""
-    above = FILE.read_text(encoding="utf-8").partition(f"def {exercise.name}(xp")[0]
+    above = FILE.read_text("utf-8").partition(f"def {exercise.name}(xp")[0]
     return re.findall(r"^#+ (.*)$", above, re.MULTILINE)[-1]
 
 
@@ -59,7 +59,7 @@ def start(folder: Path) -> tuple[str, int]:
         raise UsageError(f"{folder} is not an empty folder, and nothing is overwritten; name a new one")
     folder.mkdir(parents=True, exist_ok=True)
     for exercise in EXERCISES:
-        (folder / file_of(exercise)).write_text(sheet(exercise), encoding="utf-8")
+        (folder / file_of(exercise)).write_text(sheet(exercise), "utf-8")
     told = f"{len(EXERCISES)} exercises are in {folder}."
     return f"{told} Write the first, then: python -m tests.exercises check {folder}", 0
 
@@ -70,7 +70,7 @@ def learned(folder: Path, exercise: Exercise) -> Callable | str:
     if not path.exists():
         return f"there is no {path}"
     try:
-        exec(compile(path.read_text(encoding="utf-8"), path, "exec"), names)
+        exec(compile(path.read_text("utf-8"), path, "exec"), names)
     except (Exception, SystemExit) as error:  # whatever a learner's file raises is an answer
         return f"{path} cannot be run: {type(error).__name__}: {error}"
     function = names.get(exercise.name, exercise.function)

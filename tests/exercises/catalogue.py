@@ -60,7 +60,14 @@ class Exercise(NamedTuple):
     def answers(self, function: Callable, d_out) -> dict:
         """What the function makes of arrays of its own, by `d_` + name."""
         found = self.answer(function, d_out.copy(), *(array.copy() for array in self.inputs.values()))
-        return found if isinstance(found, dict) else named(self.inputs, found)
+        if found is None:
+            raise NotImplementedError
+        if isinstance(found, dict):
+            return found
+        found = found if isinstance(found, tuple | list) else (found,)
+        if len(found) != len(self.inputs):
+            raise Misuse(f"returns {len(found)} gradients, expected {len(self.inputs)}: {', '.join(self.inputs)}")
+        return {f"d_{name}": array for name, array in zip(self.inputs, found, strict=True)}
 
     def expected(self, d_out) -> dict[str, np.ndarray]:
         """What automatic differentiation finds."""
@@ -72,16 +79,6 @@ class Exercise(NamedTuple):
     def with_mistake(self, hint: str) -> Callable:
         """The function of ref/ with that mistake."""
         return changed(self.function, *self.mistakes[hint])
-
-
-def named(inputs: dict, found) -> dict:
-    """A function's gradients by name; whoever returns none has not written them."""
-    if found is None:
-        raise NotImplementedError
-    found = found if isinstance(found, tuple | list) else (found,)
-    if len(found) != len(inputs):
-        raise Misuse(f"returns {len(found)} gradients, expected {len(inputs)}: {', '.join(inputs)}")
-    return {f"d_{name}": array for name, array in zip(inputs, found, strict=True)}
 
 
 def changed(function: Callable, old: str, new: str) -> Callable:

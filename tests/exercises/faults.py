@@ -77,15 +77,15 @@ def copy(folder: Path, fault: Fault | None = None) -> Path:
     shutil.copytree(ROOT / "ref", folder / "ref", ignore=shutil.ignore_patterns("__pycache__", "one_file.py", "*.md"))
     shutil.copy(Path(__file__).with_name("loop.py"), folder / LOOP)
     for path in folder.rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text("utf-8")
         if fault and f"def {fault.function}(" in text:
-            path.write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
+            path.write_text(text.replace(fault.right, fault.wrong), "utf-8")
     return folder
 
 
 def functions(folder: Path) -> set[str]:
     """The names of all functions in a copy."""
-    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
     return {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
 
 

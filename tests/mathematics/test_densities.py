@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose
 
 from ref import densities as de
 from ref import mlp as nn
@@ -43,15 +44,15 @@ def test_log_densities_are_those_of_the_standard_library():
     mean, log_std, eps = rng.normal(size=(B, Z)), rng.normal(size=(B, Z)), rng.normal(size=(K, B, Z))
     std = np.exp(log_std)
     z = mean + std * eps
-    np.testing.assert_allclose(compute(de.normal_log_density, z), log_normal(z, 0, 1), rtol=1e-12)
-    np.testing.assert_allclose(compute(de.posterior_log_density, eps, log_std), log_normal(z, mean, std), rtol=1e-12)
+    assert_allclose(compute(de.normal_log_density, z), log_normal(z, 0, 1), rtol=1e-12)
+    assert_allclose(compute(de.posterior_log_density, eps, log_std), log_normal(z, mean, std), rtol=1e-12)
 
 
 def test_the_gaussian_likelihood_is_that_of_the_standard_library():
     x, x_hat, variance = rng.uniform(size=(B, D)), rng.normal(size=(K, B, D)), 0.3
     decoded = de.Decoded(x_hat, x_hat, compute(de.squared_error, x, x_hat))
     log_px = compute(de.gaussian_log_likelihood, x, decoded, variance)
-    np.testing.assert_allclose(log_px, log_normal(x, x_hat, math.sqrt(variance)), rtol=1e-12)
+    assert_allclose(log_px, log_normal(x, x_hat, math.sqrt(variance)), rtol=1e-12)
 
 
 def test_the_bernoulli_likelihood_is_the_product_of_its_probabilities():
@@ -59,7 +60,7 @@ def test_the_bernoulli_likelihood_is_the_product_of_its_probabilities():
     p = 1 / (1 + np.exp(-logits))
     expected = np.log(np.prod(np.where(x == 1, p, 1 - p), axis=-1))
     log_px = compute(de.bernoulli_log_likelihood, x, de.Decoded(logits, p, 0.0), 1.0)
-    np.testing.assert_allclose(log_px, expected, rtol=1e-12)
+    assert_allclose(log_px, expected, rtol=1e-12)
 
 
 def test_the_bernoulli_likelihood_is_finite_at_extreme_logits():
@@ -71,13 +72,13 @@ def test_the_bernoulli_likelihood_is_finite_at_extreme_logits():
 def test_log_mean_exp_is_between_mean_and_maximum_and_shifts_with_its_argument_and_softmax_sums_to_one(a, shift):
     value, shifted = compute(de.log_mean_exp, a), compute(de.log_mean_exp, a + shift)
     assert (value >= a.mean(axis=0) - 1e-9).all() and (value <= a.max(axis=0) + 1e-9).all()
-    np.testing.assert_allclose(shifted, value + shift, rtol=1e-9, atol=1e-7)
-    np.testing.assert_allclose(compute(de.softmax, a).sum(axis=0), 1, rtol=1e-12)
+    assert_allclose(shifted, value + shift, rtol=1e-9, atol=1e-7)
+    assert_allclose(compute(de.softmax, a).sum(axis=0), 1, rtol=1e-12)
 
 
 def test_sigmoid_is_the_logistic_function_and_never_overflows():
     a = np.array([-2.0, 0.0, 3.0])
-    np.testing.assert_allclose(compute(nn.sigmoid, a), 1 / (1 + np.exp(-a)), rtol=1e-14)
+    assert_allclose(compute(nn.sigmoid, a), 1 / (1 + np.exp(-a)), rtol=1e-14)
     with np.errstate(all="raise"):
         assert compute(nn.sigmoid, np.array([-1e4, 1e4], np.float32)).tolist() == [0, 1]
 
@@ -87,7 +88,7 @@ def test_silu_is_a_times_the_logistic_function_and_the_others_are_what_their_nam
     expected = {"silu": a / (1 + np.exp(-a)), "tanh": [math.tanh(v) for v in a], "relu": [0, 0, 0, 2]}
     assert {*expected} == {*nn.ACTIVATIONS}
     for name, values in expected.items():
-        np.testing.assert_allclose(compute(nn.ACTIVATIONS[name], a - 1, np.ones(4))[0], values, rtol=1e-12)
+        assert_allclose(compute(nn.ACTIVATIONS[name], a - 1, np.ones(4))[0], values, rtol=1e-12)
 
 
 def test_the_parameters_are_views_that_cover_the_flat_vector_once():

@@ -2,13 +2,12 @@
 
 import ast
 import functools
-import sys
+import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ref.vae import Gradient
 from tests.exercises.__main__ import file_of, main, section, sheet
 from tests.exercises.catalogue import EXERCISES, B, K, changed
 from tests.exercises.diagnosis import diagnose
@@ -16,8 +15,8 @@ from tests.exercises.faults import FAULTS, copy, functions, residuals, trained
 from tests.page import FILE, ROOT, definitions
 
 BY_NAME = {exercise.name: exercise for exercise in EXERCISES}
-MISTAKES = [(exercise.name, hint) for exercise in EXERCISES for hint in exercise.mistakes]
-each_exercise = pytest.mark.parametrize("name", BY_NAME)
+MISTAKES = [(exercise, hint) for exercise in EXERCISES for hint in exercise.mistakes]
+each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
 each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.function)
 
 
@@ -28,42 +27,39 @@ def folder(tmp_path) -> Path:
 
 
 @each_exercise
-def test_the_body_of_ref_passes_where_the_empty_one_stood(name, folder, capsys):
-    assert main(["check", str(folder), name]) == 1
+def test_the_body_of_ref_passes_where_the_empty_one_stood(exercise, folder, capsys):
+    assert main(["check", str(folder), exercise.name]) == 1
     assert "not written" in capsys.readouterr().out
-    path = folder / file_of(BY_NAME[name])
-    sources = definitions(Path(sys.modules[BY_NAME[name].function.__module__].__file__).read_text(encoding="utf-8"))
-    sheet = path.read_text(encoding="utf-8")
-    path.write_text(sheet.replace(definitions(sheet)[name], sources[name]), encoding="utf-8")
-    assert main(["check", str(folder), name]) == 0
+    path = folder / file_of(exercise)
+    empty = path.read_text("utf-8")
+    written = empty.replace(definitions(empty)[exercise.name], inspect.getsource(exercise.function))
+    path.write_text(written, "utf-8")
+    assert main(["check", str(folder), exercise.name]) == 0
     assert "right: 1 of 1" in capsys.readouterr().out
 
 
 @each_exercise
-def test_a_sheet_says_no_formula_and_names_the_section_that_derives_it(name):
-    function = next(node for node in ast.parse(sheet(BY_NAME[name])).body if getattr(node, "name", "") == name)
+def test_a_sheet_says_no_formula_and_names_the_section_that_derives_it(exercise):
+    nodes = {getattr(node, "name", ""): node for node in ast.parse(sheet(exercise)).body}
+    function = nodes[exercise.name]
     assert ast.unparse(function.body[1:]) == "raise NotImplementedError" and "=" not in ast.get_docstring(function)
-    _, below = FILE.read_text(encoding="utf-8").split(f"\n### {section(BY_NAME[name])}\n")
-    assert f"def {name}(" in below.partition("\n### ")[0]
+    _, below = FILE.read_text("utf-8").split(f"\n### {section(exercise)}\n")
+    assert f"def {exercise.name}(" in below.partition("\n### ")[0]
 
 
-@pytest.mark.parametrize(("name", "hint"), MISTAKES)
-def test_each_classic_mistake_is_recognised(name, hint):
-    verdicts = diagnose(BY_NAME[name], BY_NAME[name].with_mistake(hint)).values()
+@pytest.mark.parametrize(("exercise", "hint"), MISTAKES, ids=lambda value: getattr(value, "name", value))
+def test_each_classic_mistake_is_recognised(exercise, hint):
+    verdicts = diagnose(exercise, exercise.with_mistake(hint)).values()
     assert hint in verdicts and all(verdict == hint or verdict.startswith("right") for verdict in verdicts)
 
 
-def scaled(function, factor):
-    """The function with all that it returns multiplied."""
+def verdicts_on(exercise, change):
+    """What is said of the right gradients, each array changed by a function."""
 
-    @functools.wraps(function)
-    def answer(*args, **kwargs):
-        found = function(*args, **kwargs)
-        if isinstance(found, Gradient):
-            return Gradient(*(None if array is None else factor * array for array in found))
-        return tuple(factor * array for array in found) if isinstance(found, tuple) else factor * found
+    def answer(f, d, *inputs):
+        return {name: change(array) for name, array in exercise.answers(f, d).items()}
 
-    return answer
+    return diagnose(exercise._replace(answer=answer), exercise.function).values()
 
 
 @pytest.mark.parametrize(
@@ -80,8 +76,7 @@ def scaled(function, factor):
 )
 @pytest.mark.parametrize("name", ["squared_error_backward", "posterior_log_density_backward", "iwae_backward"])
 def test_a_lost_factor_is_named(name, factor, hint):
-    verdicts = diagnose(BY_NAME[name], scaled(BY_NAME[name].function, factor))
-    assert all(hint in verdict for verdict in verdicts.values())
+    assert all(hint in verdict for verdict in verdicts_on(BY_NAME[name], lambda array: factor * array))
 
 
 DENSITY, W, b = "posterior_log_density_backward", 'out=d_params[f"W{i}"])', 'out=d_params[f"b{i}"])'
@@ -118,16 +113,10 @@ def test_what_else_goes_wrong_is_named(name, old, new, hint):
 
 
 @each_exercise
-def test_what_nothing_explains_is_given_no_hint(name):
-    exercise = BY_NAME[name]
+def test_what_nothing_explains_is_given_no_hint(exercise):
     noise = np.random.default_rng(2)
-    found = exercise._replace(answer=lambda f, d, *inputs: perturbed(exercise.answers(f, d), noise))
-    for verdict in diagnose(found, exercise.function).values():
-        assert verdict.startswith("not yet: relative error")
-
-
-def perturbed(answers: dict, noise) -> dict:
-    return {name: array * noise.uniform(1.0, 1.001, np.shape(array)) for name, array in answers.items()}
+    verdicts = verdicts_on(exercise, lambda array: array * noise.uniform(1.0, 1.001, np.shape(array)))
+    assert all(verdict.startswith("not yet: relative error") for verdict in verdicts)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +131,7 @@ def perturbed(answers: dict, noise) -> dict:
     ],
 )
 def test_a_file_that_fails_is_answered_in_a_sentence(text, told, folder, capsys):
-    (folder / file_of(EXERCISES[0])).write_text(text, encoding="utf-8")
+    (folder / file_of(EXERCISES[0])).write_text(text, "utf-8")
     assert main(["check", str(folder), "1"]) == 1
     output = capsys.readouterr()
     assert told in output.out and "Traceback" not in output.out + output.err
@@ -173,7 +162,7 @@ def test_a_fault_trains_to_plausible_numbers_that_are_not_those_of_ref(fault, tm
 @each_fault
 def test_a_fault_is_one_text_of_the_function_that_it_names(fault):
     paths = [ROOT / "tests/exercises/loop.py", *(ROOT / "ref").rglob("*.py")]
-    texts = [definitions(path.read_text(encoding="utf-8")).get(fault.function, "") for path in paths]
+    texts = [definitions(path.read_text("utf-8")).get(fault.function, "") for path in paths]
     assert sum(text.count(fault.right) for text in texts) == 1
 
 

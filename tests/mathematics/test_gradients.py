@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytest import approx
 
 import ref
 from ref import mlp as nn
@@ -118,7 +119,7 @@ def check_every_parameter(name, model, theta, x, eps, now=NOW):
     loss, _ = objective(name, model, theta, x, eps, np, now)
     oracle = oracle_gradient(name, model, theta, x, eps, now)
     hand, gradient = hand_loss_and_gradient(name, model, theta, x, eps, now)
-    assert hand == pytest.approx(loss, rel=1e-12, abs=1e-11)
+    assert hand == approx(loss, rel=1e-12, abs=1e-11)
     floor = 1e-4 * np.linalg.norm(oracle)  # a parameter without influence has rounding errors for a gradient
     for part, parameters in vae.params_of(model, np.arange(gradient.size)).items():
         for parameter, places in parameters.items():
@@ -191,7 +192,7 @@ def test_finite_differences_of_the_loss_agree(name):
     losses = [host(objective(name, *device((model, t, x, eps)), xp=xp)[0]) for t in (above, below)]
     slope = (losses[0] - losses[1]) / 2e-5
     _, gradient = hand_loss_and_gradient(name, model, theta, x, eps)
-    if gradient @ direction != pytest.approx(slope, rel=1e-7):
+    if gradient @ direction != approx(slope, rel=1e-7):
         fail(f"{gradient @ direction} by hand, {slope} by finite differences; {ADVICE}")
 
 
@@ -203,7 +204,7 @@ def test_the_checker_rejects_a_gradient_that_is_off_by_half_a_per_mille():
         return d_mean, 1.0005 * d_log_std
 
     right, wrong = residuals(pair._replace(backward=off))
-    assert right <= TOLERANCE < wrong == pytest.approx(5e-4, rel=1e-6)
+    assert right <= TOLERANCE < wrong == approx(5e-4, rel=1e-6)
 
 
 def test_the_checker_rejects_nan_and_wrong_shapes():

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from pytest import approx
 
 from ref import mlp, vae
 from ref.more import linear
@@ -100,9 +102,9 @@ def test_training_on_gaussian_images_ends_at_the_closed_form_multiplier_rate_and
     _, _, lam, rate, error, units, precision = ENDS[method]
     model, state, last = trained_from_scratch(method)
     figures = judged(model, state["theta"], samples=20)
-    assert last["lambda"] == pytest.approx(lam, rel=precision)
-    assert figures["rate"] == pytest.approx(rate, rel=precision)
-    assert figures["error"] == pytest.approx(error, rel=precision)
+    assert last["lambda"] == approx(lam, rel=precision)
+    assert figures["rate"] == approx(rate, rel=precision)
+    assert figures["error"] == approx(error, rel=precision)
     assert figures["active_units"] == units
 
 
@@ -110,15 +112,15 @@ def test_principal_components_are_those_of_the_covariance():
     found = principal_components(TESTED, READ, len(IMAGES), CENTER, 4, TESTED.noise(3), sweeps=30)
     directions, variances, total = host(found)
     expected = np.linalg.eigh(np.cov(IMAGES.T, bias=True))[1][:, ::-1][:, :4]
-    np.testing.assert_allclose(variances, SPECTRUM[:4], rtol=1e-6)
-    np.testing.assert_allclose(np.abs(np.sum(directions * expected, axis=0)), 1, rtol=1e-6)
-    assert total == pytest.approx(SPECTRUM.sum())
+    assert_allclose(variances, SPECTRUM[:4], rtol=1e-6)
+    assert_allclose(np.abs(np.sum(directions * expected, axis=0)), 1, rtol=1e-6)
+    assert total == approx(SPECTRUM.sum())
 
 
 @given(st.floats(0.06, 7.6))
 def test_the_water_level_gives_back_its_distortion(distortion):
     level = water_level(list(SPECTRUM[:LATENTS]), float(SPECTRUM[LATENTS:].sum()), distortion)
-    assert np.minimum(SPECTRUM[:LATENTS], level).sum() + SPECTRUM[LATENTS:].sum() == pytest.approx(
+    assert np.minimum(SPECTRUM[:LATENTS], level).sum() + SPECTRUM[LATENTS:].sum() == approx(
         min(distortion, SPECTRUM.sum())
     )
 
@@ -126,14 +128,14 @@ def test_the_water_level_gives_back_its_distortion(distortion):
 @given(st.floats(0.06, 10.0))
 def test_the_gaussian_bound_is_the_rate_of_the_best_linear_vae(level):
     rate, distortion = closed_form(level)
-    assert gaussian_rate_distortion(sorted(SPECTRUM, reverse=True), distortion) == pytest.approx(rate, abs=1e-9)
+    assert gaussian_rate_distortion(sorted(SPECTRUM, reverse=True), distortion) == approx(rate, abs=1e-9)
 
 
 def test_the_gaussian_bound_of_equal_variances_is_half_the_log_of_their_share_each_however_many_there_are():
-    assert gaussian_rate_distortion([2.0] * 5, 1.0) == pytest.approx(5 * 0.5 * math.log(2.0 * 5 / 1.0))
+    assert gaussian_rate_distortion([2.0] * 5, 1.0) == approx(5 * 0.5 * math.log(2.0 * 5 / 1.0))
     assert gaussian_rate_distortion([2.0] * 5, 10.0) == gaussian_rate_distortion([2.0] * 5, 11.0) == 0
     many = [3.0] * 100 + [1e-3] * 900
-    assert gaussian_rate_distortion(many, 50.9) == pytest.approx(100 * 0.5 * math.log(3.0 / 0.5))
+    assert gaussian_rate_distortion(many, 50.9) == approx(100 * 0.5 * math.log(3.0 / 0.5))
 
 
 def variances_and_eigenvalues(count: int, pixels: int) -> tuple[np.ndarray, float, np.ndarray]:
@@ -153,8 +155,8 @@ def test_principal_variances_are_the_eigenvalues_of_the_covariance_also_for_fewe
     monkeypatch.setattr(linear, "BLOCK", block * shape[1])
     ours, rest, theirs = variances_and_eigenvalues(*shape)
     count = np.sum(theirs > linear.FLOOR * theirs[0])
-    np.testing.assert_allclose(ours, theirs[:count], rtol=1e-9)
-    assert rest == pytest.approx(theirs[count:].sum(), abs=1e-12)
+    assert_allclose(ours, theirs[:count], rtol=1e-9)
+    assert rest == approx(theirs[count:].sum(), abs=1e-12)
 
 
 def test_of_many_large_images_the_leading_variances_are_the_largest_eigenvalues_and_the_rest_is_what_they_leave(
@@ -163,8 +165,8 @@ def test_of_many_large_images_the_leading_variances_are_the_largest_eigenvalues_
     monkeypatch.setattr(linear, "DENSE", 30)
     monkeypatch.setattr(linear, "LEADING", 8)
     ours, rest, theirs = variances_and_eigenvalues(90, 40)
-    np.testing.assert_allclose(ours, theirs[:8], rtol=1e-4)
-    assert rest == pytest.approx(theirs[8:].sum(), rel=1e-4)
+    assert_allclose(ours, theirs[:8], rtol=1e-4)
+    assert rest == approx(theirs[8:].sum(), rel=1e-4)
 
 
 def test_the_bound_of_the_leading_variances_is_that_of_all_while_what_is_left_out_costs_no_rate():
@@ -173,14 +175,14 @@ def test_the_bound_of_the_leading_variances_is_that_of_all_while_what_is_left_ou
         distortion = closed_form(level)[1]
         whole = gaussian_rate_distortion(spectrum, distortion)
         known = gaussian_rate_distortion(spectrum[:3], distortion, sum(spectrum[3:]))
-        assert (known == pytest.approx(whole)) == (level >= 0.5)
+        assert (known == approx(whole)) == (level >= 0.5)
 
 
 def test_the_aggregate_posterior_of_the_best_linear_vae_is_its_prior():
     # over all Gaussian images its marginal KL is 0; 4,000 of them leave it a trifle, and the rest is information
     figures = judged(*started_at(LEVEL))
-    assert figures["marginal_kl"] == pytest.approx(0, abs=0.15)
-    assert figures["mutual_information"] == pytest.approx(RATE, abs=0.15)
+    assert figures["marginal_kl"] == approx(0, abs=0.15)
+    assert figures["mutual_information"] == approx(RATE, abs=0.15)
 
 
 def test_a_rate_and_an_error_at_the_mean_can_both_vanish_without_learning_so_they_are_no_rate_distortion_pair():
@@ -202,9 +204,9 @@ def test_a_distortion_below_the_unexplained_variance_is_refused():
 
 def test_the_level_of_a_start_is_that_of_its_distortion_also_below_a_gap_of_the_spectrum():
     used, total = SPECTRUM[:LATENTS], SPECTRUM.sum()
-    assert level_for(used, total, np.minimum(SPECTRUM, 0.3).sum()) == pytest.approx(0.3)
+    assert level_for(used, total, np.minimum(SPECTRUM, 0.3).sum()) == approx(0.3)
     below = used.size * 0.5 * used[-1] + total - used.sum()  # half of the smallest variance in each direction
-    assert level_for(used, total, below) == pytest.approx(0.5 * used[-1])
+    assert level_for(used, total, below) == approx(0.5 * used[-1])
     assert level_for(used, total, 0.04) == used[-1]  # less than the variance outside the latents
 
 
@@ -212,26 +214,26 @@ def test_the_level_of_a_start_is_that_of_its_distortion_also_below_a_gap_of_the_
 def test_the_level_of_a_rate_is_that_at_which_the_best_linear_vae_pays_it(rate):
     used = SPECTRUM[:LATENTS]
     level = level_for_rate(used, rate)
-    assert np.sum(0.5 * np.log(np.maximum(used / level, 1))) == pytest.approx(rate, rel=1e-9)
-    assert level_for_rate(used, 1e6) == pytest.approx(1e-6 * used[0])  # a rate beyond reach
+    assert np.sum(0.5 * np.log(np.maximum(used / level, 1))) == approx(rate, rel=1e-9)
+    assert level_for_rate(used, 1e6) == approx(1e-6 * used[0])  # a rate beyond reach
 
 
 def test_the_calibrated_level_is_the_variance_of_probabilistic_principal_components():
     used, total = SPECTRUM[:LATENTS], SPECTRUM.sum()
     level = calibrated_level(used, total, SPECTRUM.size)
-    assert level == pytest.approx(SPECTRUM[LATENTS:].mean())
+    assert level == approx(SPECTRUM[LATENTS:].mean())
     error = np.minimum(used, level).sum() + total - used.sum()
-    assert multiplier_at(level, METHODS["sigma-vae"].constraint) * error == pytest.approx(SPECTRUM.size / 2)
+    assert multiplier_at(level, METHODS["sigma-vae"].constraint) * error == approx(SPECTRUM.size / 2)
     assert calibrated_level(SPECTRUM, total, SPECTRUM.size) == SPECTRUM[-1]  # a latent for each: nothing is left
-    assert calibrated_level(used, used.sum(), SPECTRUM.size) == pytest.approx(1e-6 * SPECTRUM[0])
+    assert calibrated_level(used, used.sum(), SPECTRUM.size) == approx(1e-6 * SPECTRUM[0])
 
 
 @pytest.mark.parametrize("level", [0.07, 0.2, 0.7, 3.0])
 def test_a_network_that_starts_linear_has_the_closed_form_rate_and_distortion(level):
     model, theta = started_at(level)
     figures, (rate, distortion) = judged(model, theta, samples=10), closed_form(level)
-    assert figures["rate"] == pytest.approx(rate, rel=1e-3)
-    assert figures["error"] == pytest.approx(distortion, rel=5e-3)
+    assert figures["rate"] == approx(rate, rel=1e-3)
+    assert figures["error"] == approx(distortion, rel=5e-3)
     assert figures["active_units"] == (level < SPECTRUM).sum()
 
 
@@ -243,9 +245,9 @@ def test_the_nll_of_a_linear_model_at_its_exact_posterior_is_the_gaussian_margin
     centred = (IMAGES - IMAGES.mean(axis=0)) @ vectors
     log_px = -0.5 * (centred**2 / model_values + np.log(2 * np.pi * model_values)).sum(axis=1)
     figures = judged(model._replace(variance=LEVEL), theta, samples=20)
-    assert figures["nll"] == pytest.approx(-log_px.mean(), rel=1e-4)
-    assert figures["nll_standard_error"] == pytest.approx(log_px.std() / math.sqrt(len(IMAGES)), rel=1e-3)
-    assert figures["elbo"] == pytest.approx(log_px.mean(), rel=2e-3)
+    assert figures["nll"] == approx(-log_px.mean(), rel=1e-4)
+    assert figures["nll_standard_error"] == approx(log_px.std() / math.sqrt(len(IMAGES)), rel=1e-3)
+    assert figures["elbo"] == approx(log_px.mean(), rel=2e-3)
 
 
 def test_the_nll_falls_with_more_samples():
@@ -276,11 +278,11 @@ def short_run(method: str, samples: int, lam: float | None, **changes) -> tuple[
 def test_geco_lands_on_the_curve_of_the_beta_vae():
     last, geco = short_run("geco", 1, 3.0, target=1.0)
     _, beta_vae = short_run("beta-vae", 1, None, options={"beta": 1 / last["lambda"]})
-    assert geco["bounded"] == pytest.approx(1, abs=0.03)
-    assert beta_vae["rate"] == pytest.approx(geco["rate"], rel=0.02)
-    assert beta_vae["error"] == pytest.approx(geco["error"], rel=0.03)
+    assert geco["bounded"] == approx(1, abs=0.03)
+    assert beta_vae["rate"] == approx(geco["rate"], rel=0.02)
+    assert beta_vae["error"] == approx(geco["error"], rel=0.03)
 
 
 def test_geco_iwae_meets_its_constraint():
     _, figures = short_run("geco-iwae", 5, 3.0, target=1.0)
-    assert figures["bounded"] == pytest.approx(1, abs=0.05)
+    assert figures["bounded"] == approx(1, abs=0.05)

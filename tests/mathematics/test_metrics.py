@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from pytest import approx
 
 from ref import vae
 from ref.more import information, metrics
@@ -87,7 +89,7 @@ def test_the_figures_are_their_definitions(method):
         "not_finite": 0,
     }
     ours = judged(x, 6, samples=3, bounded=METHODS[method].constraint.bounded, variance=0.07)
-    assert ours == {name: pytest.approx(value, rel=1e-9) for name, value in theirs.items()}
+    assert ours == {name: approx(value, rel=1e-9) for name, value in theirs.items()}
 
 
 def test_the_calibrated_elbo_follows_from_rate_error_and_variance_and_is_greatest_at_the_error_a_pixel():
@@ -97,9 +99,9 @@ def test_the_calibrated_elbo_follows_from_rate_error_and_variance_and_is_greates
     t, _ = vae.sample_terms(np, model, PARAMS, x, mean, log_std, eps)
     rate, error = t.kl.mean(), t.err.mean()
     found = metrics.calibrated_elbo(rate, error, 0.07, 7)
-    assert found == pytest.approx(t.log_px.mean() - rate, rel=1e-12)
+    assert found == approx(t.log_px.mean() - rate, rel=1e-12)
     best = metrics.calibrated_elbo(rate, error, error / 7, 7)
-    assert best == pytest.approx(-rate - 3.5 * (1 + math.log(2 * math.pi * error / 7)), rel=1e-12)
+    assert best == approx(-rate - 3.5 * (1 + math.log(2 * math.pi * error / 7)), rel=1e-12)
     assert best > max(metrics.calibrated_elbo(rate, error, share * error / 7, 7) for share in (0.98, 1.02))
 
 
@@ -111,7 +113,7 @@ def test_every_sample_of_the_nll_counts_once_whatever_the_chunks(nll_samples):
     chunks = [min(25, nll_samples - begin) for begin in range(0, nll_samples, 25)]
     terms = terms_of(x, mean, log_std, np.concatenate([normal(noise, (k, *mean.shape)) for k in chunks]))
     w = weights(terms.log_px, terms)
-    assert judged(x, nll_samples)["nll"] == pytest.approx(-np.log(w.mean(axis=0)).mean(), rel=1e-12)
+    assert judged(x, nll_samples)["nll"] == approx(-np.log(w.mean(axis=0)).mean(), rel=1e-12)
 
 
 def test_log_weights_are_averaged_in_float64_whatever_the_precision_of_the_network():
@@ -130,24 +132,24 @@ def test_scores_are_one_number_an_image_and_their_means_are_the_figures():
     found = host(metrics.scores(TESTED, *device((MODEL, THETA)), images_of(x), TESTED.noise(4), metrics.Draws(6)))
     figures = judged(x, 6)
     assert {array.shape for name, array in found.items() if name not in ("mean", "log_std")} == {(60,)}
-    assert figures["nll"] == pytest.approx(-found["log_likelihood"].mean(), rel=1e-12)
-    assert figures["rate"] == pytest.approx(found["rate"].mean(), rel=1e-12)
+    assert figures["nll"] == approx(-found["log_likelihood"].mean(), rel=1e-12)
+    assert figures["rate"] == approx(found["rate"].mean(), rel=1e-12)
     rate = (0.5 * (mean**2 + np.exp(2 * log_std) - 1) - log_std).sum(axis=1)
     for name, expected in {"mean": mean, "log_std": log_std, "rate": rate}.items():
-        np.testing.assert_allclose(found[name], expected, rtol=1e-9)
+        assert_allclose(found[name], expected, rtol=1e-9)
 
 
 def test_the_encodings_of_many_images_are_those_of_each(monkeypatch):
     monkeypatch.setattr(metrics, "DECODED", 10)
     x, *expected = pictures(23)
     ours = host(metrics.encodings(TESTED, *device((MODEL, THETA)), images_of(x), TESTED.noise(4)))
-    np.testing.assert_allclose(ours, expected, rtol=1e-9)
+    assert_allclose(ours, expected, rtol=1e-9)
 
 
 def test_a_last_batch_that_is_smaller_counts_as_much_as_its_images():
     x, mean, log_std = pictures(251)
     ours, t = judged(x, 1), terms_of(x, mean, log_std, np.zeros((1, *mean.shape)))
-    assert ours["error_at_mean"] == pytest.approx(t.err.mean()) and ours["rate"] == pytest.approx(t.kl.mean())
+    assert ours["error_at_mean"] == approx(t.err.mean()) and ours["rate"] == approx(t.kl.mean())
 
 
 @pytest.mark.parametrize(("samples", "nll_samples"), [(1, 20), (16, 1), (1, 104), (104, 1)])

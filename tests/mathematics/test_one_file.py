@@ -14,7 +14,7 @@ import pytest
 from ref import mlp, objectives, one_file, vae
 from tests.page import FILE, ROOT, definitions
 
-SOURCE = (ROOT / "ref/one_file.py").read_text(encoding="utf-8")
+SOURCE = (ROOT / "ref/one_file.py").read_text("utf-8")
 FUNCTIONS = definitions(SOURCE)
 LAM, TARGET = 0.7, one_file.KAPPA**2
 MODEL = vae.Model(mlp, (one_file.H,), one_file.Z, "tanh", True, "gaussian", 0.5, center=np.zeros(one_file.D))
@@ -94,7 +94,7 @@ def test_it_trains_to_the_error_that_it_is_allowed_and_draws_digits():
 
 def test_the_pieces_of_ref_train_as_the_page_says():
     """The page's own text, run as it stands, prints what the page says that it prints."""
-    page = FILE.read_text(encoding="utf-8")
+    page = FILE.read_text("utf-8")
     program, printed = re.search(r"```py\n(.*?)```.*?```text\n(.*?)```", page, re.DOTALL).groups()
     assert len(program.splitlines()) <= 25
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)

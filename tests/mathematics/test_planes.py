@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 from ref.more.planes import fisher_directions, plane
 
@@ -37,10 +38,10 @@ def test_of_several_classes_it_is_spanned_by_the_directions_that_separate_them_b
     values, vectors = np.linalg.eig(np.linalg.solve(within, between))
     best = vectors[:, np.argsort(-values.real)[:2]].real
     basis, share = plane(np, x, labels)
-    np.testing.assert_allclose(span(basis), span(best), atol=1e-9)
-    np.testing.assert_allclose(span(basis[:, :1]), span(best[:, :1]), atol=1e-9)
-    np.testing.assert_allclose(basis.T @ basis, np.eye(2), atol=1e-12)
-    np.testing.assert_allclose(share, np.var(x @ basis, axis=0) / np.var(x, axis=0).sum())
+    assert_allclose(span(basis), span(best), atol=1e-9)
+    assert_allclose(span(basis[:, :1]), span(best[:, :1]), atol=1e-9)
+    assert_allclose(basis.T @ basis, np.eye(2), atol=1e-12)
+    assert_allclose(share, np.var(x @ basis, axis=0) / np.var(x, axis=0).sum())
 
 
 def test_of_two_classes_it_has_fishers_direction_and_the_leading_one_besides():
@@ -49,16 +50,16 @@ def test_of_two_classes_it_has_fishers_direction_and_the_leading_one_besides():
     fisher = np.linalg.solve(scatters(x, labels)[0], x[labels == 1].mean(axis=0) - x[labels == 0].mean(axis=0))[:, None]
     rest = x @ (np.eye(5) - span(fisher))
     basis, _ = plane(np, x, labels)
-    np.testing.assert_allclose(span(basis[:, :1]), span(fisher), atol=1e-9)
-    np.testing.assert_allclose(span(basis[:, 1:]), span(np.linalg.eigh(np.cov(rest.T))[1][:, -1:]), atol=1e-9)
+    assert_allclose(span(basis[:, :1]), span(fisher), atol=1e-9)
+    assert_allclose(span(basis[:, 1:]), span(np.linalg.eigh(np.cov(rest.T))[1][:, -1:]), atol=1e-9)
 
 
 def test_of_one_class_it_is_that_of_the_two_leading_principal_directions():
     x, labels = points(1)
     values, vectors = np.linalg.eigh(np.cov(x.T))
     basis, share = plane(np, x, labels)
-    np.testing.assert_allclose(np.abs(np.sum(basis * vectors[:, [4, 3]], axis=0)), [1, 1])
-    np.testing.assert_allclose(share, values[[4, 3]] / values.sum())
+    assert_allclose(np.abs(np.sum(basis * vectors[:, [4, 3]], axis=0)), [1, 1])
+    assert_allclose(share, values[[4, 3]] / values.sum())
     assert fisher_directions(np, x, labels).shape == (5, 0)
 
 

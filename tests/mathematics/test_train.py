@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from pytest import approx
 
 from ref import vae
 from ref.adam import SCHEDULES
@@ -40,9 +42,9 @@ def trained(*args, **kwargs):
 def test_the_eight_stages_last_3_to_the_i_epochs_each_and_end_at_a_tenth():
     shares = compute(SCHEDULES["stages"], np.arange(7 * 3280), 7 * 3280)  # 7 steps an epoch
     expected = np.concatenate([np.full(7 * 3**i, 10 ** (-i / 7)) for i in range(8)])
-    np.testing.assert_allclose(shares, expected)
+    assert_allclose(shares, expected)
     shortened = compute(SCHEDULES["stages"], np.arange(100), 100)
-    assert shortened[0] == pytest.approx(1) and shortened[-1] == pytest.approx(0.1) and (np.diff(shortened) <= 0).all()
+    assert shortened[0] == approx(1) and shortened[-1] == approx(0.1) and (np.diff(shortened) <= 0).all()
 
 
 @pytest.mark.parametrize("coordinates", [0, 5])
@@ -70,9 +72,9 @@ def test_a_step_is_adam_with_decoupled_decay_of_the_weights_and_not_of_the_biase
         move = (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - beta2 ** (t + 1))) + epsilon)
         theta = theta - rate * move - rate * decay * weights * theta
         step()
-        np.testing.assert_allclose(host(state["theta"]), theta, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose((1 - beta1) * host(state["m"]), m, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose((1 - beta2) * host(state["v"]), v, rtol=1e-9, atol=1e-12)
+        assert_allclose(host(state["theta"]), theta, rtol=1e-9, atol=1e-12)
+    assert_allclose((1 - beta1) * host(state["m"]), m, rtol=1e-9, atol=1e-12)
+    assert_allclose((1 - beta2) * host(state["v"]), v, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -164,8 +166,8 @@ def test_reports_are_means_over_their_steps_and_their_number_changes_nothing():
         assert [report["steps"] for report in reports] == counts * plan.epochs
         sums.append([sum(r["steps"] * r["loss"] for r in reports if r["epoch"] == e) for e in (1, 2, 3)])
         ends.append([*host(state["theta"]), reports[-1]["lambda"]])
-        assert ends[0] == ends[-1] and ends[-1][-1] == pytest.approx(math.exp(state["log_lambda"]))
-    np.testing.assert_allclose(sums, sums[:1] * 3)
+        assert ends[0] == ends[-1] and ends[-1][-1] == approx(math.exp(state["log_lambda"]))
+    assert_allclose(sums, sums[:1] * 3)
 
 
 def test_an_objective_is_told_the_multiplier_its_target_and_the_share_of_the_run_that_is_done_before_the_step():
@@ -178,7 +180,7 @@ def test_an_objective_is_told_the_multiplier_its_target_and_the_share_of_the_run
         return row.loss(xp, terms, now)
 
     list(train(EAGER, make_step(EAGER, model, row._replace(loss=loss), plan, READ, state), state, plan))
-    assert len(seen) == 48 and seen == pytest.approx(expected)
+    assert len(seen) == 48 and seen == approx(expected)
 
 
 def test_no_number_of_the_stream_is_drawn_twice():
@@ -234,7 +236,7 @@ def test_a_gradient_whose_square_alone_overflows_is_no_failure():
     large = after_a_step(1.7e19 / float(np.abs(usual["m"]).max()))
     overflows = np.square(large["m"].astype(np.float64)).sum() > np.finfo(np.float32).max
     assert overflows and np.isfinite(large["v"]).all() and int(large["step"]) == 1
-    np.testing.assert_allclose(large["theta"], usual["theta"], atol=1e-5)
+    assert_allclose(large["theta"], usual["theta"], atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -289,8 +291,8 @@ def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_fo
         steps = plan.epochs * plan.steps_per_epoch
         log_lam = compute(advance, *numbers, plan.target, 1e-3, steps)
         step()
-        assert float(state["constraint_ma"]) == pytest.approx(c_ma, rel=1e-12)
-        assert float(state["log_lambda"]) == pytest.approx(log_lam, rel=1e-12)
+        assert float(state["constraint_ma"]) == approx(c_ma, rel=1e-12)
+        assert float(state["log_lambda"]) == approx(log_lam, rel=1e-12)
 
 
 def test_the_guard_of_the_multiplier_lies_about_where_it_started():
@@ -298,7 +300,7 @@ def test_the_guard_of_the_multiplier_lies_about_where_it_started():
     state["log_lambda"][...] = math.log(LAMBDA_0) + 4
     step_of(state)()
     assert float(state["constraint_ma"]) > 0  # which asks for more
-    assert float(state["log_lambda"]) == pytest.approx(math.log(LAMBDA_0) + 4)
+    assert float(state["log_lambda"]) == approx(math.log(LAMBDA_0) + 4)
 
 
 def test_the_reported_elbo_is_the_mean_log_likelihood_minus_the_rate():
@@ -306,12 +308,12 @@ def test_the_reported_elbo_is_the_mean_log_likelihood_minus_the_rate():
     terms = host(forward_of_the_next(state, model)[0])
     make_step(TESTED, model, METHODS["beta-vae"], plan, READ, state)()
     expected = [np.mean(terms.kl), np.mean(terms.err), np.mean(terms.log_px) - np.mean(terms.kl)]
-    assert state["totals"][1:].tolist() == pytest.approx(expected)
+    assert state["totals"][1:].tolist() == approx(expected)
 
 
 def test_initial_weights_are_glorot_uniform_and_start_at_the_given_bias():
     model = model_of(pixels=300, hidden=(200,), latents=50)
     params = host(vae.params_of(model, initial_theta(TESTED, device(model), TESTED.noise(0), 0.25)))
     w, limit = params["encoder"]["W0"], math.sqrt(6 / 500)
-    assert abs(w).max() <= limit and w.std() == pytest.approx(limit / math.sqrt(3), rel=0.01)
+    assert abs(w).max() <= limit and w.std() == approx(limit / math.sqrt(3), rel=0.01)
     assert (params["decoder"]["b1"] == 0.25).all() and (params["encoder"]["b0"] == 0).all()

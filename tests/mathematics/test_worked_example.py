@@ -58,12 +58,12 @@ def test_every_number_is_that_of_a_pocket_calculator():
 
 
 def test_every_arrow_of_the_graph_is_told():
-    graph = re.search(r"```mermaid\n(.*?)```", FILE.read_text(encoding="utf-8"), re.DOTALL)[1]
+    graph = re.search(r"```mermaid\n(.*?)```", FILE.read_text("utf-8"), re.DOTALL)[1]
     assert len(arrows()) == len(table().splitlines()) == graph.count("->")
     told = {(source, name) for source, names, _ in arrows() for name in names}
     assert told == {(source, name) for source, sent in values().items() for name in sent}
 
 
 def test_the_page_shows_what_the_command_prints():
-    page = FILE.read_text(encoding="utf-8")
+    page = FILE.read_text("utf-8")
     assert re.search(r"tests\.worked_example.*?```text\n(.*?)\n```", page, re.DOTALL)[1] == table()
