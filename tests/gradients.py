@@ -51,7 +51,7 @@ def check(actual, expected, what: str = "gradient", floor: float = 1e-12) -> Non
 
 
 def fail(message: str, own: str = "") -> None:
-    """Fails with the message, but as an expected failure where the test of another pair than `own` fails and says why.
+    """Fails, but as an expected failure where the test of another pair than `own` fails and says why.
 
     So a wrong line in one function makes one red test, and not all the tests of what calls it.
     """

@@ -21,7 +21,7 @@ DEFINED = re.compile(r" *(?:def|class) (\w+)")
 
 
 def arithmetic() -> str:
-    """A name of how the backend under test rounds here. Equal names have equal residuals, which are roundings."""
+    """A name of how the backend under test rounds here: equal names have equal residuals."""
     a = np.random.default_rng(0).normal(size=(40, 40))
     found = [np.exp(a), np.log(np.abs(a)), np.tanh(a), a @ a, a[:3, :7] @ a[:7, :5], a.sum(axis=0), a.sum(axis=1)]
     versions = f"{NAME} {version('numpy')} {version('autograd')}"
@@ -49,7 +49,7 @@ def definitions(text: str) -> dict[str, str]:
 
 
 def present(file: str, code: str) -> str:
-    """The text that a quotation should have: that of the functions it begins with, as they now stand in the file."""
+    """The functions that a quotation begins with, as they now stand in the file."""
     sources = definitions((ROOT / file).read_text("utf-8"))
     indent = re.match(" *", code)[0]
     found = [DEFINED.match(line) for line in code.splitlines() if not line.startswith(f"{indent} ")]

@@ -15,7 +15,7 @@ NUMPY = open_backend("numpy", "float64")
 NOW = Now(lam=0.8, target=0.48, done=0.3)
 
 
-# Every likelihood on every output of every network: to be trained, or refused where a function of logits has none.
+# Every likelihood on every output of every network; a function of logits needs x̂ = sigmoid(l).
 TRAINED, REFUSED = {}, {}
 for likelihood, output, network in product(LIKELIHOODS, ("sigmoid", "linear"), ("plain", "principal")):
     kind = {
@@ -33,7 +33,8 @@ NETWORKS = TRAINED | {
     "relu": {"activation": "relu"},
     "one latent, one pixel": {"latents": 1, "pixels": 1, "hidden": (1,)},
 }
-SOME = ["gaussian, sigmoid, plain", "bernoulli, sigmoid, plain", "gaussian, linear, principal"]  # where one is enough
+# Where a few are enough.
+SOME = ["gaussian, sigmoid, plain", "bernoulli, sigmoid, plain", "gaussian, linear, principal"]
 
 
 def options_of(method: str) -> dict[str, float]:
@@ -62,7 +63,7 @@ def plan_of(method: str, epochs: int, batch_size: int, images: int, samples: int
 def model_of(
     pixels=7, hidden=(6, 5), latents=3, activation="silu", likelihood="gaussian", coordinates=0, **changes
 ) -> vae.Model:
-    """A network in float64 with a random centre, with `coordinates` > 0 in that many principal coordinates."""
+    """A network in float64 with a random centre; `coordinates` > 0: in so many principal coordinates."""
     rng = np.random.default_rng(1)
     basis = np.linalg.qr(rng.normal(size=(pixels, pixels)))[0][:, :coordinates]
     scale = rng.uniform(0.5, 2, coordinates)
@@ -87,7 +88,7 @@ def theta_of(model: vae.Model, seed=2) -> np.ndarray:
 
 
 def batch_of(model: vae.Model, images=4, samples=3, seed=3) -> tuple[np.ndarray, np.ndarray]:
-    """Random images x (B, D), black and white where the likelihood wants them so, and noise eps (K, B, Z)."""
+    """Random images x (B, D), black and white where the likelihood needs it, and noise eps (K, B, Z)."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(size=(images, *model.center.shape))
     x = (x < 0.5).astype(float) if LIKELIHOODS[model.likelihood].black_and_white else x

@@ -21,7 +21,7 @@ def read_as(number: type):
 
 
 class Taped(np.ndarray):
-    """A host array that plays the device's: its operations are recorded while a tape runs. 0-d results stay arrays."""
+    """A host array that plays the device's: a tape records its operations. 0-d results stay arrays."""
 
     tape = None  # the list of operations being recorded
     __bool__, __int__, __float__ = map(read_as, (bool, int, float))
@@ -82,7 +82,7 @@ def perform(f, out=None, sources=()):
 
 
 def taped(backend):
-    """The backend with taped arrays; its `compile` records the second call of a step, and replays it from then on."""
+    """The backend with taped arrays; `compile` records the second call of a step, and then replays it."""
 
     def draw(method):
         def numbers(noise, shape):

@@ -56,7 +56,7 @@ def values() -> dict[str, dict]:
 
 
 def arrows() -> list[tuple[str, list[str], str]]:
-    """The arrows of the graph on the page: from where, what, where to. What has no label is named by its source."""
+    """The arrows of the graph on the page: from where, what or the source's label, where to."""
     graph = re.search(r"```mermaid\n(.*?)```", FILE.read_text("utf-8"), re.DOTALL)[1].replace("<br/>", " ")
     names = {node: name.removesuffix(" and its backward") for node, name in NODE.findall(graph)}
     found = []

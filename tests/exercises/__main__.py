@@ -78,7 +78,7 @@ def learned(folder: Path, exercise: Exercise) -> Callable | str:
 
 
 def check(folder: Path, name: str | None) -> tuple[str, int]:
-    """A line for each gradient of each exercise, or of the one that is named; and 1 unless all are right."""
+    """A line for each gradient of all exercises, or of `name`; and 1 unless all are right."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder of exercises; make one: python -m tests.exercises start {folder}")
     names = [(None, str(i), e.name, e.name.removesuffix("_backward")) for i, e in enumerate(EXERCISES, 1)]
@@ -99,7 +99,7 @@ def check(folder: Path, name: str | None) -> tuple[str, int]:
 
 
 def find(folder: Path, number: int, answer: str | None) -> tuple[str, int]:
-    """The course of a copy with a mistake beside that of the right code; or whether the answer names its function."""
+    """The course of a copy with a mistake beside the right one; or whether the answer is right."""
     if not 1 <= number <= len(FAULTS):
         raise UsageError(f"there is no fault {number}: the numbers are 1 to {len(FAULTS)}")
     fault, place = FAULTS[number - 1], folder / f"fault_{number}"

@@ -43,7 +43,7 @@ class Exercise(NamedTuple):
     answer: Callable = lambda f, d, *inputs: f(np, d, *inputs)  # (the function, d_out, *inputs) -> the gradients
     mistakes: Mapping[str, tuple[str, str]] = NONE  # hint -> what a text of the function becomes by that mistake
     find: str = ""  # what to find, where that is not the inputs' gradients
-    shown: tuple[str, ...] = ()  # what stands above it as it is, where that is not its forward function alone
+    shown: tuple[str, ...] = ()  # what stands above it; empty: its forward function
     factors: Mapping[str, float] = NONE  # that are easily lost
     optional: bool = False
 
@@ -113,7 +113,7 @@ def all_terms(xp, encoder, decoder):
 
 
 def backward_answer(function: Callable, d_out, encoder, decoder) -> tuple:
-    """The two halves of θ's gradient, from all five terms; and a second call, from those of GECO alone."""
+    """The two halves of θ's gradient from all five terms; GECO's two have to do as well."""
     params, d_theta = vae.params_of(NETWORK, np.concatenate([encoder, decoder])), np.full_like(THETA, np.nan)
     _, cache = vae.forward(np, NETWORK, params, X, EPS)
     d = vae.Gradient(d_out[0], *(d_out[1 + i * K : 1 + (i + 1) * K] for i in range(4)))
@@ -153,7 +153,7 @@ def objective(loss: Callable, shapes: dict, answers=None, **options) -> tuple:
 
 
 def dreg(of_iwae: dict) -> dict:
-    """DReG's weights from IWAE's gradient −w̃/B: what arrives at z counts w̃ times more in the encoder."""
+    """DReG from IWAE's gradient −w̃/B: what arrives at z counts w̃ times more in the encoder."""
     d_log_px, d_log_pz, d_log_qz = of_iwae.values()
     to_encoder = -B * d_log_px
     return {"d_log_px": d_log_px, "d_log_pz": d_log_pz, "d_log_qz_of_z": d_log_qz, "d_to_encoder": to_encoder}

@@ -10,7 +10,7 @@ from tests.exercises.catalogue import B, D, Exercise, K, Misuse, Z
 RIGHT = 1e-10
 SAME = 1e-9  # of a mistake that explains the answer
 AXES = {K: "samples", B: "images", Z: "latents", D: "pixels"}
-# Multiples that are easily met by mistake, each with its words and what it looks like; no factor comes first.
+# Multiples that are easily met by mistake, with words and what each looks like; 1 comes first.
 FACTORS = {1.0: ("", ""), 2.0: ("twice", ""), 0.5: ("half of", "")}
 for size, axis in {**AXES, K * B: "samples of all images"}.items():
     FACTORS[1 / size] = f"1/{size} of", f", like a mean over the {size} {axis} where the sum belongs"
@@ -19,7 +19,7 @@ FACTORS |= {-factor: (f"−1 times {words}".rstrip(), looks) for factor, (words,
 
 
 def diagnose(exercise: Exercise, function: Callable) -> dict[str, str]:
-    """What to say of each gradient that the function returns, or of "" where it returns none; "right, …" is right."""
+    """What to say of each gradient, or of "" where there is none; "right, …" is right."""
     d_out = exercise.d_out()
     expected = exercise.expected(d_out)
     try:
@@ -67,7 +67,7 @@ def verdict(exercise: Exercise, d_out, name: str, found, expected: np.ndarray) -
 
 
 def explanations(exercise: Exercise, d_out, name: str, expected: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
-    """What classic mistakes would give, each with its words; the first is the gradient itself, off by a factor."""
+    """What classic mistakes would give, each with its words; the gradient itself comes first."""
     factors = {**exercise.factors, **{f"1/{factor}": 1 / value for factor, value in exercise.factors.items()}}
     yield expected, ""
     if expected.ndim == 2 and expected.shape[0] == expected.shape[1]:

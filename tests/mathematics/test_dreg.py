@@ -17,7 +17,7 @@ ENCODER = nn.size(MODEL.network.shapes(MODEL)[0])
 
 
 def log_weights(theta, fixed, x, eps, xp=anp):
-    """log p(x|z) + log p(z) − log q(z|x), with the mean and std of q those at `fixed`, density by density."""
+    """log p(x|z) + log p(z) − log q(z|x), where q has the mean and std at `fixed`."""
     mean, log_std, _ = vae.encode(xp, MODEL, vae.params_of(MODEL, theta), x)
     q_mean, q_log_std, _ = vae.encode(np, MODEL, vae.params_of(MODEL, fixed), x)
     z = mean + xp.exp(log_std) * eps
@@ -51,7 +51,8 @@ def test_in_expectation_it_is_the_gradient_of_iwae_also_in_a_warm_up(samples, do
     dreg, iwae = (gradients(name, samples, 1000, done=done) for name in ("dreg", "iwae"))
     error = np.sqrt((dreg - iwae).var(axis=0) / len(dreg)) + 1e-12  # of the difference, on the same noise
     assert np.abs((dreg - iwae).mean(axis=0) / error).max() < 5
-    np.testing.assert_allclose(dreg[:, ENCODER:], iwae[:, ENCODER:], rtol=1e-9, atol=1e-12)  # the decoder's is the same
+    decoder = dreg[:, ENCODER:], iwae[:, ENCODER:]
+    np.testing.assert_allclose(*decoder, rtol=1e-9, atol=1e-12)
 
 
 def test_signal_to_noise_in_the_encoder_rises_with_the_samples_and_that_of_iwae_falls():

@@ -79,7 +79,8 @@ def test_a_lost_factor_is_named(name, factor, hint):
     assert all(hint in verdict for verdict in verdicts_on(BY_NAME[name], lambda array: factor * array))
 
 
-DENSITY, W, b = "posterior_log_density_backward", 'out=d_params[f"W{i}"])', 'out=d_params[f"b{i}"])'
+DENSITY, KL, MLP = "posterior_log_density_backward", "gaussian_kl_backward", "mlp_backward"
+W, b = 'out=d_params[f"W{i}"])', 'out=d_params[f"b{i}"])'
 
 
 @pytest.mark.parametrize(
@@ -88,18 +89,18 @@ DENSITY, W, b = "posterior_log_density_backward", 'out=d_params[f"W{i}"])', 'out
         (DENSITY, "-xp.sum(d_log_qz, axis=0)[:, None]", "-d_log_qz[..., None]", "right once it is summed over axis 0"),
         (DENSITY, " * xp.ones_like(log_std)", "", "right once it is copied along the other axes"),
         (DENSITY, "xp.sum(d", "xp.mean(d", "1/3 of the gradient, like a mean over the 3 samples"),
-        ("mlp_backward", f"d_a, {W}", "d_a); d_params[f'W{i}'] = 0 * d_a", "another array"),
-        ("mlp_backward", "xp.sum(d_a, axis=0, out", "xp.mean(d_a, axis=0, out", "like a mean over the 5 images"),
-        ("mlp_backward", f"xp.sum(d_a, axis=0, {b}", "pass", "never written, at 6 of 6 places, first at index (0)"),
-        ("mlp_backward", "xp.matmul(d_a, ", "xp.matmul(d_a.T, ", "raises ValueError: matmul"),
-        ("gaussian_kl_backward", "d_kl * mean, d", "mean, d", "the gradient that arrives is not multiplied in"),
-        ("gaussian_kl_backward", "d_kl * mean, ", "", "returns 1 gradients, expected 2: mean, log_std"),
-        ("gaussian_kl_backward", "d_kl * mean", "xp.log(-abs(mean))", "not finite"),
-        ("gaussian_kl_backward", "* mean", "* mean + (mean == mean[1, 2])", "largest at index (1, 2)"),
-        ("gaussian_kl_backward", "d_kl * mean", "(d_kl * mean).T", "it is transposed"),
-        ("gaussian_kl_backward", "d_kl * mean", "0 * mean", "not yet: it is zero everywhere"),
-        ("mlp_backward", "return d_h if input_gradient else None", "return None", "not written"),
-        ("gaussian_kl_backward", "d_kl * mean", "print", "is a builtin_function_or_method, expected an array (5, 7)"),
+        (MLP, f"d_a, {W}", "d_a); d_params[f'W{i}'] = 0 * d_a", "another array"),
+        (MLP, "xp.sum(d_a, axis=0, out", "xp.mean(d_a, axis=0, out", "like a mean over the 5 images"),
+        (MLP, f"xp.sum(d_a, axis=0, {b}", "pass", "never written, at 6 of 6 places, first at index (0)"),
+        (MLP, "xp.matmul(d_a, ", "xp.matmul(d_a.T, ", "raises ValueError: matmul"),
+        (KL, "d_kl * mean, d", "mean, d", "the gradient that arrives is not multiplied in"),
+        (KL, "d_kl * mean, ", "", "returns 1 gradients, expected 2: mean, log_std"),
+        (KL, "d_kl * mean", "xp.log(-abs(mean))", "not finite"),
+        (KL, "* mean", "* mean + (mean == mean[1, 2])", "largest at index (1, 2)"),
+        (KL, "d_kl * mean", "(d_kl * mean).T", "it is transposed"),
+        (KL, "d_kl * mean", "0 * mean", "not yet: it is zero everywhere"),
+        (MLP, "return d_h if input_gradient else None", "return None", "not written"),
+        (KL, "d_kl * mean", "print", "is a builtin_function_or_method, expected an array (5, 7)"),
         ("geco_backward", "now.lam *", "1 *", "it is 1/λ times the gradient"),
         ("geco_backward", "return Gradient", "return dict", "returns a dict, expected Gradient(kl=…, err=…)"),
         ("dreg_backward", "log_qz_of_z=", "log_qz=", "a gradient of log_qz, which has to be None"),
@@ -119,15 +120,18 @@ def test_what_nothing_explains_is_given_no_hint(exercise):
     assert all(verdict.startswith("not yet: relative error") for verdict in verdicts)
 
 
+HEAD = "def squared_error_backward(xp, d_err, x, x_hat):"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("def f(:", "cannot be run: SyntaxError"),
         ("import sys; sys.exit()", "cannot be run: SystemExit"),
         ("", "defines no squared_error_backward"),
-        ("def squared_error_backward(xp, d_err, x, x_hat):\n    return x @ x", "raises ValueError: matmul"),
-        ("def squared_error_backward(xp, d_err, x, x_hat):\n\n    return nothing", "(line 3)"),
-        ("def squared_error_backward(xp, d_err, x, x_hat): pass", "not written"),
+        (f"{HEAD}\n    return x @ x", "raises ValueError: matmul"),
+        (f"{HEAD}\n\n    return nothing", "(line 3)"),
+        (f"{HEAD} pass", "not written"),
     ],
 )
 def test_a_file_that_fails_is_answered_in_a_sentence(text, told, folder, capsys):

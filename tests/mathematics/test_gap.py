@@ -1,4 +1,4 @@
-"""What latents know about factors, where it is known: latents that are copies of factors, alone or mixed."""
+"""What latents know about factors that they copy, alone or mixed."""
 
 import math
 
@@ -43,7 +43,7 @@ def test_the_information_about_a_factor_is_its_entropy_in_its_latent_and_zero_in
 
 
 def test_the_gap_is_a_share_of_the_factors_entropy_and_not_of_the_log_of_its_values():
-    # a factor that is 1 once in ten, copied by a latent: all of its 0.33 nats are known, of log 2 = 0.69
+    # 1 once in ten: all of its 0.33 nats are known, of log 2 = 0.69
     factor = (np.arange(400) % 10 == 0).astype(int)
     mean = np.stack([factor, np.zeros(400)], axis=1).astype(float)
     assert gaps_of(mean, np.full((400, 2), -6.0), factor) == approx([1], abs=1e-6)
@@ -57,7 +57,7 @@ def test_the_information_of_many_images_is_that_of_their_blocks_together():
 
 
 def test_the_information_about_a_factor_is_computed_in_float64_whatever_the_precision_of_the_network():
-    # two means that are neighbours in float32, a quarter of their distance as std: z rounded to either would know all
+    # neighbours in float32, a quarter of their distance as std: z rounded to either would know all
     factor = np.arange(4000) % 2
     mean = (8192 + factor[:, None] / 1024).astype("float32")
     known, _ = information_of(mean, np.full_like(mean, -12 * math.log(2)), factor)
@@ -72,7 +72,7 @@ def test_more_images_than_draws_leave_the_information_what_it_is(monkeypatch):
 
 
 def test_the_draws_are_spread_over_all_images(monkeypatch):
-    # half of the images share a value, which costs log 2 to name; the others have each one of sixty, log 120
+    # half of the images share a value, which costs log 2 to name; the others have one of sixty, log 120
     factor = np.concatenate([np.zeros(60, int), 1 + np.arange(60)])
     mean = 100.0 * factor[:, None]
     monkeypatch.setattr(measures, "DRAWS", 20)

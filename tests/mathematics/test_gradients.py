@@ -46,7 +46,7 @@ def test_the_backward_of_a_pair_is_the_derivative_of_its_forward(pair):
         fail(f"{culprits().get(pair, pair)}: relative error {error_of(pair):.3g}; {ADVICE}", own=pair)
 
 
-def test_a_wrong_function_is_named_with_its_file_by_the_command_and_by_the_one_test_that_fails(tmp_path):
+def test_a_wrong_function_is_named_by_the_command_and_by_the_one_test_that_fails(tmp_path):
     if culprits():
         pytest.skip("a function is wrong already")
     for folder in ("ref", "backend", "tests"):
@@ -87,7 +87,7 @@ def is_of_the_loss(d: vae.Gradient) -> bool:
 
 
 def surrogate(d: vae.Gradient, weighted: bool, model, theta, fixed, x, eps):
-    """Σ d·term, d constant, q in log_qz_of_z that at `fixed`; what goes through z is `weighted` by d.to_encoder."""
+    """Σ d·term with d constant, and q at `fixed` in log_qz_of_z; `weighted`: by to_encoder, on the way through z."""
     terms, _ = vae.forward(anp, model, vae.params_of(model, theta), x, eps)
     mean, log_std, _ = vae.encode(np, model, vae.params_of(model, fixed), x)
     z = vae.reparameterize(anp, *vae.encode(anp, model, vae.params_of(model, theta), x)[:2], eps)
@@ -103,7 +103,7 @@ def check_every_parameter(name, model, theta, x, eps, now=NOW):
     oracle = oracle_gradient(name, model, theta, x, eps, now)
     hand, gradient = hand_loss_and_gradient(name, model, theta, x, eps, now)
     assert hand == approx(loss, rel=1e-12, abs=1e-11)
-    floor = 1e-4 * np.linalg.norm(oracle)  # a parameter without influence has rounding errors for a gradient
+    floor = 1e-4 * np.linalg.norm(oracle)  # without influence there are roundings
     for part, parameters in vae.params_of(model, np.arange(gradient.size)).items():
         for parameter, places in parameters.items():
             check(gradient[places], oracle[places], f"{part} {parameter}", floor)

@@ -38,7 +38,7 @@ def test_posteriors_that_are_far_apart_know_log_n():
 
 
 def binary_channel(m: float) -> float:
-    """What is known of ±m in noise of std 1: log 2 − E[log(1 + e^(−2my))], y ~ N(m, 1), by quadrature."""
+    """What ±m in noise of std 1 tells: log 2 − E[log(1 + e^(−2my))], y ~ N(m, 1)."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     return math.log(2) - np.sum(weights * np.logaddexp(0, -2 * m * (m + nodes))) / math.sqrt(2 * math.pi)
 

@@ -1,4 +1,4 @@
-"""The linear VAE: everything about it is known in closed form, so training and evaluation can be checked end to end."""
+"""The linear VAE, known in closed form: training and evaluation end to end."""
 
 import math
 from functools import cache
@@ -86,10 +86,10 @@ def judged(model, theta, nll_samples=1, **changes):
     return evaluate(TESTED, model, theta, images, TESTED.noise(9), Draws(nll_samples, **changes))
 
 
-LEVEL, LEFT = 0.2, SPECTRUM[3:].mean()  # the level of a target; the variance that three latents leave to a pixel
+LEVEL, LEFT = 0.2, SPECTRUM[3:].mean()  # of a target, and of what three latents leave
 RATE, ERROR = closed_form(LEVEL)
 CALIBRATED = 0.5 * np.log(SPECTRUM[:3] / LEFT).sum()
-# A method's latents and plan; λ, rate, error and used latents at the optimum, and how close training comes to it.
+# Latents and plan; λ, rate, error and used latents at the optimum, and how close training comes.
 ENDS = {
     "geco": (5, {"target": ERROR, "multiplier_rate": 4e-3}, 1 / (2 * LEVEL), RATE, ERROR, 4, 0.01),
     "rate": (5, {"target": RATE, "multiplier_rate": 4e-3}, 2 * LEVEL, RATE, ERROR, 4, 0.01),
@@ -131,7 +131,7 @@ def test_the_gaussian_bound_is_the_rate_of_the_best_linear_vae(level):
     assert gaussian_rate_distortion(sorted(SPECTRUM, reverse=True), distortion) == approx(rate, abs=1e-9)
 
 
-def test_the_gaussian_bound_of_equal_variances_is_half_the_log_of_their_share_each_however_many_there_are():
+def test_the_gaussian_bound_of_equal_variances_is_half_the_log_of_their_share_each():
     assert gaussian_rate_distortion([2.0] * 5, 1.0) == approx(5 * 0.5 * math.log(2.0 * 5 / 1.0))
     assert gaussian_rate_distortion([2.0] * 5, 10.0) == gaussian_rate_distortion([2.0] * 5, 11.0) == 0
     many = [3.0] * 100 + [1e-3] * 900
@@ -139,7 +139,7 @@ def test_the_gaussian_bound_of_equal_variances_is_half_the_log_of_their_share_ea
 
 
 def variances_and_eigenvalues(count: int, pixels: int) -> tuple[np.ndarray, float, np.ndarray]:
-    """Our variances of images whose variances fall by a fifth from one to the next, as pictures' do; and NumPy's."""
+    """Ours and NumPy's, of images whose variances fall by a fifth from one to the next."""
     images = np.random.default_rng(0).normal(size=(count, pixels)) * 0.8 ** (np.arange(pixels) / 2)
     center = images.mean(axis=0)
     read = reader(device(images))
@@ -149,9 +149,7 @@ def variances_and_eigenvalues(count: int, pixels: int) -> tuple[np.ndarray, floa
 
 @pytest.mark.parametrize("block", [10, 1000])
 @pytest.mark.parametrize("shape", [(90, 40), (25, 40), (40, 40)], ids=str)
-def test_principal_variances_are_the_eigenvalues_of_the_covariance_also_for_fewer_images_than_pixels(
-    shape, block, monkeypatch
-):
+def test_principal_variances_are_the_eigenvalues_of_the_covariance(shape, block, monkeypatch):
     monkeypatch.setattr(linear, "BLOCK", block * shape[1])
     ours, rest, theirs = variances_and_eigenvalues(*shape)
     count = np.sum(theirs > linear.FLOOR * theirs[0])
@@ -159,9 +157,7 @@ def test_principal_variances_are_the_eigenvalues_of_the_covariance_also_for_fewe
     assert rest == approx(theirs[count:].sum(), abs=1e-12)
 
 
-def test_of_many_large_images_the_leading_variances_are_the_largest_eigenvalues_and_the_rest_is_what_they_leave(
-    monkeypatch,
-):
+def test_of_many_large_images_the_leading_variances_are_the_largest_eigenvalues(monkeypatch):
     monkeypatch.setattr(linear, "DENSE", 30)
     monkeypatch.setattr(linear, "LEADING", 8)
     ours, rest, theirs = variances_and_eigenvalues(90, 40)
@@ -169,7 +165,7 @@ def test_of_many_large_images_the_leading_variances_are_the_largest_eigenvalues_
     assert rest == approx(theirs[8:].sum(), rel=1e-4)
 
 
-def test_the_bound_of_the_leading_variances_is_that_of_all_while_what_is_left_out_costs_no_rate():
+def test_the_bound_of_the_leading_variances_holds_while_what_is_left_out_costs_no_rate():
     spectrum = sorted(SPECTRUM, reverse=True)
     for level in (0.3, 0.5, 0.7, 1.5):  # three are known; the largest of the others is 0.5
         distortion = closed_form(level)[1]
@@ -179,14 +175,14 @@ def test_the_bound_of_the_leading_variances_is_that_of_all_while_what_is_left_ou
 
 
 def test_the_aggregate_posterior_of_the_best_linear_vae_is_its_prior():
-    # over all Gaussian images its marginal KL is 0; 4,000 of them leave it a trifle, and the rest is information
+    # over all Gaussian images its marginal KL is 0; 4,000 of them leave it a trifle
     figures = judged(*started_at(LEVEL))
     assert figures["marginal_kl"] == approx(0, abs=0.15)
     assert figures["mutual_information"] == approx(RATE, abs=0.15)
 
 
-def test_a_rate_and_an_error_at_the_mean_can_both_vanish_without_learning_so_they_are_no_rate_distortion_pair():
-    # means shrunk to ε of the image under the prior's own std, and a decoder that blows them up again
+def test_a_rate_and_an_error_at_the_mean_can_both_vanish_without_learning():
+    # means shrunk to ε under the prior's own std, and a decoder that blows them up again
     model, epsilon = linear_model()._replace(latents=len(SPECTRUM)), 1e-6
     theta = initial_theta(TESTED, model, TESTED.noise(0), CENTER)
     params = vae.params_of(model, theta)
@@ -205,7 +201,7 @@ def test_a_distortion_below_the_unexplained_variance_is_refused():
 def test_the_level_of_a_start_is_that_of_its_distortion_also_below_a_gap_of_the_spectrum():
     used, total = SPECTRUM[:LATENTS], SPECTRUM.sum()
     assert level_for(used, total, np.minimum(SPECTRUM, 0.3).sum()) == approx(0.3)
-    below = used.size * 0.5 * used[-1] + total - used.sum()  # half of the smallest variance in each direction
+    below = used.size * 0.5 * used[-1] + total - used.sum()  # half of the smallest in each
     assert level_for(used, total, below) == approx(0.5 * used[-1])
     assert level_for(used, total, 0.04) == used[-1]  # less than the variance outside the latents
 
@@ -224,7 +220,7 @@ def test_the_calibrated_level_is_the_variance_of_probabilistic_principal_compone
     assert level == approx(SPECTRUM[LATENTS:].mean())
     error = np.minimum(used, level).sum() + total - used.sum()
     assert multiplier_at(level, METHODS["sigma-vae"].constraint) * error == approx(SPECTRUM.size / 2)
-    assert calibrated_level(SPECTRUM, total, SPECTRUM.size) == SPECTRUM[-1]  # a latent for each: nothing is left
+    assert calibrated_level(SPECTRUM, total, SPECTRUM.size) == SPECTRUM[-1]  # nothing is left
     assert calibrated_level(used, used.sum(), SPECTRUM.size) == approx(1e-6 * SPECTRUM[0])
 
 

@@ -120,10 +120,11 @@ def test_log_weights_are_averaged_in_float64_whatever_the_precision_of_the_netwo
     backend = open_tested("float32")
     model = MODEL._replace(center=backend.asarray(MODEL.center))
     theta, x = map(backend.asarray, (THETA, pictures(4)[0]))
-    mean, log_std, _ = vae.encode(xp, model, vae.params_of(model, theta), x)
+    params = vae.params_of(model, theta)
+    mean, log_std, _ = vae.encode(xp, model, params, x)
     assert mean.dtype == "float32"
-    draw = lambda k: backend.asarray(np.random.default_rng(1).normal(size=(k, *mean.shape)))  # noqa: E731
-    terms = metrics.drawn_terms(backend, model, vae.params_of(model, theta), (x, mean, log_std), draw, 3)
+    eps = backend.asarray(np.random.default_rng(1).normal(size=(3, *mean.shape)))
+    terms = metrics.drawn_terms(backend, model, params, (x, mean, log_std), lambda k: eps, 3)
     assert {str(host(term).dtype) for term in terms} == {"float64"}
 
 
@@ -161,6 +162,6 @@ def test_no_more_images_are_decoded_at_once_whatever_k_is(samples, nll_samples, 
         return TESTED.normal(noise, shape)
 
     monkeypatch.setattr(metrics, "DECODED", 100)
-    monkeypatch.setattr(metrics, "mutual_information", lambda *args: (0.0, 0.0))  # draws, but decodes nothing
+    monkeypatch.setattr(metrics, "mutual_information", lambda *args: (0.0, 0.0))  # it decodes nothing
     judged(pictures(30)[0], nll_samples, samples=samples, backend=TESTED._replace(normal=counted))
     assert max(drawn) <= 100 and sum(drawn) == 30 * (metrics.REPEATS * samples + nll_samples)

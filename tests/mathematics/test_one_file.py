@@ -1,4 +1,4 @@
-"""ref/one_file.py is on one page what ref/ is, and ref/README.md tells how to get there from the pieces."""
+"""ref/one_file.py is ref/ on one page; ref/README.md leads to it from the pieces."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""The plane in which latents are looked at: Fisher's directions, and the leading ones where classes are too few."""
+"""The plane in which latents are looked at: Fisher's, or the leading directions."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def points(kinds: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scatters(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The scatter within classes, drawn towards a sphere by the share 5/215, and the scatter between their means."""
+    """The scatter within classes, a share of 5/215 a sphere, and that between their means."""
     within, between = np.zeros((5, 5)), np.zeros((5, 5))
     for kind in np.unique(labels):
         own = x[labels == kind]
@@ -47,7 +47,8 @@ def test_of_several_classes_it_is_spanned_by_the_directions_that_separate_them_b
 def test_of_two_classes_it_has_fishers_direction_and_the_leading_one_besides():
     """Fisher's direction of two classes is W⁻¹·(m₁ − m₀)."""
     x, labels = points(2)
-    fisher = np.linalg.solve(scatters(x, labels)[0], x[labels == 1].mean(axis=0) - x[labels == 0].mean(axis=0))[:, None]
+    apart = x[labels == 1].mean(axis=0) - x[labels == 0].mean(axis=0)
+    fisher = np.linalg.solve(scatters(x, labels)[0], apart)[:, None]
     rest = x @ (np.eye(5) - span(fisher))
     basis, _ = plane(np, x, labels)
     assert_allclose(span(basis[:, :1]), span(fisher), atol=1e-9)

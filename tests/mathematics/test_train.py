@@ -78,7 +78,7 @@ def test_a_step_is_adam_with_decoupled_decay_of_the_weights_and_not_of_the_biase
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_a_fused_function_is_the_function_whatever_the_length_and_says_whether_its_first_vector_is_finite(precision):
+def test_a_fused_function_is_the_function_and_says_whether_its_first_vector_is_finite(precision):
     fuse = open_tested(precision).fuse
 
     def f(xp, a, b, scale):
@@ -86,9 +86,9 @@ def test_a_fused_function_is_the_function_whatever_the_length_and_says_whether_i
         b *= a
 
     for length in (1, 5, 262_144, 262_145, 700_003):
-        limit = 999 if precision == "float32" else 2**20  # what float32 could not hold, in float64
+        limit = 999 if precision == "float32" else 2**20  # which float32 could not hold
         a, b = np.random.default_rng(length).integers(-limit, limit, (2, length)).astype(precision)
-        scale = np.asarray(3, precision)  # integers, so that no order and no fused multiply-add rounds
+        scale = np.asarray(3, precision)  # integers, so that nothing rounds
         expected = (a + scale * b, b * (a + scale * b))
         ours = device((a, b, scale))
         fused = fuse(f)
@@ -170,7 +170,7 @@ def test_reports_are_means_over_their_steps_and_their_number_changes_nothing():
     assert_allclose(sums, sums[:1] * 3)
 
 
-def test_an_objective_is_told_the_multiplier_its_target_and_the_share_of_the_run_that_is_done_before_the_step():
+def test_an_objective_is_told_multiplier_target_and_the_share_of_the_run_before_the_step():
     plan, state, _, model = setup("geco", EAGER)
     row, seen, expected = METHODS["geco"], [], []
 
@@ -196,7 +196,8 @@ def test_no_number_of_the_stream_is_drawn_twice():
     backend = EAGER._replace(normal=noted(EAGER.normal), uniform=noted(EAGER.uniform))
     plan, state, step_of, _ = setup("geco", backend)
     list(train(backend, step_of(state), state, plan))
-    assert len({*drawn_from}) == len(drawn_from) == 6 + plan.epochs + 12  # the layers' weights, the orders, the steps
+    # The layers' weights, the orders, the steps.
+    assert len({*drawn_from}) == len(drawn_from) == 6 + plan.epochs + 12
 
 
 @pytest.mark.parametrize("bad", [1, 2, 3, 6])  # of four steps an epoch, and a report each two
