@@ -25,7 +25,7 @@ from ref.more.linear import (
     water_level,
 )
 from ref.more.metrics import Draws, Images, evaluate
-from ref.objectives import METHODS, MULTIPLIERS
+from ref.objectives import METHODS
 from ref.train import initial_state, initial_theta, make_step, train
 from tests.small import plan_of, reader
 from tests.tested import TESTED, device, host, needs_backend, xp
@@ -69,16 +69,22 @@ def started_at(level: float):
     return model, theta
 
 
+def trained(method: str, model: vae.Model, epochs: int, lam: float | None, samples=1, **changes):
+    """The state after training on the Gaussian images, and the last report."""
+    noise = TESTED.noise(0)
+    theta = initial_theta(TESTED, model, noise, CENTER)
+    state = initial_state(TESTED, theta, noise, len(IMAGES), lam)
+    plan = plan_of(method, epochs, 100, len(IMAGES), samples, **changes)
+    *_, last = train(TESTED, make_step(TESTED, model, METHODS[method], plan, READ, state), state, plan)
+    return state, last
+
+
 @cache
 def trained_from_scratch(method: str):
-    """A linear VAE on the Gaussian images: its model, its state, and the last report."""
+    """A linear VAE: its model, its state, and the last report."""
     latents, changes, *_ = ENDS[method]
-    model, noise = linear_model(latents=latents), TESTED.noise(0)
-    theta = initial_theta(TESTED, model, noise, CENTER)
-    state = initial_state(TESTED, theta, noise, len(IMAGES), 1.0)
-    plan = plan_of(method, 120, 100, len(IMAGES), 1, **changes)
-    *_, last = train(TESTED, make_step(TESTED, model, METHODS[method], plan, READ, state), state, plan)
-    return model, state, last
+    model = linear_model(latents=latents)
+    return model, *trained(method, model, 120, 1.0, **changes)
 
 
 def judged(model, theta, nll_samples=1, **changes):
@@ -260,25 +266,22 @@ def test_evaluation_changes_nothing_and_repeats_itself():
     assert all((state[name] == before[name]).all() for name in state)
 
 
-def short_run(method: str, samples: int, lam: float | None, **changes) -> tuple[dict, dict]:
+def short_run(method: str, lam: float | None, samples=1, **changes) -> tuple[dict, dict]:
     """A small non-linear network on the Gaussian images: the last report and the figures."""
-    noise, model, row = TESTED.noise(0), linear_model(hidden=(16,)), METHODS[method]
-    state = initial_state(TESTED, initial_theta(TESTED, model, noise, CENTER), noise, len(IMAGES), lam)
-    plan = plan_of(method, 40, 100, len(IMAGES), samples, **changes)
-    plan = plan._replace(multiplier_rate=MULTIPLIERS["relative"][1](plan.steps))
-    *_, last = train(TESTED, make_step(TESTED, model, row, plan, READ, state), state, plan)
-    bounded = row.constraint.bounded if row.constraint else None
+    model, constraint = linear_model(hidden=(16,)), METHODS[method].constraint
+    state, last = trained(method, model, 40, lam, samples, **changes)
+    bounded = constraint.bounded if constraint else None
     return last, judged(model, state["theta"], samples=samples, bounded=bounded)
 
 
 def test_geco_lands_on_the_curve_of_the_beta_vae():
-    last, geco = short_run("geco", 1, 3.0, target=1.0)
-    _, beta_vae = short_run("beta-vae", 1, None, options={"beta": 1 / last["lambda"]})
+    last, geco = short_run("geco", 3.0, target=1.0)
+    _, beta_vae = short_run("beta-vae", None, options={"beta": 1 / last["lambda"]})
     assert geco["bounded"] == approx(1, abs=0.03)
     assert beta_vae["rate"] == approx(geco["rate"], rel=0.02)
     assert beta_vae["error"] == approx(geco["error"], rel=0.03)
 
 
 def test_geco_iwae_meets_its_constraint():
-    _, figures = short_run("geco-iwae", 5, 3.0, target=1.0)
+    _, figures = short_run("geco-iwae", 3.0, samples=5, target=1.0)
     assert figures["bounded"] == approx(1, abs=0.05)

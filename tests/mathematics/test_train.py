@@ -11,7 +11,7 @@ from ref import vae
 from ref.adam import SCHEDULES
 from ref.objectives import METHODS, MULTIPLIERS
 from ref.train import NonFiniteError, initial_state, initial_theta, make_step, train
-from tests.gradients import gradient_of_terms
+from tests.gradients import hand_loss_and_gradient, objective
 from tests.small import NOW, model_of, plan_of, reader
 from tests.tested import EAGER, TESTED, compute, device, host, needs_backend, open_tested, xp
 
@@ -66,7 +66,7 @@ def test_a_step_is_adam_with_decoupled_decay_of_the_weights_and_not_of_the_biase
         "stages": [10 ** (-stage / 7) for stage in (0, 5, 6, 6, 7, 7)],
     }
     for t in range(6):
-        grad = gradient_of_the_next("vae", state, model)
+        _, grad = hand_loss_and_gradient("vae", model, state["theta"], *batch_of_the_next(state))
         m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
         rate = lr * shares[schedule][t]
         move = (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - beta2 ** (t + 1))) + epsilon)
@@ -257,25 +257,21 @@ def test_a_last_step_that_blows_up_is_not_reported_as_a_result():
         list(train(TESTED, step, state, plan._replace(steps_per_epoch=1)))
 
 
-def forward_of_the_next(state, model) -> tuple:
-    """The terms that the next step will compute, and its cache; the state stays as it is."""
+def batch_of_the_next(state) -> tuple:
+    """Images and noise of the next step, whose state stays as it is."""
     at = int(state["step"]) % 4 * 5
-    x, eps = READ(state["order"][at : at + 5], None), TESTED.normal(state["noise"].copy(), (2, 5, 3))
-    return vae.forward(xp, model, vae.params_of(model, state["theta"]), x, eps)
+    return READ(state["order"][at : at + 5], None), TESTED.normal(state["noise"].copy(), (2, 5, 3))
 
 
-def gradient_of_the_next(method: str, state, model) -> np.ndarray:
-    """The gradient that the next step will follow, on the whole batch at once."""
-    theta, gradient = state["theta"], xp.zeros_like(state["theta"])
-    terms, cache = forward_of_the_next(state, model)
-    d = gradient_of_terms(method, xp, terms)
-    vae.backward(xp, model, vae.params_of(model, theta), cache, d, vae.params_of(model, gradient))
-    return host(gradient)
+def terms_of_the_next(method: str, state, model) -> vae.Terms:
+    """What the next step will compute."""
+    _, (terms, _) = objective(method, model, state["theta"], *batch_of_the_next(state), xp)
+    return terms
 
 
-# None is the rule of the constraint's own.
-CONSTRAINED = {name: row.constraint for name, row in METHODS.items() if row.constraint}
-RULES = [(name, rule) for name, row in CONSTRAINED.items() for rule in ([None] if row.rule else MULTIPLIERS)]
+CONSTRAINED = [(name, row.constraint) for name, row in METHODS.items() if row.constraint]
+# The rules that a user may choose, or None where the constraint has its own.
+RULES = [(name, rule) for name, row in CONSTRAINED for rule in ([None] if row.rule else MULTIPLIERS)]
 
 
 @pytest.mark.parametrize(("method", "rule"), RULES)
@@ -286,7 +282,8 @@ def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_fo
     advance = MULTIPLIERS[rule][0] if rule else row.constraint.rule
     step, c_ma = make_step(TESTED, model, row, plan, READ, state), 0.0
     for t in range(6):  # into the second epoch
-        c_hat = np.mean(host(row.constraint.bounded(xp, forward_of_the_next(state, model)[0]))) - plan.target
+        bounded = row.constraint.bounded(xp, terms_of_the_next(method, state, model))
+        c_hat = np.mean(host(bounded)) - plan.target
         c_ma = c_hat if t == 0 else c_ma / 6 + 5 / 6 * c_hat  # 12 steps, of which it remembers 1.2
         numbers = map(np.asarray, (float(state["log_lambda"]), math.log(LAMBDA_0), c_ma))
         steps = plan.epochs * plan.steps_per_epoch
@@ -306,7 +303,7 @@ def test_the_guard_of_the_multiplier_lies_about_where_it_started():
 
 def test_the_reported_elbo_is_the_mean_log_likelihood_minus_the_rate():
     plan, state, _, model = setup("beta-vae")
-    terms = host(forward_of_the_next(state, model)[0])
+    terms = host(terms_of_the_next("beta-vae", state, model))
     make_step(TESTED, model, METHODS["beta-vae"], plan, READ, state)()
     expected = [np.mean(terms.kl), np.mean(terms.err), np.mean(terms.log_px) - np.mean(terms.kl)]
     assert state["totals"][1:].tolist() == approx(expected)
