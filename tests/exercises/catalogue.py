@@ -128,18 +128,17 @@ def backward_answer(function: Callable, d_out, encoder, decoder) -> tuple:
     return d_theta[:ENCODER], d_theta[ENCODER:]
 
 
-def of_terms(**inputs) -> vae.Terms:
-    return vae.Terms(**({"kl": np.zeros(B)} | {name: np.zeros((K, B)) for name in vae.Terms._fields[1:]} | inputs))
+ZERO = vae.Terms(np.zeros(B), *np.zeros((4, K, B)))
 
 
 def objective(loss: Callable, shapes: dict, answers=None, **options) -> tuple:
     """Inputs, forward and answer: the loss as a function of some terms, and the fields of the Gradient."""
 
     def forward(xp, *inputs):
-        return loss(xp, of_terms(**dict(zip(shapes, inputs, strict=True))), NOW, **options)
+        return loss(xp, ZERO._replace(**dict(zip(shapes, inputs, strict=True))), NOW, **options)
 
     def answer(function: Callable, d_out, *inputs) -> dict:
-        d = function(np, of_terms(**dict(zip(shapes, inputs, strict=True))), NOW, **options)
+        d = function(np, ZERO._replace(**dict(zip(shapes, inputs, strict=True))), NOW, **options)
         if d is None:
             raise NotImplementedError
         if not isinstance(d, vae.Gradient):
