@@ -21,21 +21,27 @@ each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.fu
 
 
 @pytest.fixture
+def said(capsys):
+    """The status of a command, what it prints, and its errors."""
+    return lambda *command: (main([*map(str, command)]), *capsys.readouterr())
+
+
+@pytest.fixture
 def folder(tmp_path) -> Path:
     assert main(["start", str(tmp_path / "exercises")]) == 0
     return tmp_path / "exercises"
 
 
 @each_exercise
-def test_the_body_of_ref_passes_where_the_empty_one_stood(exercise, folder, capsys):
-    assert main(["check", str(folder), exercise.name]) == 1
-    assert "not written" in capsys.readouterr().out
+def test_the_body_of_ref_passes_where_the_empty_one_stood(exercise, folder, said):
+    status, told, _ = said("check", folder, exercise.name)
+    assert status == 1 and "not written" in told
     path = folder / file_of(exercise)
     empty = path.read_text("utf-8")
     written = empty.replace(definitions(empty)[exercise.name], inspect.getsource(exercise.function))
     path.write_text(written, "utf-8")
-    assert main(["check", str(folder), exercise.name]) == 0
-    assert "right: 1 of 1" in capsys.readouterr().out
+    status, told, _ = said("check", folder, exercise.name)
+    assert status == 0 and "right: 1 of 1" in told
 
 
 @each_exercise
@@ -134,19 +140,17 @@ HEAD = "def squared_error_backward(xp, d_err, x, x_hat):"
         (f"{HEAD} pass", "not written"),
     ],
 )
-def test_a_file_that_fails_is_answered_in_a_sentence(text, told, folder, capsys):
+def test_a_file_that_fails_is_answered_in_a_sentence(text, told, folder, said):
     (folder / file_of(EXERCISES[0])).write_text(text, "utf-8")
-    assert main(["check", str(folder), "1"]) == 1
-    output = capsys.readouterr()
-    assert told in output.out and "Traceback" not in output.out + output.err
+    status, out, err = said("check", folder, 1)
+    assert status == 1 and told in out and "Traceback" not in out + err
 
 
 @pytest.mark.parametrize("command", ["start {}", "check {}/none", "check {} 13", "fault {} 9", "fault {} 0"])
-def test_a_command_that_cannot_be_followed_is_refused_and_overwrites_nothing(command, folder, capsys):
+def test_a_command_that_cannot_be_followed_is_refused_and_overwrites_nothing(command, folder, said):
     before = {path: path.read_bytes() for path in folder.rglob("*")}
-    assert main(command.format(folder).split()) == 2
-    output = capsys.readouterr()
-    assert len(output.err.splitlines()) == 1 and not output.out
+    status, out, err = said(*command.format(folder).split())
+    assert status == 2 and len(err.splitlines()) == 1 and not out
     assert before == {path: path.read_bytes() for path in folder.rglob("*")}
 
 
@@ -170,16 +174,14 @@ def test_a_fault_is_one_text_of_the_function_that_it_names(fault):
     assert sum(text.count(fault.right) for text in texts) == 1
 
 
-def test_a_fault_is_told_only_to_who_names_it(tmp_path, capsys):
-    fault, command = FAULTS[4], ["fault", str(tmp_path), "5"]
-    assert main(command) == 0
-    told = capsys.readouterr().out
-    assert fault.function not in told and fault.about not in told and "█" in told
-    assert main([*command, "--answer", "geco_backward"]) == 1
-    assert capsys.readouterr().out == "No: geco_backward is as it should be.\n"
-    assert main([*command, "--answer", "nothing"]) == 2
-    assert main([*command, "--answer", fault.function]) == 0
-    assert fault.about in capsys.readouterr().out
+def test_a_fault_is_told_only_to_who_names_it(tmp_path, said):
+    fault, command = FAULTS[4], ["fault", tmp_path, 5]
+    status, told, _ = said(*command)
+    assert status == 0 and fault.function not in told and fault.about not in told and "█" in told
+    assert said(*command, "--answer", "geco_backward") == (1, "No: geco_backward is as it should be.\n", "")
+    assert said(*command, "--answer", "nothing")[0] == 2
+    status, told, _ = said(*command, "--answer", fault.function)
+    assert status == 0 and fault.about in told
     assert fault.function in functions(tmp_path / "fault_5")
 
 

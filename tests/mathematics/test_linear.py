@@ -34,6 +34,7 @@ pytestmark = needs_backend
 
 SPECTRUM = np.array([4.0, 2.0, 1.0, 0.5, 0.1, 0.05])
 LATENTS = 5
+USED, REST = SPECTRUM[:LATENTS], float(SPECTRUM[LATENTS:].sum())  # with a latent, and without
 
 
 def gaussian_images(count=4000) -> np.ndarray:
@@ -60,6 +61,7 @@ def linear_model(hidden=(), latents=LATENTS) -> vae.Model:
     return vae.Model(mlp, hidden, latents, "silu", False, "gaussian", 0.5, CENTER)
 
 
+@cache
 def started_at(level: float):
     """A network whose start is the linear VAE of that level."""
     directions, variances, _ = principal_components(TESTED, READ, len(IMAGES), CENTER, 6, TESTED.noise(1))
@@ -125,10 +127,8 @@ def test_principal_components_are_those_of_the_covariance():
 
 @given(st.floats(0.06, 7.6))
 def test_the_water_level_gives_back_its_distortion(distortion):
-    level = water_level(list(SPECTRUM[:LATENTS]), float(SPECTRUM[LATENTS:].sum()), distortion)
-    assert np.minimum(SPECTRUM[:LATENTS], level).sum() + SPECTRUM[LATENTS:].sum() == approx(
-        min(distortion, SPECTRUM.sum())
-    )
+    level = water_level(list(USED), REST, distortion)
+    assert np.minimum(USED, level).sum() + REST == approx(min(distortion, SPECTRUM.sum()))
 
 
 @given(st.floats(0.06, 10.0))
@@ -201,33 +201,30 @@ def test_a_rate_and_an_error_at_the_mean_can_both_vanish_without_learning():
 
 def test_a_distortion_below_the_unexplained_variance_is_refused():
     with pytest.raises(ValueError, match=r"cannot reach a squared error of 0\.04"):
-        water_level(list(SPECTRUM[:LATENTS]), 0.05, 0.04)
+        water_level(list(USED), 0.05, 0.04)
 
 
 def test_the_level_of_a_start_is_that_of_its_distortion_also_below_a_gap_of_the_spectrum():
-    used, total = SPECTRUM[:LATENTS], SPECTRUM.sum()
-    assert level_for(used, total, np.minimum(SPECTRUM, 0.3).sum()) == approx(0.3)
-    below = used.size * 0.5 * used[-1] + total - used.sum()  # half of the smallest in each
-    assert level_for(used, total, below) == approx(0.5 * used[-1])
-    assert level_for(used, total, 0.04) == used[-1]  # less than the variance outside the latents
+    assert level_for(USED, SPECTRUM.sum(), np.minimum(SPECTRUM, 0.3).sum()) == approx(0.3)
+    below = LATENTS * 0.5 * USED[-1] + REST  # half of the smallest in each
+    assert level_for(USED, SPECTRUM.sum(), below) == approx(0.5 * USED[-1])
+    assert level_for(USED, SPECTRUM.sum(), 0.04) == USED[-1]  # less than the variance outside the latents
 
 
 @pytest.mark.parametrize("rate", [1e-3, 0.2, 1.0, 4.0, 20.0])
 def test_the_level_of_a_rate_is_that_at_which_the_best_linear_vae_pays_it(rate):
-    used = SPECTRUM[:LATENTS]
-    level = level_for_rate(used, rate)
-    assert np.sum(0.5 * np.log(np.maximum(used / level, 1))) == approx(rate, rel=1e-9)
-    assert level_for_rate(used, 1e6) == approx(1e-6 * used[0])  # a rate beyond reach
+    level = level_for_rate(USED, rate)
+    assert np.sum(0.5 * np.log(np.maximum(USED / level, 1))) == approx(rate, rel=1e-9)
+    assert level_for_rate(USED, 1e6) == approx(1e-6 * USED[0])  # a rate beyond reach
 
 
 def test_the_calibrated_level_is_the_variance_of_probabilistic_principal_components():
-    used, total = SPECTRUM[:LATENTS], SPECTRUM.sum()
-    level = calibrated_level(used, total, SPECTRUM.size)
-    assert level == approx(SPECTRUM[LATENTS:].mean())
-    error = np.minimum(used, level).sum() + total - used.sum()
+    level = calibrated_level(USED, SPECTRUM.sum(), SPECTRUM.size)
+    assert level == approx(REST)  # of the only direction without a latent
+    error = np.minimum(USED, level).sum() + REST
     assert multiplier_at(level, METHODS["sigma-vae"].constraint) * error == approx(SPECTRUM.size / 2)
-    assert calibrated_level(SPECTRUM, total, SPECTRUM.size) == SPECTRUM[-1]  # nothing is left
-    assert calibrated_level(used, used.sum(), SPECTRUM.size) == approx(1e-6 * SPECTRUM[0])
+    assert calibrated_level(SPECTRUM, SPECTRUM.sum(), SPECTRUM.size) == SPECTRUM[-1]  # nothing is left
+    assert calibrated_level(USED, USED.sum(), SPECTRUM.size) == approx(1e-6 * SPECTRUM[0])
 
 
 @pytest.mark.parametrize("level", [0.07, 0.2, 0.7, 3.0])
