@@ -133,6 +133,7 @@ ZERO = vae.Terms(np.zeros(B), *np.zeros((4, K, B)))
 
 def objective(loss: Callable, shapes: dict, answers=None, **options) -> tuple:
     """Inputs, forward and answer: the loss as a function of some terms, and the fields of the Gradient."""
+    fields = answers or [*shapes]
 
     def forward(xp, *inputs):
         return loss(xp, ZERO._replace(**dict(zip(shapes, inputs, strict=True))), NOW, **options)
@@ -142,11 +143,11 @@ def objective(loss: Callable, shapes: dict, answers=None, **options) -> tuple:
         if d is None:
             raise NotImplementedError
         if not isinstance(d, vae.Gradient):
-            raise Misuse(f"returns a {type(d).__name__}, expected Gradient({'=…, '.join(answers or shapes)}=…)")
-        others = [name for name in d._fields if name not in (answers or shapes) and getattr(d, name) is not None]
+            raise Misuse(f"returns a {type(d).__name__}, expected Gradient({'=…, '.join(fields)}=…)")
+        others = [name for name in d._fields if name not in fields and getattr(d, name) is not None]
         if others:
             raise Misuse(f"returns a gradient of {others[0]}, which has to be None")
-        return {f"d_{name}": getattr(d, name) for name in answers or shapes}
+        return {f"d_{name}": getattr(d, name) for name in fields}
 
     return {name: RNG.normal(size=shape) for name, shape in shapes.items()}, forward, answer
 
@@ -163,6 +164,7 @@ PARAMETERS = {name: RNG.normal(size=shape) for name, shape in LAYERS.items()}
 IWAE = {"log_px": (K, B), "log_pz": (K, B), "log_qz": (K, B)}
 LOG_WEIGHT = "log_weight(terms.log_px, terms, beta)"
 SHARES = f"log_mean_exp_backward(xp, -1 / images, {LOG_WEIGHT})"
+OVER_IMAGES = f"-1 / images * softmax(xp, {LOG_WEIGHT}.T).T"
 BY_STD = "that is the gradient by std; by log std there is a factor std more"
 
 EXERCISES = [
@@ -254,10 +256,7 @@ EXERCISES = [
         *objective(ob.iwae, IWAE, warm_up=WARM_UP),
         {
             "every sample counts alike: w̃_k belongs where 1/K stands": (LOG_WEIGHT, "0 * terms.err"),
-            "w̃ sums to one over the images, and has to over the samples of an image": (
-                SHARES,
-                f"-1 / images * softmax(xp, {LOG_WEIGHT}.T).T",
-            ),
+            "w̃ sums to one over the images, and has to over the samples of an image": (SHARES, OVER_IMAGES),
             "w_k stands where w̃_k belongs: Σ_k is missing": (SHARES, f"-1 / images * xp.exp({LOG_WEIGHT})"),
             "right but for the warm-up: log w has a β": ("warmed_up(xp, warm_up, now.done)", "1.0"),
             "right but for the β in w̃": (LOG_WEIGHT, "log_weight(terms.log_px, terms)"),

@@ -69,7 +69,7 @@ def test_the_bernoulli_likelihood_is_finite_at_extreme_logits():
 
 
 @given(weights, st.floats(-1e5, 1e5))
-def test_log_mean_exp_is_between_mean_and_maximum_and_shifts_with_its_argument_and_softmax_sums_to_one(a, shift):
+def test_log_mean_exp_is_a_mean_that_shifts_with_its_argument_and_softmax_sums_to_one(a, shift):
     value, shifted = compute(de.log_mean_exp, a), compute(de.log_mean_exp, a + shift)
     assert (value >= a.mean(axis=0) - 1e-9).all() and (value <= a.max(axis=0) + 1e-9).all()
     assert_allclose(shifted, value + shift, rtol=1e-9, atol=1e-7)
