@@ -261,7 +261,7 @@ def error_of(name: str) -> float:
 
 @cache
 def culprits() -> dict[str, str]:
-    """The pairs that are wrong by themselves, and not by way of another, each with a sentence."""
+    """The pairs that are wrong by themselves, each with a sentence."""
     wrong = {name: (file_of(name), functions_of(name)[1]) for name in PAIRS if not error_of(name) <= TOLERANCE}
     found = {}
     for name, own in wrong.items():
@@ -284,7 +284,7 @@ def mark(name: str) -> str:
 
 
 def table() -> str:
-    """A row for each pair: name, file, the largest relative error of a gradient, a mark if it is wrong."""
+    """A row for each pair: name, file, the largest error of a gradient, a mark if it is wrong."""
     rows = [(name.rpartition(".")[2], file_of(name), printed(error_of(name)), mark(name)) for name in PAIRS]
     rows = [("pair", "file", "residual", ""), *rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

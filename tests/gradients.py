@@ -87,7 +87,7 @@ def objective(name: str, model: vae.Model, theta, x, eps, xp=anp, now=NOW):
 
 
 def gradient_of_terms(name: str, xp, terms, now=NOW) -> vae.Gradient:
-    """The gradient by hand of a method's loss with respect to the terms."""
+    """The gradient by hand of a method's loss by the terms."""
     return METHODS[name].backward(xp, terms, now, **options_of(name))
 
 

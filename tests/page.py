@@ -1,4 +1,4 @@
-"""What ref/README.md quotes and states; `python -m tests.page` brings its code and its residuals up to date."""
+"""What ref/README.md quotes and states; `python -m tests.page` brings it up to date."""
 
 import ast
 import hashlib

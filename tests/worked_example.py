@@ -1,4 +1,4 @@
-"""`python -m tests.worked_example`: one pixel, one latent, one hidden unit; every arrow of the graph with its value.
+"""`python -m tests.worked_example`: one pixel, one latent, one unit; every arrow of the graph with its value.
 
 The graph is that of ref/README.md. The objective is GECO; "–" is sent where its loss has no such term.
 """

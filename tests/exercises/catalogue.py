@@ -1,4 +1,4 @@
-"""The exercises in reading order: what is shown, what is to be found, the oracle, and the classic mistakes."""
+"""The exercises in reading order: what is shown and to be found, the oracle, the classic mistakes."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -40,8 +40,8 @@ class Exercise(NamedTuple):
     function: Callable  # of ref/
     inputs: dict[str, np.ndarray]
     forward: Callable  # (xp, *inputs) -> an array, or the loss
-    answer: Callable = lambda f, d, *inputs: f(np, d, *inputs)  # (the function, d_out, *inputs) -> the gradients
-    mistakes: Mapping[str, tuple[str, str]] = NONE  # hint -> what a text of the function becomes by that mistake
+    answer: Callable = lambda f, d, *inputs: f(np, d, *inputs)  # -> the gradients
+    mistakes: Mapping[str, tuple[str, str]] = NONE  # hint -> a text, and what it becomes by that mistake
     find: str = ""  # what to find, where that is not the inputs' gradients
     shown: tuple[str, ...] = ()  # what stands above it; empty: its forward function
     factors: Mapping[str, float] = NONE  # that are easily lost

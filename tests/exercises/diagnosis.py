@@ -1,4 +1,4 @@
-"""What a learner's gradient looks like: right, or a mistake that explains every number of it, or not yet."""
+"""What a gradient looks like: right, a mistake that explains every number of it, or not yet."""
 
 from collections.abc import Callable, Iterator
 from traceback import walk_tb

@@ -56,8 +56,8 @@ def test_the_information_of_many_images_is_that_of_their_blocks_together():
     assert known[0] == approx(binary_channel(1), abs=0.05)
 
 
-def test_the_information_about_a_factor_is_computed_in_float64_whatever_the_precision_of_the_network():
-    # neighbours in float32, a quarter of their distance as std: z rounded to either would know all
+def test_the_information_about_a_factor_is_computed_in_float64():
+    # neighbours in float32, their std a quarter of the distance: z rounded to either would know all
     factor = np.arange(4000) % 2
     mean = (8192 + factor[:, None] / 1024).astype("float32")
     known, _ = information_of(mean, np.full_like(mean, -12 * math.log(2)), factor)

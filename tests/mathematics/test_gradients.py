@@ -87,7 +87,7 @@ def is_of_the_loss(d: vae.Gradient) -> bool:
 
 
 def surrogate(d: vae.Gradient, weighted: bool, model, theta, fixed, x, eps):
-    """Σ d·term with d constant, and q at `fixed` in log_qz_of_z; `weighted`: by to_encoder, on the way through z."""
+    """Σ d·term with d constant, q at `fixed` in log_qz_of_z; `weighted` by to_encoder on the way through z."""
     terms, _ = vae.forward(anp, model, vae.params_of(model, theta), x, eps)
     mean, log_std, _ = vae.encode(np, model, vae.params_of(model, fixed), x)
     z = vae.reparameterize(anp, *vae.encode(anp, model, vae.params_of(model, theta), x)[:2], eps)

@@ -236,7 +236,7 @@ def test_a_network_that_starts_linear_has_the_closed_form_rate_and_distortion(le
     assert figures["active_units"] == (level < SPECTRUM).sum()
 
 
-def test_the_nll_of_a_linear_model_at_its_exact_posterior_is_the_gaussian_marginal_likelihood():
+def test_the_nll_of_a_linear_model_is_the_gaussian_marginal_likelihood():
     # with q(z|x) = p(z|x) every weight is p(x): one sample is enough, and ELBO = −NLL
     model, theta = started_at(LEVEL)
     values, vectors = np.linalg.eigh(np.cov(IMAGES.T, bias=True))

@@ -92,7 +92,7 @@ def test_the_figures_are_their_definitions(method):
     assert ours == {name: approx(value, rel=1e-9) for name, value in theirs.items()}
 
 
-def test_the_calibrated_elbo_follows_from_rate_error_and_variance_and_is_greatest_at_the_error_a_pixel():
+def test_the_calibrated_elbo_is_that_of_its_variance_and_greatest_at_the_error_a_pixel():
     x, mean, log_std = pictures(60)
     model = MODEL._replace(variance=0.07)
     eps = np.random.default_rng(0).normal(size=(9, *mean.shape))
@@ -116,7 +116,7 @@ def test_every_sample_of_the_nll_counts_once_whatever_the_chunks(nll_samples):
     assert judged(x, nll_samples)["nll"] == approx(-np.log(w.mean(axis=0)).mean(), rel=1e-12)
 
 
-def test_log_weights_are_averaged_in_float64_whatever_the_precision_of_the_network():
+def test_log_weights_are_averaged_in_float64():
     backend = open_tested("float32")
     model = MODEL._replace(center=backend.asarray(MODEL.center))
     theta, x = map(backend.asarray, (THETA, pictures(4)[0]))

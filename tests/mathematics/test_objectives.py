@@ -226,7 +226,7 @@ def test_vr_iwae_lies_between_iwae_and_the_sampled_elbo():
     assert compute(ob.vr_iwae, t, early, 0.0, 0.4) == approx(compute(ob.iwae, t, early, 0.4))
 
 
-def test_the_rate_target_starts_where_latents_of_half_a_nat_leave_one_part_in_e_of_the_variance():
+def test_the_rate_target_starts_where_latents_have_half_a_nat_each():
     # λ = 2ℓ, and 2R latents of variance V/2R have the level ℓ = V/2R·e^(−2·½)
     assert ob.initial_price(10.0, 52.7) == approx(2 * 52.7 / 20 * np.exp(-1))
 
