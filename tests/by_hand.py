@@ -1,7 +1,7 @@
 """Every forward pass of ref/ with its backward pass; `python -m tests.by_hand` prints how far each is from autograd.
 
-A pair has the name of its forward pass, behind that of its module. A likelihood or an objective is here once it has a
-row in its table. A row that is not autograd's is marked, and then the command ends with status 1.
+A pair has the name of its module and of its forward pass. A likelihood or an objective is here once it has a row in
+its table. What is not autograd's is marked, and then the command ends with status 1.
 """
 
 import sys
@@ -117,7 +117,7 @@ def of_terms(model: vae.Model) -> Pair:
 
 
 def of_objective(name: str, method) -> Pair:
-    """The loss as a function of the terms; what has a way of its own through log q(z|x) counts as its gradient."""
+    """The loss as a function of the terms; d.log_qz_of_z counts as a gradient by log_qz."""
 
     def backward(xp, d_loss, *terms):
         d = gradient_of_terms(name, xp, vae.Terms(*terms))
@@ -127,7 +127,7 @@ def of_objective(name: str, method) -> Pair:
             for both, term in zip(ways, terms, strict=True)
         )
 
-    rng = np.random.default_rng(1)  # its own: one more objective leaves the numbers of the others as they are
+    rng = np.random.default_rng(1)  # one more objective leaves the others' numbers as they are
     return Pair(
         lambda xp, *terms: method.loss(xp, vae.Terms(*terms), NOW, **options_of(name)),
         backward,
@@ -214,7 +214,7 @@ def file_of(name: str) -> str:
 
 
 def functions_of(name: str) -> tuple[str, str]:
-    """The forward and the backward function of a pair. The slope of an activation is in the forward function."""
+    """The forward and the backward function of a pair; an activation holds its slope itself."""
     forward = name.partition(",")[0].rpartition(".")[2]
     if name in (f"mlp.{activation}" for activation in nn.ACTIVATIONS):
         return forward, forward
@@ -249,7 +249,7 @@ def error_of(name: str) -> float:
 
 @cache
 def culprits() -> dict[str, str]:
-    """The pairs that are not autograd's, each with a sentence; but no pair that runs through another of them."""
+    """The pairs that are wrong by themselves, each with a sentence."""
     wrong = {name: (file_of(name), functions_of(name)[1]) for name in PAIRS if not error_of(name) <= TOLERANCE}
     found = {}
     for name, own in wrong.items():
@@ -272,7 +272,7 @@ def mark(name: str) -> str:
 
 
 def table() -> str:
-    """A row for each pair: its name, its file, the largest relative error of a gradient, and a mark if it is wrong."""
+    """A row for each pair: name, file, the largest error of a gradient, a mark if it is wrong."""
     rows = [(name.rpartition(".")[2], file_of(name), printed(error_of(name)), mark(name)) for name in PAIRS]
     rows = [("pair", "file", "residual", ""), *rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -51,7 +51,7 @@ def check(actual, expected, what: str = "gradient", floor: float = 1e-12) -> Non
 
 
 def fail(message: str, own: str = "") -> None:
-    """Fails with the message, but as an expected failure where the test of another pair than `own` fails and says why.
+    """Fails, but as an expected failure where the test of another pair than `own` fails and says why.
 
     So a wrong line in one function makes one red test, and not all the tests of what calls it.
     """
@@ -87,7 +87,7 @@ def objective(name: str, model: vae.Model, theta, x, eps, xp=anp, now=NOW):
 
 
 def gradient_of_terms(name: str, xp, terms, now=NOW) -> vae.Gradient:
-    """The gradient by hand of a method's loss with respect to the terms."""
+    """The gradient by hand of a method's loss by the terms."""
     return METHODS[name].backward(xp, terms, now, **options_of(name))
 
 

@@ -1,4 +1,4 @@
-"""What ref/README.md quotes and states; `python -m tests.page` brings its code and its residuals up to date."""
+"""What ref/README.md quotes and states; `python -m tests.page` brings it up to date."""
 
 import ast
 import hashlib
@@ -21,7 +21,7 @@ DEFINED = re.compile(r" *(?:def|class) (\w+)")
 
 
 def arithmetic() -> str:
-    """A name of how the backend under test rounds here. Equal names have equal residuals, which are roundings."""
+    """A name of how the backend under test rounds here: equal names have equal residuals."""
     a = np.random.default_rng(0).normal(size=(40, 40))
     found = [np.exp(a), np.log(np.abs(a)), np.tanh(a), a @ a, a[:3, :7] @ a[:7, :5], a.sum(axis=0), a.sum(axis=1)]
     versions = f"{NAME} {version('numpy')} {version('autograd')}"
@@ -49,19 +49,19 @@ def definitions(text: str) -> dict[str, str]:
 
 
 def present(file: str, code: str) -> str:
-    """The text that a quotation should have: that of the functions it begins with, as they now stand in the file."""
-    sources = definitions((ROOT / file).read_text(encoding="utf-8"))
+    """The functions that a quotation begins with, as they now stand in the file."""
+    sources = definitions((ROOT / file).read_text("utf-8"))
     indent = re.match(" *", code)[0]
     found = [DEFINED.match(line) for line in code.splitlines() if not line.startswith(f"{indent} ")]
     return "\n\n\n".join(sources[name[1]] for name in found if name)
 
 
 def main() -> None:
-    page = FILE.read_text(encoding="utf-8")
+    page = FILE.read_text("utf-8")
     for file, code in quotations(page):
         page = page.replace(f"```python\n{code}\n```", f"```python\n{present(file, code)}\n```")
     page = RESIDUAL.sub(lambda found: f"`{found['pair']}` {printed(error_of(found['pair']))}", page)
-    FILE.write_text(ARITHMETIC.sub(arithmetic(), page), encoding="utf-8")
+    FILE.write_text(ARITHMETIC.sub(arithmetic(), page), "utf-8")
 
 
 if __name__ == "__main__":

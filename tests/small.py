@@ -15,25 +15,17 @@ NUMPY = open_backend("numpy", "float64")
 NOW = Now(lam=0.8, target=0.48, done=0.3)
 
 
-def kind_of(likelihood: str, sigmoid_output: bool, coordinates: int) -> str:
-    """A name that says the likelihood, the output and the network."""
-    return f"{likelihood}, {'sigmoid' if sigmoid_output else 'linear'}, {'principal' if coordinates else 'plain'}"
-
-
-# Every likelihood on every output of every network: to be trained, or to be refused.
-KINDS = {
-    kind_of(*kind): dict(zip(("likelihood", "sigmoid_output", "coordinates"), kind, strict=True))
-    for kind in product(LIKELIHOODS, (True, False), (0, 5))
-}
-
-
-def is_refused(likelihood: str, sigmoid_output: bool, coordinates: int) -> bool:
-    """A function of logits needs x̂ = sigmoid(l)."""
-    return LIKELIHOODS[likelihood].of_logits and not sigmoid_output
-
-
-NETWORKS = {
-    **{name: kind for name, kind in KINDS.items() if not is_refused(**kind)},
+# Every likelihood on every output of every network; a function of logits needs x̂ = sigmoid(l).
+TRAINED, REFUSED = {}, {}
+for likelihood, output, network in product(LIKELIHOODS, ("sigmoid", "linear"), ("plain", "principal")):
+    kind = {
+        "likelihood": likelihood,
+        "sigmoid_output": output == "sigmoid",
+        "coordinates": 5 * (network == "principal"),
+    }
+    refused = LIKELIHOODS[likelihood].of_logits and output == "linear"
+    (REFUSED if refused else TRAINED)[f"{likelihood}, {output}, {network}"] = kind
+NETWORKS = TRAINED | {
     "one layer": {"hidden": (5,)},
     "no layer": {"hidden": ()},
     "bernoulli, no layer": {"likelihood": "bernoulli", "hidden": ()},
@@ -41,7 +33,8 @@ NETWORKS = {
     "relu": {"activation": "relu"},
     "one latent, one pixel": {"latents": 1, "pixels": 1, "hidden": (1,)},
 }
-SOME = ["gaussian, sigmoid, plain", "bernoulli, sigmoid, plain", "gaussian, linear, principal"]  # where one is enough
+# Where a few are enough.
+SOME = ["gaussian, sigmoid, plain", "bernoulli, sigmoid, plain", "gaussian, linear, principal"]
 
 
 def options_of(method: str) -> dict[str, float]:
@@ -49,13 +42,9 @@ def options_of(method: str) -> dict[str, float]:
     return {name: 0.87 * (option.default or 0.8) for name, option in METHODS[method].options.items()}
 
 
-def bounds(method) -> bool:
-    """Whether the constraint of a row of METHODS has a target."""
-    return bool(method.constraint and method.constraint.name)
-
-
 def plan_of(method: str, epochs: int, batch_size: int, images: int, samples: int, **changes) -> Plan:
     """A plan by which so many images are learned quickly."""
+    constraint = METHODS[method].constraint
     return Plan(
         epochs=epochs,
         batch_size=batch_size,
@@ -66,15 +55,15 @@ def plan_of(method: str, epochs: int, batch_size: int, images: int, samples: int
         schedule="cosine",
         adam=(0.9, 0.999, 1e-8),
         weight_decay=0.0,
-        target=NOW.target if bounds(METHODS[method]) else 0.0,
-        multiplier_rate=1e-2 if bounds(METHODS[method]) or not METHODS[method].constraint else 3.5,
+        target=NOW.target if constraint and constraint.name else 0.0,
+        multiplier_rate=3.5 if constraint and not constraint.name else 1e-2,
     )._replace(**changes)
 
 
 def model_of(
     pixels=7, hidden=(6, 5), latents=3, activation="silu", likelihood="gaussian", coordinates=0, **changes
 ) -> vae.Model:
-    """A network in float64 with a random centre, with `coordinates` > 0 in that many principal coordinates."""
+    """A network in float64 with a random centre; `coordinates` > 0: in so many principal coordinates."""
     rng = np.random.default_rng(1)
     basis = np.linalg.qr(rng.normal(size=(pixels, pixels)))[0][:, :coordinates]
     scale = rng.uniform(0.5, 2, coordinates)
@@ -99,7 +88,7 @@ def theta_of(model: vae.Model, seed=2) -> np.ndarray:
 
 
 def batch_of(model: vae.Model, images=4, samples=3, seed=3) -> tuple[np.ndarray, np.ndarray]:
-    """Random images x (B, D), black and white where the likelihood wants them so, and noise eps (K, B, Z)."""
+    """Random images x (B, D), black and white where the likelihood needs it, and noise eps (K, B, Z)."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(size=(images, *model.center.shape))
     x = (x < 0.5).astype(float) if LIKELIHOODS[model.likelihood].black_and_white else x

@@ -9,10 +9,22 @@ from types import SimpleNamespace
 import numpy as np
 
 
+def read_as(number: type):
+    """A method that gives the host the value of an array, which a recorded step may not ask for."""
+
+    def read(self):
+        if Taped.tape is not None:
+            raise RuntimeError("the host reads an array while the step is recorded")
+        return number(self.view(np.ndarray))
+
+    return read
+
+
 class Taped(np.ndarray):
-    """A host array that plays the device's: its operations are recorded while a tape runs. 0-d results stay arrays."""
+    """A host array that plays the device's: a tape records its operations. 0-d results stay arrays."""
 
     tape = None  # the list of operations being recorded
+    __bool__, __int__, __float__ = map(read_as, (bool, int, float))
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         inputs = [plain(a) for a in inputs]
@@ -24,31 +36,14 @@ class Taped(np.ndarray):
         return perform(lambda: func(*args, **plain(kwargs)), out, args)
 
     def astype(self, dtype, **kwargs):
-        return perform(lambda: self.view(np.ndarray).astype(dtype), None)
+        return perform(lambda: self.view(np.ndarray).astype(dtype))
 
     def __getitem__(self, index):
-        part = self.view(np.ndarray)[plain(index)]
-        if isinstance(part, np.ndarray) and np.shares_memory(part, self):
-            return part.view(Taped)
-        return perform(lambda: self.view(np.ndarray)[plain(index)], None)
+        return perform(lambda: self.view(np.ndarray)[plain(index)], sources=[self.view(np.ndarray)])
 
     def __setitem__(self, index, value) -> None:
         target, index, value = self.view(np.ndarray), plain(index), plain(value)
         operation(lambda: target.__setitem__(index, value))
-
-    def _refuse(self, *args):
-        if Taped.tape is not None:
-            raise RuntimeError("the host reads an array while the step is recorded")
-        return self.view(np.ndarray)
-
-    def __bool__(self) -> bool:
-        return bool(self._refuse())
-
-    def __int__(self) -> int:
-        return int(self._refuse())
-
-    def __float__(self) -> float:
-        return float(self._refuse())
 
 
 def plain(a):
@@ -67,7 +62,7 @@ def operation(f) -> None:
         Taped.tape.append(f)
 
 
-def perform(f, out, sources=()):
+def perform(f, out=None, sources=()):
     """The array f() computes, in `out` or in memory of its own, which every replay fills again.
 
     A view of one of the `sources` stays a view: reshape, transpose and their like move nothing.
@@ -87,7 +82,7 @@ def perform(f, out, sources=()):
 
 
 def taped(backend):
-    """The backend with taped arrays; its `compile` records the second call of a step, and replays it from then on."""
+    """The backend with taped arrays; `compile` records the second call of a step, and then replays it."""
 
     def draw(method):
         def numbers(noise, shape):

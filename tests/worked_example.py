@@ -1,4 +1,4 @@
-"""`python -m tests.worked_example`: one pixel, one latent, one hidden unit; every arrow of the graph with its value.
+"""`python -m tests.worked_example`: one pixel, one latent, one unit; every arrow of the graph with its value.
 
 The graph is that of ref/README.md. The objective is GECO; "–" is sent where its loss has no such term.
 """
@@ -21,8 +21,8 @@ NODE = re.compile(r'(\w+)\(?\["(.*?)(?: \(.*?)?"\]\)?')  # ENC["encode"], X(["im
 EDGE = re.compile(r'(\w+) -+\.?-*>(?:\|"(.*?)(?: \(.*?)?"\|)? (\w+)')  # ENC -->|"mean, log_std (B, Z)"| KL
 
 
-def values() -> dict[tuple[str, str], object]:
-    """(Function, what it sends) -> the number."""
+def values() -> dict[str, dict]:
+    """Function -> what it sends, and the number."""
     d_theta = np.zeros_like(THETA)
     params, d_params = vae.params_of(MODEL, THETA), vae.params_of(MODEL, d_theta)
     terms, cache = vae.forward(np, MODEL, params, X, EPS)
@@ -35,35 +35,29 @@ def values() -> dict[tuple[str, str], object]:
     sums = d_mean + kl_mean, d_log_std + kl_log_std
     mlp.encode_backward(np, MODEL, params["encoder"], encoder_cache, *sums, d_params["encoder"])
     return {
-        ("images", "x"): x,
-        ("noise", "eps"): eps,
-        ("encode", "mean"): mean,
-        ("encode", "log_std"): log_std,
-        ("reparameterize", "z"): z,
-        ("decode", "x̂"): decoded.x_hat,
-        ("decode", "logits l"): decoded.logits,
-        ("likelihood", "err"): terms.err,
-        ("likelihood", "log_px"): terms.log_px,
-        ("normal_log_density", "log_pz"): terms.log_pz,
-        ("posterior_log_density", "log_qz"): terms.log_qz,
-        ("gaussian_kl", "kl"): terms.kl,
-        **{("objective", f"d_{term}"): getattr(d, term) for term in vae.Terms._fields},
-        ("likelihood_backward", "d_l"): d_logits,
-        ("decode_backward", "d_z"): d_z,
-        ("normal_log_density_backward", "d_z"): None,
-        ("posterior_log_density_backward", "d_log_std"): None,
-        ("reparameterize_backward", "d_mean"): d_mean,
-        ("reparameterize_backward", "d_log_std"): d_log_std,
-        ("gaussian_kl_backward", "d_mean"): kl_mean,
-        ("gaussian_kl_backward", "d_log_std"): kl_log_std,
-        ("decode_backward", "the decoder's part"): d_theta[ENCODER:],
-        ("encode_backward", "the encoder's part"): d_theta[:ENCODER],
+        "images": {"x": x},
+        "noise": {"eps": eps},
+        "encode": {"mean": mean, "log_std": log_std},
+        "reparameterize": {"z": z},
+        "decode": {"x̂": decoded.x_hat, "logits l": decoded.logits},
+        "likelihood": {"err": terms.err, "log_px": terms.log_px},
+        "normal_log_density": {"log_pz": terms.log_pz},
+        "posterior_log_density": {"log_qz": terms.log_qz},
+        "gaussian_kl": {"kl": terms.kl},
+        "objective": {f"d_{term}": getattr(d, term) for term in vae.Terms._fields},
+        "likelihood_backward": {"d_l": d_logits},
+        "decode_backward": {"d_z": d_z, "the decoder's part": d_theta[ENCODER:]},
+        "normal_log_density_backward": {"d_z": None},
+        "posterior_log_density_backward": {"d_log_std": None},
+        "reparameterize_backward": {"d_mean": d_mean, "d_log_std": d_log_std},
+        "gaussian_kl_backward": {"d_mean": kl_mean, "d_log_std": kl_log_std},
+        "encode_backward": {"the encoder's part": d_theta[:ENCODER]},
     }
 
 
 def arrows() -> list[tuple[str, list[str], str]]:
-    """The arrows of the graph on the page: from where, what, where to. What has no label is named by its source."""
-    graph = re.search(r"```mermaid\n(.*?)```", FILE.read_text(encoding="utf-8"), re.DOTALL)[1].replace("<br/>", " ")
+    """The arrows of the graph on the page: from where, what or the source's label, where to."""
+    graph = re.search(r"```mermaid\n(.*?)```", FILE.read_text("utf-8"), re.DOTALL)[1].replace("<br/>", " ")
     names = {node: name.removesuffix(" and its backward") for node, name in NODE.findall(graph)}
     found = []
     for node, label, target in EDGE.findall(NODE.sub(r"\1", graph)):
@@ -77,7 +71,7 @@ def table() -> str:
     known, lines = values(), []
     width = max(len(f"{source} → {target}") for source, _, target in arrows())
     for source, sent, target in arrows():
-        told = [f"{name} = {printed(known[source, name])}" for name in sent]
+        told = [f"{name} = {printed(known[source][name])}" for name in sent]
         lines.append(f"{f'{source} → {target}':{width}}  {', '.join(told)}")
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.exercises import __doc__ as about
 from tests.exercises.catalogue import EXERCISES, Exercise
 from tests.exercises.diagnosis import diagnose
-from tests.exercises.faults import FAULTS, Fault, copy, curves, functions, residuals, trained
+from tests.exercises.faults import FAULTS, copy, curves, functions, residuals, trained
 from tests.page import FILE, definitions
 
 SHAPES = re.compile(r"\([^()]*\)(, \([^()]*\))* -> .*$")
@@ -29,7 +29,7 @@ def file_of(exercise: Exercise) -> str:
 def sheet(exercise: Exercise) -> str:
     """The learner's file: the forward functions, and the signature of what is to be written."""
     module = exercise.function.__module__
-    texts = definitions(Path(sys.modules[module].__file__).read_text(encoding="utf-8"))
+    texts = definitions(Path(sys.modules[module].__file__).read_text("utf-8"))
     place = f"Exercise {EXERCISES.index(exercise) + 1} of {len(EXERCISES)}{', optional' * exercise.optional}"
     head = f'"""{place}: {exercise.name}.\n\nHelp: ref/README.md, "How to read" and "{section(exercise)}".\n"""'
     head += f"\n\nfrom {module} import *  # all of {module.replace('.', '/')}.py may be used"
@@ -39,7 +39,7 @@ def sheet(exercise: Exercise) -> str:
 
 def section(exercise: Exercise) -> str:
     """The heading of ref/README.md under which the function is derived."""
-    above = FILE.read_text(encoding="utf-8").partition(f"def {exercise.name}(xp")[0]
+    above = FILE.read_text("utf-8").partition(f"def {exercise.name}(xp")[0]
     return re.findall(r"^#+ (.*)$", above, re.MULTILINE)[-1]
 
 
@@ -53,16 +53,15 @@ def blank(exercise: Exercise, text: str) -> str:
     return "\n".join([*head, docstring, '    """', "    raise NotImplementedError\n"])
 
 
-def start(folder: Path) -> str:
+def start(folder: Path) -> tuple[str, int]:
     """Writes the exercises into a folder that is new or empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not an empty folder, and nothing is overwritten; name a new one")
     folder.mkdir(parents=True, exist_ok=True)
     for exercise in EXERCISES:
-        (folder / file_of(exercise)).write_text(sheet(exercise), encoding="utf-8")
-    return (
-        f"{len(EXERCISES)} exercises are in {folder}. Write the first, then: python -m tests.exercises check {folder}"
-    )
+        (folder / file_of(exercise)).write_text(sheet(exercise), "utf-8")
+    told = f"{len(EXERCISES)} exercises are in {folder}."
+    return f"{told} Write the first, then: python -m tests.exercises check {folder}", 0
 
 
 def learned(folder: Path, exercise: Exercise) -> Callable | str:
@@ -71,7 +70,7 @@ def learned(folder: Path, exercise: Exercise) -> Callable | str:
     if not path.exists():
         return f"there is no {path}"
     try:
-        exec(compile(path.read_text(encoding="utf-8"), path, "exec"), names)
+        exec(compile(path.read_text("utf-8"), path, "exec"), names)
     except (Exception, SystemExit) as error:  # whatever a learner's file raises is an answer
         return f"{path} cannot be run: {type(error).__name__}: {error}"
     function = names.get(exercise.name, exercise.function)
@@ -79,15 +78,14 @@ def learned(folder: Path, exercise: Exercise) -> Callable | str:
 
 
 def check(folder: Path, name: str | None) -> tuple[str, int]:
-    """A line for each gradient of each exercise, or of the one that is named; and how many exercises are not right."""
+    """A line for each gradient of all exercises, or of `name`; and 1 unless all are right."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder of exercises; make one: python -m tests.exercises start {folder}")
     names = [(None, str(i), e.name, e.name.removesuffix("_backward")) for i, e in enumerate(EXERCISES, 1)]
     chosen = [exercise for exercise, known in zip(EXERCISES, names, strict=True) if name in known]
     if not chosen:
-        raise UsageError(
-            f"there is no exercise {name!r}: name a number up to {len(EXERCISES)}, or one of its functions"
-        )
+        number = f"name a number up to {len(EXERCISES)}"
+        raise UsageError(f"there is no exercise {name!r}: {number}, or one of its functions")
     lines, right = [], 0
     for exercise in chosen:
         function = learned(folder, exercise)
@@ -97,11 +95,11 @@ def check(folder: Path, name: str | None) -> tuple[str, int]:
         lines += [f"{file_of(exercise)}{' (optional)' * exercise.optional}"]
         lines += [f"    {f'{gradient}: ' if gradient else ''}{text}" for gradient, text in found.items()]
         lines += [] if solved else [f'    help: ref/README.md, "{section(exercise)}", whose code is the solution']
-    return "\n".join([*lines, f"right: {right} of {len(chosen)}"]), len(chosen) - right
+    return "\n".join([*lines, f"right: {right} of {len(chosen)}"]), int(right < len(chosen))
 
 
 def find(folder: Path, number: int, answer: str | None) -> tuple[str, int]:
-    """The course of a copy with a mistake beside that of the right code; or whether the answer names its function."""
+    """The course of a copy with a mistake beside the right one; or whether the answer is right."""
     if not 1 <= number <= len(FAULTS):
         raise UsageError(f"there is no fault {number}: the numbers are 1 to {len(FAULTS)}")
     fault, place = FAULTS[number - 1], folder / f"fault_{number}"
@@ -111,23 +109,20 @@ def find(folder: Path, number: int, answer: str | None) -> tuple[str, int]:
         raise UsageError(f"{place} has no function {answer!r}")
     if answer and answer != fault.function:
         return f"No: {answer} is as it should be.", 1
-    lines = [f"{place} is a copy of ref/ with one mistake. Trained by {fault.method}:", both_curves(place, fault)]
+    with tempfile.TemporaryDirectory() as other:
+        right = curves(trained(copy(Path(other) / "right"), fault.method))
+    try:
+        wrong = curves(trained(place, fault.method))
+    except RuntimeError as error:
+        raise UsageError(f"{place}/train.py ends with an error: {error}; delete the folder for a fresh copy") from error
+    lines = [f"{place} is a copy of ref/ with one mistake. Trained by {fault.method}:", wrong]
+    lines += ["and without the mistake:", right]
     if answer:
         lines[:0] = [f"Yes, {answer}. {fault.about}", f"  ref/: {fault.right}", f"  here: {fault.wrong}"]
         lines += [residuals(place)]
     else:
         lines += [f"Which function holds it? python -m tests.exercises fault {folder} {number} --answer NAME"]
     return "\n".join(lines), 0
-
-
-def both_curves(place: Path, fault: Fault) -> str:
-    """The copy's course and that of ref/."""
-    with tempfile.TemporaryDirectory() as other:
-        right = trained(copy(Path(other) / "right"), fault.method)
-    try:
-        return f"{curves(trained(place, fault.method))}\nand without the mistake:\n{curves(right)}"
-    except RuntimeError as error:
-        raise UsageError(f"{place}/train.py ends with an error: {error}; delete the folder for a fresh copy") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -139,15 +134,10 @@ def main(arguments: list[str] | None = None) -> int:
     commands.choices["check"].add_argument("name", nargs="?", help="an exercise's number or function")
     commands.choices["fault"].add_argument("number", type=int)
     commands.choices["fault"].add_argument("--answer", metavar="NAME", help="the function that holds the mistake")
-    told = parser.parse_args(arguments)
+    told = vars(parser.parse_args(arguments))
+    run = {"start": start, "check": check, "fault": find}[told.pop("command")]
     try:
-        if told.command == "start":
-            text, code = start(told.folder), 0
-        elif told.command == "check":
-            text, wrong = check(told.folder, told.name)
-            code = int(wrong > 0)
-        else:
-            text, code = find(told.folder, told.number, told.answer)
+        text, code = run(**told)
     except (UsageError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""The exercises in reading order: what is shown, what is to be found, the oracle, and the classic mistakes."""
+"""The exercises in reading order: what is shown and to be found, the oracle, the classic mistakes."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -40,10 +40,10 @@ class Exercise(NamedTuple):
     function: Callable  # of ref/
     inputs: dict[str, np.ndarray]
     forward: Callable  # (xp, *inputs) -> an array, or the loss
-    answer: Callable  # (the function, d_out, *inputs) -> the gradients
-    mistakes: Mapping[str, tuple[str, str]] = NONE  # hint -> what a text of the function becomes by that mistake
+    answer: Callable = lambda f, d, *inputs: f(np, d, *inputs)  # -> the gradients
+    mistakes: Mapping[str, tuple[str, str]] = NONE  # hint -> a text, and what it becomes by that mistake
     find: str = ""  # what to find, where that is not the inputs' gradients
-    shown: tuple[str, ...] = ()  # what stands above it as it is, where that is not its forward function alone
+    shown: tuple[str, ...] = ()  # what stands above it; empty: its forward function
     factors: Mapping[str, float] = NONE  # that are easily lost
     optional: bool = False
 
@@ -60,7 +60,14 @@ class Exercise(NamedTuple):
     def answers(self, function: Callable, d_out) -> dict:
         """What the function makes of arrays of its own, by `d_` + name."""
         found = self.answer(function, d_out.copy(), *(array.copy() for array in self.inputs.values()))
-        return found if isinstance(found, dict) else named(self.inputs, found)
+        if found is None:
+            raise NotImplementedError
+        if isinstance(found, dict):
+            return found
+        found = found if isinstance(found, tuple | list) else (found,)
+        if len(found) != len(self.inputs):
+            raise Misuse(f"returns {len(found)} gradients, expected {len(self.inputs)}: {', '.join(self.inputs)}")
+        return {f"d_{name}": array for name, array in zip(self.inputs, found, strict=True)}
 
     def expected(self, d_out) -> dict[str, np.ndarray]:
         """What automatic differentiation finds."""
@@ -72,16 +79,6 @@ class Exercise(NamedTuple):
     def with_mistake(self, hint: str) -> Callable:
         """The function of ref/ with that mistake."""
         return changed(self.function, *self.mistakes[hint])
-
-
-def named(inputs: dict, found) -> dict:
-    """A function's gradients by name; whoever returns none has not written them."""
-    if found is None:
-        raise NotImplementedError
-    found = found if isinstance(found, tuple | list) else (found,)
-    if len(found) != len(inputs):
-        raise Misuse(f"returns {len(found)} gradients, expected {len(inputs)}: {', '.join(inputs)}")
-    return {f"d_{name}": array for name, array in zip(inputs, found, strict=True)}
 
 
 def changed(function: Callable, old: str, new: str) -> Callable:
@@ -116,7 +113,7 @@ def all_terms(xp, encoder, decoder):
 
 
 def backward_answer(function: Callable, d_out, encoder, decoder) -> tuple:
-    """The two halves of θ's gradient, from all five terms; and a second call, from those of GECO alone."""
+    """The two halves of θ's gradient from all five terms; GECO's two have to do as well."""
     params, d_theta = vae.params_of(NETWORK, np.concatenate([encoder, decoder])), np.full_like(THETA, np.nan)
     _, cache = vae.forward(np, NETWORK, params, X, EPS)
     d = vae.Gradient(d_out[0], *(d_out[1 + i * K : 1 + (i + 1) * K] for i in range(4)))
@@ -131,32 +128,32 @@ def backward_answer(function: Callable, d_out, encoder, decoder) -> tuple:
     return d_theta[:ENCODER], d_theta[ENCODER:]
 
 
-def of_terms(**inputs) -> vae.Terms:
-    return vae.Terms(**({"kl": np.zeros(B)} | {name: np.zeros((K, B)) for name in vae.Terms._fields[1:]} | inputs))
+ZERO = vae.Terms(np.zeros(B), *np.zeros((4, K, B)))
 
 
 def objective(loss: Callable, shapes: dict, answers=None, **options) -> tuple:
     """Inputs, forward and answer: the loss as a function of some terms, and the fields of the Gradient."""
+    fields = answers or [*shapes]
 
     def forward(xp, *inputs):
-        return loss(xp, of_terms(**dict(zip(shapes, inputs, strict=True))), NOW, **options)
+        return loss(xp, ZERO._replace(**dict(zip(shapes, inputs, strict=True))), NOW, **options)
 
     def answer(function: Callable, d_out, *inputs) -> dict:
-        d = function(np, of_terms(**dict(zip(shapes, inputs, strict=True))), NOW, **options)
+        d = function(np, ZERO._replace(**dict(zip(shapes, inputs, strict=True))), NOW, **options)
         if d is None:
             raise NotImplementedError
         if not isinstance(d, vae.Gradient):
-            raise Misuse(f"returns a {type(d).__name__}, expected Gradient({'=…, '.join(answers or shapes)}=…)")
-        others = [name for name in d._fields if name not in (answers or shapes) and getattr(d, name) is not None]
+            raise Misuse(f"returns a {type(d).__name__}, expected Gradient({'=…, '.join(fields)}=…)")
+        others = [name for name in d._fields if name not in fields and getattr(d, name) is not None]
         if others:
             raise Misuse(f"returns a gradient of {others[0]}, which has to be None")
-        return {f"d_{name}": getattr(d, name) for name in answers or shapes}
+        return {f"d_{name}": getattr(d, name) for name in fields}
 
     return {name: RNG.normal(size=shape) for name, shape in shapes.items()}, forward, answer
 
 
 def dreg(of_iwae: dict) -> dict:
-    """DReG's weights from IWAE's gradient −w̃/B: what arrives at z counts w̃ times more in the encoder."""
+    """DReG from IWAE's gradient −w̃/B: what arrives at z counts w̃ times more in the encoder."""
     d_log_px, d_log_pz, d_log_qz = of_iwae.values()
     to_encoder = -B * d_log_px
     return {"d_log_px": d_log_px, "d_log_pz": d_log_pz, "d_log_qz_of_z": d_log_qz, "d_to_encoder": to_encoder}
@@ -167,6 +164,7 @@ PARAMETERS = {name: RNG.normal(size=shape) for name, shape in LAYERS.items()}
 IWAE = {"log_px": (K, B), "log_pz": (K, B), "log_qz": (K, B)}
 LOG_WEIGHT = "log_weight(terms.log_px, terms, beta)"
 SHARES = f"log_mean_exp_backward(xp, -1 / images, {LOG_WEIGHT})"
+OVER_IMAGES = f"-1 / images * softmax(xp, {LOG_WEIGHT}.T).T"
 BY_STD = "that is the gradient by std; by log std there is a factor std more"
 
 EXERCISES = [
@@ -192,14 +190,12 @@ EXERCISES = [
         de.posterior_log_density_backward,
         {"log_std": POSTERIOR["log_std"]},
         lambda xp, log_std: de.posterior_log_density(xp, EPS, log_std),
-        lambda f, d, log_std: f(np, d, log_std),
     ),
     Exercise(
         de.log_mean_exp_backward,
         {"a": RNG.normal(size=(K, B))},
         de.log_mean_exp,
-        lambda f, d, a: f(np, d, a),
-        {
+        mistakes={
             "every a_k counts alike, as in the mean of a": ("softmax(xp, a)", "1 / len(a) * xp.ones_like(a)"),
             "exp a_k is not divided by its sum over k": ("softmax(xp, a)", "xp.exp(a)"),
             "the shares sum to one over axis 1, and have to over axis 0": ("softmax(xp, a)", "softmax(xp, a.T).T"),
@@ -260,14 +256,8 @@ EXERCISES = [
         *objective(ob.iwae, IWAE, warm_up=WARM_UP),
         {
             "every sample counts alike: w̃_k belongs where 1/K stands": (LOG_WEIGHT, "0 * terms.err"),
-            "w̃ sums to one over the images, and has to over the samples of an image": (
-                SHARES,
-                f"-1 / images * softmax(xp, {LOG_WEIGHT}.T).T",
-            ),
-            "w_k stands where w̃_k belongs: Σ_k is missing": (
-                SHARES,
-                f"-1 / images * xp.exp({LOG_WEIGHT})",
-            ),
+            "w̃ sums to one over the images, and has to over the samples of an image": (SHARES, OVER_IMAGES),
+            "w_k stands where w̃_k belongs: Σ_k is missing": (SHARES, f"-1 / images * xp.exp({LOG_WEIGHT})"),
             "right but for the warm-up: log w has a β": ("warmed_up(xp, warm_up, now.done)", "1.0"),
             "right but for the β in w̃": (LOG_WEIGHT, "log_weight(terms.log_px, terms)"),
         },

@@ -1,6 +1,7 @@
-"""What a learner's gradient looks like: right, or a mistake that explains every number of it, or not yet."""
+"""What a gradient looks like: right, a mistake that explains every number of it, or not yet."""
 
 from collections.abc import Callable, Iterator
+from traceback import walk_tb
 
 import numpy as np
 
@@ -9,10 +10,16 @@ from tests.exercises.catalogue import B, D, Exercise, K, Misuse, Z
 RIGHT = 1e-10
 SAME = 1e-9  # of a mistake that explains the answer
 AXES = {K: "samples", B: "images", Z: "latents", D: "pixels"}
+# Multiples that are easily met by mistake, with words and what each looks like; 1 comes first.
+FACTORS = {1.0: ("", ""), 2.0: ("twice", ""), 0.5: ("half of", "")}
+for size, axis in {**AXES, K * B: "samples of all images"}.items():
+    FACTORS[1 / size] = f"1/{size} of", f", like a mean over the {size} {axis} where the sum belongs"
+    FACTORS[float(size)] = f"{size} times", f", like a sum over the {size} {axis} where the mean belongs"
+FACTORS |= {-factor: (f"−1 times {words}".rstrip(), looks) for factor, (words, looks) in FACTORS.items()}
 
 
 def diagnose(exercise: Exercise, function: Callable) -> dict[str, str]:
-    """What to say of each gradient that the function returns, or of "" where it returns none; "right, …" is right."""
+    """What to say of each gradient, or of "" where there is none; "right, …" is right."""
     d_out = exercise.d_out()
     expected = exercise.expected(d_out)
     try:
@@ -29,10 +36,7 @@ def diagnose(exercise: Exercise, function: Callable) -> dict[str, str]:
 
 def line_of(error: BaseException) -> str:
     """Where in the learner's file it was raised."""
-    lines, trace = [], error.__traceback__
-    while trace:
-        lines += [trace.tb_lineno] if trace.tb_frame.f_globals.get("__name__") == "learner" else []
-        trace = trace.tb_next
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_globals.get("__name__") == "learner"]
     return f" (line {lines[-1]})" if lines else ""
 
 
@@ -63,7 +67,7 @@ def verdict(exercise: Exercise, d_out, name: str, found, expected: np.ndarray) -
 
 
 def explanations(exercise: Exercise, d_out, name: str, expected: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
-    """What classic mistakes would give, each with its words; the first is the gradient itself, off by a factor."""
+    """What classic mistakes would give, each with its words; the gradient itself comes first."""
     factors = {**exercise.factors, **{f"1/{factor}": 1 / value for factor, value in exercise.factors.items()}}
     yield expected, ""
     if expected.ndim == 2 and expected.shape[0] == expected.shape[1]:
@@ -76,20 +80,6 @@ def explanations(exercise: Exercise, d_out, name: str, expected: np.ndarray) -> 
         yield exercise.expected(np.ones_like(d_out))[name], "the gradient that arrives is not multiplied in"
     for factor, value in factors.items():
         yield expected * value, f"it is {factor} times the gradient"
-
-
-def known_factors() -> dict[float, tuple[str, str]]:
-    """Multiples that are easily met by mistake, each with its words and what it looks like; no factor comes first."""
-    found = {1.0: ("", ""), 2.0: ("twice", ""), 0.5: ("half of", "")}
-    sizes = {**AXES, K * B: "samples of all images"}
-    for size, axis in sizes.items():
-        found[1 / size] = f"1/{size} of", f", like a mean over the {size} {axis} where the sum belongs"
-        found[float(size)] = f"{size} times", f", like a sum over the {size} {axis} where the mean belongs"
-    opposite = {-factor: (f"−1 times {words}".rstrip(), looks) for factor, (words, looks) in found.items()}
-    return found | opposite
-
-
-FACTORS = known_factors()
 
 
 def of_another_shape(found: np.ndarray, expected: np.ndarray) -> str:

@@ -26,64 +26,50 @@ class Fault(NamedTuple):
     about: str
 
 
-FAULTS = [
-    Fault(
-        "geco",
-        "gaussian_kl",
-        "0.5 * (mean * mean + xp.exp(2 * log_std) - 1)",
-        "(mean * mean + xp.exp(2 * log_std) - 1)",
-        "The ½ is lost. Training is right, since backward is; the printed KL is wrong where mean² + std² is not 1.",
-    ),
-    Fault(
-        "vae",
-        "reparameterize",
-        "mean + xp.exp(log_std) * eps",
-        "mean + xp.exp(0.5 * log_std) * eps",
-        "log_std is taken for the log variance. The KL takes it for log std, so the noise is not what the KL pays for.",
-    ),
-    Fault(
-        "iwae",
-        "softmax",
-        "return w / xp.sum(w, axis=0)",
-        "return w / xp.sum(w, axis=1)[:, None]",
-        "The weights sum to one over the images of the batch, and have to over the samples of an image.",
-    ),
-    Fault(
-        "iwae",
-        "step",
-        "terms, cache = vae.forward(np, MODEL, params, batch, eps)",
-        "terms, cache = (vae.forward(np, MODEL, params, batch, rng.normal(size=eps.shape))[i] for i in (0, 1))",
-        "The noise is drawn twice: the weights w̃ are those of other samples than the ones that backward goes through.",
-    ),
-    Fault(
-        "geco",
-        "relative_multiplier",
-        "log_lam + xp.clip",
-        "log_lam - xp.clip",
-        "λ goes the wrong way: it falls while the error is too large.",
-    ),
-    Fault(
-        "geco",
-        "geco_backward",
-        "now.lam * mean_backward(xp, terms.err)",
-        "now.lam * xp.ones_like(terms.err) / terms.kl.size",
-        "A sum over the K samples stands where their mean belongs. GECO hides it: λ ends K times smaller.",
-    ),
-    Fault(
-        "geco-iwae",
-        "geco_iwae_backward",
-        "((now.lam - 1) * (terms.err - error) - 1)",
-        "-1",
-        "The way through the weights w̃ is left out, as if they were constants.",
-    ),
-    Fault(
-        "vae",
-        "mlp_backward",
-        "xp.sum(d_a, axis=0",
-        "xp.mean(d_a, axis=0",
-        "A mean over the rows stands where their sum belongs. Adam hides it, whose step does not depend on the scale.",
-    ),
-]
+# Method and function, the text that is right, the text that is wrong, and what it does.
+TABLE = """
+geco gaussian_kl
+0.5 * (mean * mean + xp.exp(2 * log_std) - 1)
+(mean * mean + xp.exp(2 * log_std) - 1)
+The ½ is lost. Training is right, since backward is; the printed KL is wrong where mean² + std² is not 1.
+
+vae reparameterize
+mean + xp.exp(log_std) * eps
+mean + xp.exp(0.5 * log_std) * eps
+log_std is taken for the log variance. The KL takes it for log std, so the noise is not what the KL pays for.
+
+iwae softmax
+return w / xp.sum(w, axis=0)
+return w / xp.sum(w, axis=1)[:, None]
+The weights sum to one over the images of the batch, and have to over the samples of an image.
+
+iwae step
+terms, cache = vae.forward(np, MODEL, params, batch, eps)
+terms, cache = (vae.forward(np, MODEL, params, batch, rng.normal(size=eps.shape))[i] for i in (0, 1))
+The noise is drawn twice: the weights w̃ are those of other samples than the ones that backward goes through.
+
+geco relative_multiplier
+log_lam + xp.clip
+log_lam - xp.clip
+λ goes the wrong way: it falls while the error is too large.
+
+geco geco_backward
+now.lam * mean_backward(xp, terms.err)
+now.lam * xp.ones_like(terms.err) / terms.kl.size
+A sum over the K samples stands where their mean belongs. GECO hides it: λ ends K times smaller.
+
+geco-iwae geco_iwae_backward
+((now.lam - 1) * (terms.err - error) - 1)
+-1
+The way through the weights w̃ is left out, as if they were constants.
+
+vae mlp_backward
+xp.sum(d_a, axis=0
+xp.mean(d_a, axis=0
+A mean over the rows stands where their sum belongs. Adam hides it, whose step does not depend on the scale.
+"""
+ROWS = [paragraph.splitlines() for paragraph in TABLE.strip().split("\n\n")]
+FAULTS = [Fault(*names.split(), *texts) for names, *texts in ROWS]
 
 
 def copy(folder: Path, fault: Fault | None = None) -> Path:
@@ -91,15 +77,15 @@ def copy(folder: Path, fault: Fault | None = None) -> Path:
     shutil.copytree(ROOT / "ref", folder / "ref", ignore=shutil.ignore_patterns("__pycache__", "one_file.py", "*.md"))
     shutil.copy(Path(__file__).with_name("loop.py"), folder / LOOP)
     for path in folder.rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text("utf-8")
         if fault and f"def {fault.function}(" in text:
-            path.write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
+            path.write_text(text.replace(fault.right, fault.wrong), "utf-8")
     return folder
 
 
 def functions(folder: Path) -> set[str]:
     """The names of all functions in a copy."""
-    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
     return {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
 
 

@@ -9,24 +9,29 @@ from tests.by_hand import PAIRS, error_of, printed
 from tests.gradients import fail
 from tests.page import ARITHMETIC, FILE, RESIDUAL, ROOT, arithmetic, quotations
 
-PAGE = FILE.read_text(encoding="utf-8")
+PAGE = FILE.read_text("utf-8")
 PROSE = re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
 FILES = sorted((ROOT / "ref").rglob("*.py"))
 
 
 @pytest.mark.parametrize("file, code", quotations(PAGE), ids=lambda text: text.split("(")[0].split()[-1])
 def test_a_quotation_is_the_text_of_its_file(file, code):
-    now = f"\n{code}\n" in (ROOT / file).read_text(encoding="utf-8")
+    now = f"\n{code}\n" in (ROOT / file).read_text("utf-8")
     assert now, f"{file} has changed: derive it anew in ref/README.md, and quote it there by python -m tests.page"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_backward_pass_is_quoted(path):
+def test_every_backward_pass_is_quoted_and_among_the_pairs(path):
     quoted = "\n".join(code for file, code in quotations(PAGE) if ROOT / file == path)
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.name.endswith("backward"):
-            there = f"def {node.name}(" in quoted
-            assert there, f"{node.name} of {path.name} has no derivation: derive it and quote it in ref/README.md"
+    module = ".".join(path.relative_to(ROOT / "ref").with_suffix("").parts)
+    names = [node.name for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
+    for name in names:
+        if name.endswith("backward"):
+            there = f"def {name}(" in quoted
+            assert there, f"{name} of {path.name} has no derivation: derive it and quote it in ref/README.md"
+        if name.endswith("_backward"):  # that of the whole network mirrors `forward`
+            pair = f"{module}.{name.removesuffix('_backward')}"
+            assert pair in {known.partition(",")[0] for known in PAIRS}, f"{pair} is not in tests/by_hand.py"
 
 
 @pytest.mark.parametrize("pair", PAIRS)

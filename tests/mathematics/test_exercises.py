@@ -2,13 +2,12 @@
 
 import ast
 import functools
-import sys
+import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ref.vae import Gradient
 from tests.exercises.__main__ import file_of, main, section, sheet
 from tests.exercises.catalogue import EXERCISES, B, K, changed
 from tests.exercises.diagnosis import diagnose
@@ -16,9 +15,15 @@ from tests.exercises.faults import FAULTS, copy, functions, residuals, trained
 from tests.page import FILE, ROOT, definitions
 
 BY_NAME = {exercise.name: exercise for exercise in EXERCISES}
-MISTAKES = [(exercise.name, hint) for exercise in EXERCISES for hint in exercise.mistakes]
-each_exercise = pytest.mark.parametrize("name", BY_NAME)
+MISTAKES = [(exercise, hint) for exercise in EXERCISES for hint in exercise.mistakes]
+each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
 each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.function)
+
+
+@pytest.fixture
+def said(capsys):
+    """The status of a command, what it prints, and its errors."""
+    return lambda *command: (main([*map(str, command)]), *capsys.readouterr())
 
 
 @pytest.fixture
@@ -28,42 +33,39 @@ def folder(tmp_path) -> Path:
 
 
 @each_exercise
-def test_the_body_of_ref_passes_where_the_empty_one_stood(name, folder, capsys):
-    assert main(["check", str(folder), name]) == 1
-    assert "not written" in capsys.readouterr().out
-    path = folder / file_of(BY_NAME[name])
-    sources = definitions(Path(sys.modules[BY_NAME[name].function.__module__].__file__).read_text(encoding="utf-8"))
-    sheet = path.read_text(encoding="utf-8")
-    path.write_text(sheet.replace(definitions(sheet)[name], sources[name]), encoding="utf-8")
-    assert main(["check", str(folder), name]) == 0
-    assert "right: 1 of 1" in capsys.readouterr().out
+def test_the_body_of_ref_passes_where_the_empty_one_stood(exercise, folder, said):
+    status, told, _ = said("check", folder, exercise.name)
+    assert status == 1 and "not written" in told
+    path = folder / file_of(exercise)
+    empty = path.read_text("utf-8")
+    written = empty.replace(definitions(empty)[exercise.name], inspect.getsource(exercise.function))
+    path.write_text(written, "utf-8")
+    status, told, _ = said("check", folder, exercise.name)
+    assert status == 0 and "right: 1 of 1" in told
 
 
 @each_exercise
-def test_a_sheet_says_no_formula_and_names_the_section_that_derives_it(name):
-    function = next(node for node in ast.parse(sheet(BY_NAME[name])).body if getattr(node, "name", "") == name)
+def test_a_sheet_says_no_formula_and_names_the_section_that_derives_it(exercise):
+    nodes = {getattr(node, "name", ""): node for node in ast.parse(sheet(exercise)).body}
+    function = nodes[exercise.name]
     assert ast.unparse(function.body[1:]) == "raise NotImplementedError" and "=" not in ast.get_docstring(function)
-    _, below = FILE.read_text(encoding="utf-8").split(f"\n### {section(BY_NAME[name])}\n")
-    assert f"def {name}(" in below.partition("\n### ")[0]
+    _, below = FILE.read_text("utf-8").split(f"\n### {section(exercise)}\n")
+    assert f"def {exercise.name}(" in below.partition("\n### ")[0]
 
 
-@pytest.mark.parametrize(("name", "hint"), MISTAKES)
-def test_each_classic_mistake_is_recognised(name, hint):
-    verdicts = diagnose(BY_NAME[name], BY_NAME[name].with_mistake(hint)).values()
+@pytest.mark.parametrize(("exercise", "hint"), MISTAKES, ids=lambda value: getattr(value, "name", value))
+def test_each_classic_mistake_is_recognised(exercise, hint):
+    verdicts = diagnose(exercise, exercise.with_mistake(hint)).values()
     assert hint in verdicts and all(verdict == hint or verdict.startswith("right") for verdict in verdicts)
 
 
-def scaled(function, factor):
-    """The function with all that it returns multiplied."""
+def verdicts_on(exercise, change):
+    """What is said of the right gradients, each array changed by a function."""
 
-    @functools.wraps(function)
-    def answer(*args, **kwargs):
-        found = function(*args, **kwargs)
-        if isinstance(found, Gradient):
-            return Gradient(*(None if array is None else factor * array for array in found))
-        return tuple(factor * array for array in found) if isinstance(found, tuple) else factor * found
+    def answer(f, d, *inputs):
+        return {name: change(array) for name, array in exercise.answers(f, d).items()}
 
-    return answer
+    return diagnose(exercise._replace(answer=answer), exercise.function).values()
 
 
 @pytest.mark.parametrize(
@@ -80,11 +82,11 @@ def scaled(function, factor):
 )
 @pytest.mark.parametrize("name", ["squared_error_backward", "posterior_log_density_backward", "iwae_backward"])
 def test_a_lost_factor_is_named(name, factor, hint):
-    verdicts = diagnose(BY_NAME[name], scaled(BY_NAME[name].function, factor))
-    assert all(hint in verdict for verdict in verdicts.values())
+    assert all(hint in verdict for verdict in verdicts_on(BY_NAME[name], lambda array: factor * array))
 
 
-DENSITY, W, b = "posterior_log_density_backward", 'out=d_params[f"W{i}"])', 'out=d_params[f"b{i}"])'
+DENSITY, KL, MLP = "posterior_log_density_backward", "gaussian_kl_backward", "mlp_backward"
+W, b = 'out=d_params[f"W{i}"])', 'out=d_params[f"b{i}"])'
 
 
 @pytest.mark.parametrize(
@@ -93,18 +95,18 @@ DENSITY, W, b = "posterior_log_density_backward", 'out=d_params[f"W{i}"])', 'out
         (DENSITY, "-xp.sum(d_log_qz, axis=0)[:, None]", "-d_log_qz[..., None]", "right once it is summed over axis 0"),
         (DENSITY, " * xp.ones_like(log_std)", "", "right once it is copied along the other axes"),
         (DENSITY, "xp.sum(d", "xp.mean(d", "1/3 of the gradient, like a mean over the 3 samples"),
-        ("mlp_backward", f"d_a, {W}", "d_a); d_params[f'W{i}'] = 0 * d_a", "another array"),
-        ("mlp_backward", "xp.sum(d_a, axis=0, out", "xp.mean(d_a, axis=0, out", "like a mean over the 5 images"),
-        ("mlp_backward", f"xp.sum(d_a, axis=0, {b}", "pass", "never written, at 6 of 6 places, first at index (0)"),
-        ("mlp_backward", "xp.matmul(d_a, ", "xp.matmul(d_a.T, ", "raises ValueError: matmul"),
-        ("gaussian_kl_backward", "d_kl * mean, d", "mean, d", "the gradient that arrives is not multiplied in"),
-        ("gaussian_kl_backward", "d_kl * mean, ", "", "returns 1 gradients, expected 2: mean, log_std"),
-        ("gaussian_kl_backward", "d_kl * mean", "xp.log(-abs(mean))", "not finite"),
-        ("gaussian_kl_backward", "* mean", "* mean + (mean == mean[1, 2])", "largest at index (1, 2)"),
-        ("gaussian_kl_backward", "d_kl * mean", "(d_kl * mean).T", "it is transposed"),
-        ("gaussian_kl_backward", "d_kl * mean", "0 * mean", "not yet: it is zero everywhere"),
-        ("mlp_backward", "return d_h if input_gradient else None", "return None", "not written"),
-        ("gaussian_kl_backward", "d_kl * mean", "print", "is a builtin_function_or_method, expected an array (5, 7)"),
+        (MLP, f"d_a, {W}", "d_a); d_params[f'W{i}'] = 0 * d_a", "another array"),
+        (MLP, "xp.sum(d_a, axis=0, out", "xp.mean(d_a, axis=0, out", "like a mean over the 5 images"),
+        (MLP, f"xp.sum(d_a, axis=0, {b}", "pass", "never written, at 6 of 6 places, first at index (0)"),
+        (MLP, "xp.matmul(d_a, ", "xp.matmul(d_a.T, ", "raises ValueError: matmul"),
+        (KL, "d_kl * mean, d", "mean, d", "the gradient that arrives is not multiplied in"),
+        (KL, "d_kl * mean, ", "", "returns 1 gradients, expected 2: mean, log_std"),
+        (KL, "d_kl * mean", "xp.log(-abs(mean))", "not finite"),
+        (KL, "* mean", "* mean + (mean == mean[1, 2])", "largest at index (1, 2)"),
+        (KL, "d_kl * mean", "(d_kl * mean).T", "it is transposed"),
+        (KL, "d_kl * mean", "0 * mean", "not yet: it is zero everywhere"),
+        (MLP, "return d_h if input_gradient else None", "return None", "not written"),
+        (KL, "d_kl * mean", "print", "is a builtin_function_or_method, expected an array (5, 7)"),
         ("geco_backward", "now.lam *", "1 *", "it is 1/λ times the gradient"),
         ("geco_backward", "return Gradient", "return dict", "returns a dict, expected Gradient(kl=…, err=…)"),
         ("dreg_backward", "log_qz_of_z=", "log_qz=", "a gradient of log_qz, which has to be None"),
@@ -118,16 +120,13 @@ def test_what_else_goes_wrong_is_named(name, old, new, hint):
 
 
 @each_exercise
-def test_what_nothing_explains_is_given_no_hint(name):
-    exercise = BY_NAME[name]
+def test_what_nothing_explains_is_given_no_hint(exercise):
     noise = np.random.default_rng(2)
-    found = exercise._replace(answer=lambda f, d, *inputs: perturbed(exercise.answers(f, d), noise))
-    for verdict in diagnose(found, exercise.function).values():
-        assert verdict.startswith("not yet: relative error")
+    verdicts = verdicts_on(exercise, lambda array: array * noise.uniform(1.0, 1.001, np.shape(array)))
+    assert all(verdict.startswith("not yet: relative error") for verdict in verdicts)
 
 
-def perturbed(answers: dict, noise) -> dict:
-    return {name: array * noise.uniform(1.0, 1.001, np.shape(array)) for name, array in answers.items()}
+HEAD = "def squared_error_backward(xp, d_err, x, x_hat):"
 
 
 @pytest.mark.parametrize(
@@ -136,24 +135,22 @@ def perturbed(answers: dict, noise) -> dict:
         ("def f(:", "cannot be run: SyntaxError"),
         ("import sys; sys.exit()", "cannot be run: SystemExit"),
         ("", "defines no squared_error_backward"),
-        ("def squared_error_backward(xp, d_err, x, x_hat):\n    return x @ x", "raises ValueError: matmul"),
-        ("def squared_error_backward(xp, d_err, x, x_hat):\n\n    return nothing", "(line 3)"),
-        ("def squared_error_backward(xp, d_err, x, x_hat): pass", "not written"),
+        (f"{HEAD}\n    return x @ x", "raises ValueError: matmul"),
+        (f"{HEAD}\n\n    return nothing", "(line 3)"),
+        (f"{HEAD} pass", "not written"),
     ],
 )
-def test_a_file_that_fails_is_answered_in_a_sentence(text, told, folder, capsys):
-    (folder / file_of(EXERCISES[0])).write_text(text, encoding="utf-8")
-    assert main(["check", str(folder), "1"]) == 1
-    output = capsys.readouterr()
-    assert told in output.out and "Traceback" not in output.out + output.err
+def test_a_file_that_fails_is_answered_in_a_sentence(text, told, folder, said):
+    (folder / file_of(EXERCISES[0])).write_text(text, "utf-8")
+    status, out, err = said("check", folder, 1)
+    assert status == 1 and told in out and "Traceback" not in out + err
 
 
 @pytest.mark.parametrize("command", ["start {}", "check {}/none", "check {} 13", "fault {} 9", "fault {} 0"])
-def test_a_command_that_cannot_be_followed_is_refused_and_overwrites_nothing(command, folder, capsys):
+def test_a_command_that_cannot_be_followed_is_refused_and_overwrites_nothing(command, folder, said):
     before = {path: path.read_bytes() for path in folder.rglob("*")}
-    assert main(command.format(folder).split()) == 2
-    output = capsys.readouterr()
-    assert len(output.err.splitlines()) == 1 and not output.out
+    status, out, err = said(*command.format(folder).split())
+    assert status == 2 and len(err.splitlines()) == 1 and not out
     assert before == {path: path.read_bytes() for path in folder.rglob("*")}
 
 
@@ -173,20 +170,18 @@ def test_a_fault_trains_to_plausible_numbers_that_are_not_those_of_ref(fault, tm
 @each_fault
 def test_a_fault_is_one_text_of_the_function_that_it_names(fault):
     paths = [ROOT / "tests/exercises/loop.py", *(ROOT / "ref").rglob("*.py")]
-    texts = [definitions(path.read_text(encoding="utf-8")).get(fault.function, "") for path in paths]
+    texts = [definitions(path.read_text("utf-8")).get(fault.function, "") for path in paths]
     assert sum(text.count(fault.right) for text in texts) == 1
 
 
-def test_a_fault_is_told_only_to_who_names_it(tmp_path, capsys):
-    fault, command = FAULTS[4], ["fault", str(tmp_path), "5"]
-    assert main(command) == 0
-    told = capsys.readouterr().out
-    assert fault.function not in told and fault.about not in told and "█" in told
-    assert main([*command, "--answer", "geco_backward"]) == 1
-    assert capsys.readouterr().out == "No: geco_backward is as it should be.\n"
-    assert main([*command, "--answer", "nothing"]) == 2
-    assert main([*command, "--answer", fault.function]) == 0
-    assert fault.about in capsys.readouterr().out
+def test_a_fault_is_told_only_to_who_names_it(tmp_path, said):
+    fault, command = FAULTS[4], ["fault", tmp_path, 5]
+    status, told, _ = said(*command)
+    assert status == 0 and fault.function not in told and fault.about not in told and "█" in told
+    assert said(*command, "--answer", "geco_backward") == (1, "No: geco_backward is as it should be.\n", "")
+    assert said(*command, "--answer", "nothing")[0] == 2
+    status, told, _ = said(*command, "--answer", fault.function)
+    assert status == 0 and fault.about in told
     assert fault.function in functions(tmp_path / "fault_5")
 
 

@@ -1,7 +1,8 @@
-"""The plane in which latents are looked at: Fisher's directions, and the leading ones where classes are too few."""
+"""The plane in which latents are looked at: Fisher's, or the leading directions."""
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 from ref.more.planes import fisher_directions, plane
 
@@ -15,7 +16,7 @@ def points(kinds: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scatters(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The scatter within classes, drawn towards a sphere by the share 5/215, and the scatter between their means."""
+    """The scatter within classes, a share of 5/215 a sphere, and that between their means."""
     within, between = np.zeros((5, 5)), np.zeros((5, 5))
     for kind in np.unique(labels):
         own = x[labels == kind]
@@ -30,36 +31,25 @@ def span(directions: np.ndarray) -> np.ndarray:
     return basis @ basis.T
 
 
-@pytest.mark.parametrize("kinds", [3, 7])
-def test_of_several_classes_it_is_spanned_by_the_directions_that_separate_them_best(kinds):
-    x, labels = points(kinds)
+def best_directions(x: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """So many of Fisher's directions, and then the leading ones of what varies besides."""
     within, between = scatters(x, labels)
     values, vectors = np.linalg.eig(np.linalg.solve(within, between))
-    best = vectors[:, np.argsort(-values.real)[:2]].real
-    basis, share = plane(np, x, labels)
-    np.testing.assert_allclose(span(basis), span(best), atol=1e-9)
-    np.testing.assert_allclose(span(basis[:, :1]), span(best[:, :1]), atol=1e-9)
-    np.testing.assert_allclose(basis.T @ basis, np.eye(2), atol=1e-12)
-    np.testing.assert_allclose(share, np.var(x @ basis, axis=0) / np.var(x, axis=0).sum())
-
-
-def test_of_two_classes_it_has_fishers_direction_and_the_leading_one_besides():
-    """Fisher's direction of two classes is W⁻¹·(m₁ − m₀)."""
-    x, labels = points(2)
-    fisher = np.linalg.solve(scatters(x, labels)[0], x[labels == 1].mean(axis=0) - x[labels == 0].mean(axis=0))[:, None]
+    fisher = vectors[:, np.argsort(-values.real)[:count]].real
     rest = x @ (np.eye(5) - span(fisher))
-    basis, _ = plane(np, x, labels)
-    np.testing.assert_allclose(span(basis[:, :1]), span(fisher), atol=1e-9)
-    np.testing.assert_allclose(span(basis[:, 1:]), span(np.linalg.eigh(np.cov(rest.T))[1][:, -1:]), atol=1e-9)
+    return np.concatenate([fisher, np.linalg.eigh(np.cov(rest.T))[1][:, ::-1]], axis=1)[:, :2]
 
 
-def test_of_one_class_it_is_that_of_the_two_leading_principal_directions():
-    x, labels = points(1)
-    values, vectors = np.linalg.eigh(np.cov(x.T))
+@pytest.mark.parametrize("kinds", [1, 2, 3, 7])
+def test_it_is_spanned_by_the_directions_that_separate_classes_best_and_else_by_the_leading_ones(kinds):
+    x, labels = points(kinds)
+    best = best_directions(x, labels, min(2, kinds - 1))
     basis, share = plane(np, x, labels)
-    np.testing.assert_allclose(np.abs(np.sum(basis * vectors[:, [4, 3]], axis=0)), [1, 1])
-    np.testing.assert_allclose(share, values[[4, 3]] / values.sum())
-    assert fisher_directions(np, x, labels).shape == (5, 0)
+    assert_allclose(span(basis), span(best), atol=1e-9)
+    assert_allclose(span(basis[:, :1]), span(best[:, :1]), atol=1e-9)
+    assert_allclose(basis.T @ basis, np.eye(2), atol=1e-12)
+    assert_allclose(share, np.var(x @ basis, axis=0) / np.var(x, axis=0).sum())
+    assert fisher_directions(np, x, labels).shape == (5, min(2, kinds - 1))
 
 
 @pytest.mark.parametrize("kinds", [1, 3])

@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from pytest import approx
 
 from ref import vae
-from ref.adam import SCHEDULES, adam, step_sizes
+from ref.adam import SCHEDULES
 from ref.objectives import METHODS, MULTIPLIERS
 from ref.train import NonFiniteError, initial_state, initial_theta, make_step, train
-from tests.gradients import gradient_of_terms
+from tests.gradients import hand_loss_and_gradient, objective
 from tests.small import NOW, model_of, plan_of, reader
 from tests.tested import EAGER, TESTED, compute, device, host, needs_backend, open_tested, xp
 
@@ -19,11 +21,6 @@ LAMBDA_0 = 20.0
 RNG = np.random.default_rng(0)
 IMAGES = 1 / (1 + np.exp(-3 * RNG.normal(size=(23, 2)) @ RNG.normal(size=(2, 7))))  # two factors of variation
 READ = reader(device(IMAGES))
-
-
-def rules_of(row):
-    """The rules that a user may choose for λ, or None for the constraint's own."""
-    return [None] if row.constraint.rule else MULTIPLIERS
 
 
 def setup(method="geco", backend=TESTED, seed=0, epochs=3, samples=2, **network):
@@ -42,34 +39,12 @@ def trained(*args, **kwargs):
     return state, reports
 
 
-def test_adam_is_the_algorithm_of_the_paper():
-    rng = np.random.default_rng(0)
-    theta, m, v = rng.normal(size=6), np.zeros(6), np.zeros(6)
-    ours = [a.copy() for a in device((theta, m, v))]
-    for t in range(1, 8):
-        grad = rng.normal(size=6)
-        m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
-        theta = theta - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-3)
-        sizes = step_sizes(xp, device(np.array(t - 1)), 0.01, 0.9, 0.999, 1e-3)
-        adam(xp, *ours, device(grad), *sizes, 0.9, 0.999)
-    ours = host(ours)
-    np.testing.assert_allclose(ours[0], theta, rtol=1e-12)
-    np.testing.assert_allclose(0.1 * ours[1], m, rtol=1e-12)
-    np.testing.assert_allclose(0.001 * ours[2], v, rtol=1e-12)
-
-
-def test_the_cosine_schedule_goes_from_one_to_zero_through_a_half():
-    steps = np.array([0, 50, 100])
-    np.testing.assert_allclose(compute(SCHEDULES["cosine"], steps, 100), [1, 0.5, 0], atol=1e-15)
-    np.testing.assert_allclose(compute(SCHEDULES["constant"], steps, 100), [1, 1, 1])
-
-
 def test_the_eight_stages_last_3_to_the_i_epochs_each_and_end_at_a_tenth():
     shares = compute(SCHEDULES["stages"], np.arange(7 * 3280), 7 * 3280)  # 7 steps an epoch
     expected = np.concatenate([np.full(7 * 3**i, 10 ** (-i / 7)) for i in range(8)])
-    np.testing.assert_allclose(shares, expected)
+    assert_allclose(shares, expected)
     shortened = compute(SCHEDULES["stages"], np.arange(100), 100)
-    assert shortened[0] == pytest.approx(1) and shortened[-1] == pytest.approx(0.1) and (np.diff(shortened) <= 0).all()
+    assert shortened[0] == approx(1) and shortened[-1] == approx(0.1) and (np.diff(shortened) <= 0).all()
 
 
 @pytest.mark.parametrize("coordinates", [0, 5])
@@ -91,17 +66,19 @@ def test_a_step_is_adam_with_decoupled_decay_of_the_weights_and_not_of_the_biase
         "stages": [10 ** (-stage / 7) for stage in (0, 5, 6, 6, 7, 7)],
     }
     for t in range(6):
-        grad = gradient_of_the_next("vae", state, model)
+        _, grad = hand_loss_and_gradient("vae", model, state["theta"], *batch_of_the_next(state))
         m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
         rate = lr * shares[schedule][t]
         move = (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - beta2 ** (t + 1))) + epsilon)
         theta = theta - rate * move - rate * decay * weights * theta
         step()
-        np.testing.assert_allclose(host(state["theta"]), theta, rtol=1e-9, atol=1e-12)
+        assert_allclose(host(state["theta"]), theta, rtol=1e-9, atol=1e-12)
+    assert_allclose((1 - beta1) * host(state["m"]), m, rtol=1e-9, atol=1e-12)
+    assert_allclose((1 - beta2) * host(state["v"]), v, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_a_fused_function_is_the_function_whatever_the_length_and_says_whether_its_first_vector_is_finite(precision):
+def test_a_fused_function_is_the_function_and_says_whether_its_first_vector_is_finite(precision):
     fuse = open_tested(precision).fuse
 
     def f(xp, a, b, scale):
@@ -109,9 +86,9 @@ def test_a_fused_function_is_the_function_whatever_the_length_and_says_whether_i
         b *= a
 
     for length in (1, 5, 262_144, 262_145, 700_003):
-        limit = 999 if precision == "float32" else 2**20  # what float32 could not hold, in float64
+        limit = 999 if precision == "float32" else 2**20  # which float32 could not hold
         a, b = np.random.default_rng(length).integers(-limit, limit, (2, length)).astype(precision)
-        scale = np.asarray(3, precision)  # integers, so that no order and no fused multiply-add rounds
+        scale = np.asarray(3, precision)  # integers, so that nothing rounds
         expected = (a + scale * b, b * (a + scale * b))
         ours = device((a, b, scale))
         fused = fuse(f)
@@ -164,9 +141,9 @@ def test_training_continues_from_a_state_at_the_end_of_an_epoch():
     assert all((whole[name] == rest[name]).all() for name in whole)
 
 
-def test_an_epoch_sees_every_image_at_most_once():
+def test_every_epoch_has_an_order_of_its_own_and_sees_every_image_at_most_once():
     plan, state, _, model = setup()
-    seen = []
+    seen, orders = [], [tuple(range(len(IMAGES)))]
 
     def read(rows, noise):
         seen.extend(host(rows))
@@ -176,32 +153,24 @@ def test_an_epoch_sees_every_image_at_most_once():
     for report in train(TESTED, step, state, plan):
         if report["step"] % plan.steps_per_epoch == 0:
             assert len(set(seen)) == len(seen) == 20
+            orders.append(tuple(host(state["order"])))
             seen.clear()
+    assert len({*orders}) == 1 + plan.epochs and all(sorted(order) == [*orders[0]] for order in orders)
 
 
-def test_reports_are_means_and_their_number_changes_nothing():
-    plan, state, step_of, _ = setup()
-    often = list(train(TESTED, step_of(state), state, plan, reports_per_epoch=100))
-    plan, other, step_of, _ = setup()
-    seldom = list(train(TESTED, step_of(other), other, plan, reports_per_epoch=1))
-    assert (state["theta"] == other["theta"]).all()
-    assert len(often) == 12 and len(seldom) == 3
-    assert np.mean([r["loss"] for r in often[:4]]) == pytest.approx(seldom[0]["loss"])
-    assert seldom[-1]["lambda"] == often[-1]["lambda"] == pytest.approx(math.exp(state["log_lambda"]))
+def test_reports_are_means_over_their_steps_and_their_number_changes_nothing():
+    sums, ends = [], []
+    for number, counts in {100: [1, 1, 1], 2: [2, 1], 1: [3]}.items():
+        plan, state, step_of, _ = setup()
+        reports = list(train(TESTED, step_of(state), state, plan._replace(steps_per_epoch=3), number))
+        assert [report["steps"] for report in reports] == counts * plan.epochs
+        sums.append([sum(r["steps"] * r["loss"] for r in reports if r["epoch"] == e) for e in (1, 2, 3)])
+        ends.append([*host(state["theta"]), reports[-1]["lambda"]])
+        assert ends[0] == ends[-1] and ends[-1][-1] == approx(math.exp(state["log_lambda"]))
+    assert_allclose(sums, sums[:1] * 3)
 
 
-def test_a_report_of_fewer_steps_is_the_mean_over_these():
-    plan, state, step_of, _ = setup()
-    plan = plan._replace(steps_per_epoch=3)
-    (two, one), (three,) = (
-        [report for report in train(TESTED, step_of(start), start, plan, reports) if report["epoch"] == 1]
-        for start, reports in ((state, 2), (setup()[1], 1))
-    )
-    assert (two["steps"], one["steps"], three["steps"]) == (2, 1, 3)
-    assert 2 * two["loss"] + one["loss"] == pytest.approx(3 * three["loss"])
-
-
-def test_an_objective_is_told_the_multiplier_its_target_and_the_share_of_the_run_that_is_done_before_the_step():
+def test_an_objective_is_told_multiplier_target_and_the_share_of_the_run_before_the_step():
     plan, state, _, model = setup("geco", EAGER)
     row, seen, expected = METHODS["geco"], [], []
 
@@ -211,7 +180,7 @@ def test_an_objective_is_told_the_multiplier_its_target_and_the_share_of_the_run
         return row.loss(xp, terms, now)
 
     list(train(EAGER, make_step(EAGER, model, row._replace(loss=loss), plan, READ, state), state, plan))
-    assert len(seen) == 48 and seen == pytest.approx(expected)
+    assert len(seen) == 48 and seen == approx(expected)
 
 
 def test_no_number_of_the_stream_is_drawn_twice():
@@ -227,7 +196,8 @@ def test_no_number_of_the_stream_is_drawn_twice():
     backend = EAGER._replace(normal=noted(EAGER.normal), uniform=noted(EAGER.uniform))
     plan, state, step_of, _ = setup("geco", backend)
     list(train(backend, step_of(state), state, plan))
-    assert len({*drawn_from}) == len(drawn_from) == 6 + plan.epochs + 12  # the layers' weights, the orders, the steps
+    # The layers' weights, the orders, the steps.
+    assert len({*drawn_from}) == len(drawn_from) == 6 + plan.epochs + 12
 
 
 @pytest.mark.parametrize("bad", [1, 2, 3, 6])  # of four steps an epoch, and a report each two
@@ -267,7 +237,7 @@ def test_a_gradient_whose_square_alone_overflows_is_no_failure():
     large = after_a_step(1.7e19 / float(np.abs(usual["m"]).max()))
     overflows = np.square(large["m"].astype(np.float64)).sum() > np.finfo(np.float32).max
     assert overflows and np.isfinite(large["v"]).all() and int(large["step"]) == 1
-    np.testing.assert_allclose(large["theta"], usual["theta"], atol=1e-5)
+    assert_allclose(large["theta"], usual["theta"], atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -287,27 +257,21 @@ def test_a_last_step_that_blows_up_is_not_reported_as_a_result():
         list(train(TESTED, step, state, plan._replace(steps_per_epoch=1)))
 
 
-def batch_of_the_next(state):
+def batch_of_the_next(state) -> tuple:
     """Images and noise of the next step, whose state stays as it is."""
     at = int(state["step"]) % 4 * 5
     return READ(state["order"][at : at + 5], None), TESTED.normal(state["noise"].copy(), (2, 5, 3))
 
 
-def terms_of_the_next(state, model) -> vae.Terms:
+def terms_of_the_next(method: str, state, model) -> vae.Terms:
     """What the next step will compute."""
-    return vae.forward(xp, model, vae.params_of(model, state["theta"]), *batch_of_the_next(state))[0]
+    _, (terms, _) = objective(method, model, state["theta"], *batch_of_the_next(state), xp)
+    return terms
 
 
-def gradient_of_the_next(method: str, state, model) -> np.ndarray:
-    """The gradient that the next step will follow, on the whole batch at once."""
-    theta, gradient = state["theta"], xp.zeros_like(state["theta"])
-    terms, cache = vae.forward(xp, model, vae.params_of(model, theta), *batch_of_the_next(state))
-    d = gradient_of_terms(method, xp, terms)
-    vae.backward(xp, model, vae.params_of(model, theta), cache, d, vae.params_of(model, gradient))
-    return host(gradient)
-
-
-RULES = [(name, rule) for name, row in METHODS.items() if row.constraint for rule in rules_of(row)]
+CONSTRAINED = [(name, row.constraint) for name, row in METHODS.items() if row.constraint]
+# The rules that a user may choose, or None where the constraint has its own.
+RULES = [(name, rule) for name, row in CONSTRAINED for rule in ([None] if row.rule else MULTIPLIERS)]
 
 
 @pytest.mark.parametrize(("method", "rule"), RULES)
@@ -318,14 +282,15 @@ def test_the_multiplier_follows_the_moving_average_by_the_rule_that_was_asked_fo
     advance = MULTIPLIERS[rule][0] if rule else row.constraint.rule
     step, c_ma = make_step(TESTED, model, row, plan, READ, state), 0.0
     for t in range(6):  # into the second epoch
-        c_hat = np.mean(host(row.constraint.bounded(xp, terms_of_the_next(state, model)))) - plan.target
+        bounded = row.constraint.bounded(xp, terms_of_the_next(method, state, model))
+        c_hat = np.mean(host(bounded)) - plan.target
         c_ma = c_hat if t == 0 else c_ma / 6 + 5 / 6 * c_hat  # 12 steps, of which it remembers 1.2
         numbers = map(np.asarray, (float(state["log_lambda"]), math.log(LAMBDA_0), c_ma))
         steps = plan.epochs * plan.steps_per_epoch
         log_lam = compute(advance, *numbers, plan.target, 1e-3, steps)
         step()
-        assert float(state["constraint_ma"]) == pytest.approx(c_ma, rel=1e-12)
-        assert float(state["log_lambda"]) == pytest.approx(log_lam, rel=1e-12)
+        assert float(state["constraint_ma"]) == approx(c_ma, rel=1e-12)
+        assert float(state["log_lambda"]) == approx(log_lam, rel=1e-12)
 
 
 def test_the_guard_of_the_multiplier_lies_about_where_it_started():
@@ -333,28 +298,20 @@ def test_the_guard_of_the_multiplier_lies_about_where_it_started():
     state["log_lambda"][...] = math.log(LAMBDA_0) + 4
     step_of(state)()
     assert float(state["constraint_ma"]) > 0  # which asks for more
-    assert float(state["log_lambda"]) == pytest.approx(math.log(LAMBDA_0) + 4)
-
-
-def test_every_epoch_has_an_order_of_its_own():
-    plan, state, step_of, _ = setup()
-    reports = train(TESTED, step_of(state), state, plan)
-    orders = [tuple(host(state["order"])) for report in reports if report["step"] % plan.steps_per_epoch == 0]
-    assert len({tuple(range(len(IMAGES))), *orders}) == 1 + plan.epochs
-    assert all(sorted(order) == list(range(len(IMAGES))) for order in orders)
+    assert float(state["log_lambda"]) == approx(math.log(LAMBDA_0) + 4)
 
 
 def test_the_reported_elbo_is_the_mean_log_likelihood_minus_the_rate():
     plan, state, _, model = setup("beta-vae")
-    terms = host(terms_of_the_next(state, model))
+    terms = host(terms_of_the_next("beta-vae", state, model))
     make_step(TESTED, model, METHODS["beta-vae"], plan, READ, state)()
     expected = [np.mean(terms.kl), np.mean(terms.err), np.mean(terms.log_px) - np.mean(terms.kl)]
-    assert state["totals"][1:].tolist() == pytest.approx(expected)
+    assert state["totals"][1:].tolist() == approx(expected)
 
 
 def test_initial_weights_are_glorot_uniform_and_start_at_the_given_bias():
     model = model_of(pixels=300, hidden=(200,), latents=50)
     params = host(vae.params_of(model, initial_theta(TESTED, device(model), TESTED.noise(0), 0.25)))
     w, limit = params["encoder"]["W0"], math.sqrt(6 / 500)
-    assert abs(w).max() <= limit and w.std() == pytest.approx(limit / math.sqrt(3), rel=0.01)
+    assert abs(w).max() <= limit and w.std() == approx(limit / math.sqrt(3), rel=0.01)
     assert (params["decoder"]["b1"] == 0.25).all() and (params["encoder"]["b0"] == 0).all()
