@@ -18,6 +18,7 @@ from experiment.defaults import BY_DATA, row_of
 from experiment.record import CHOICES, Images, Run, Start, as_json, bounds, flag, of_json, own_options
 from ref.adam import adam, step_sizes
 from ref.densities import LIKELIHOODS
+from ref.more import linear
 from ref.objectives import METHODS, Option
 from tests.shell.runs import completed
 
@@ -153,10 +154,8 @@ def test_a_hidden_layer_grows_with_the_images_and_sooner_for_drawings(images_a_u
 
 def test_the_rate_that_is_chosen_is_what_the_best_linear_vae_pays_for_kappa():
     x = load_data("digits").train
-    e = np.linalg.eigvalsh(np.cov(x.T / 255, bias=True))
-    levels = np.linspace(1e-4, 1, 100_000)
-    level = levels[np.searchsorted(np.minimum(e[:, None], levels).sum(axis=0), 1.5**2)]
-    rate = 0.5 * np.log(np.maximum(e / level, 1)).sum()
+    e = np.linalg.eigvalsh(np.cov(x.T / 255, bias=True))[::-1]
+    rate = linear.gaussian_rate_distortion(e, 1.5**2)
     assert choices.rate_at(x, 1.5) == pytest.approx(rate, rel=2e-3) and choices.rate_at(x, 9.0) == 0.1
 
 

@@ -26,7 +26,7 @@ from ref import vae
 from ref.more import linear
 from ref.objectives import METHODS
 from tests.shell.runs import QUICK, after_each, completed, json_of, made, metrics_of, refused, status
-from tests.tested import NAME, host, on_command_line, open_tested
+from tests.tested import NAME, host, open_tested
 
 ROOT = Path(run.__file__).parent
 DRAW_PICTURES, DRAW_CURVES = pictures.draw_pictures, pictures.draw_curves
@@ -134,7 +134,7 @@ def test_what_own_images_bring_is_chosen_from_them_and_said(capsys):
 
 def test_what_lies_in_a_folder_is_kept_and_said_unless_forced(capsys):
     made("out")
-    again = [*QUICK, *on_command_line(), "--out", "out"]
+    again = [*QUICK, "--out", "out"]
     ended = "--out out already holds this run, which has ended; choose another --out or --seed, or add --force"
     refused(capsys, again, ended)
     refused(capsys, [*again, "--seed", "1"], r"--out out already holds another run \(--method geco --data digits\);")
@@ -154,9 +154,8 @@ def test_an_own_folder_that_is_called_like_a_data_set_has_runs_of_its_own(capsys
         Image.fromarray(pixels).save(f"mine/digits/{i}.png")
     names = [completed("--data", source).name for source in ("digits", "mine/digits", "./mine/../mine/digits/")]
     assert names == ["digits-geco-0", "own-digits-geco-0", "own-digits-geco-0"]
-    plain = [*QUICK, *on_command_line()]
-    assert run.main(plain) == 0
-    refused(capsys, plain, "-0 already holds this run, which has ended; choose another --out or --seed, or add --force")
+    assert status(*QUICK) == 0
+    refused(capsys, QUICK, "-0 already holds this run, which has ended; choose another --out or --seed, or add --force")
 
 
 def test_an_out_that_cannot_be_written_is_found_out_before_training(capsys):
@@ -244,29 +243,24 @@ def first_state(*chosen: str) -> tuple:
     return (*host(training.first_state(run, backend, digits, read, None)), digits.train / 255)
 
 
-def test_a_linear_output_starts_at_the_linear_vae_of_kappa():
-    model, state, x = first_state("--kappa", "1.5", "--variance", "0.2", "--latent", "20")
-    np.testing.assert_allclose(model.center, x.mean(axis=0), atol=1e-6)
-    assert (model.variance, model.activation) == (0.2, "silu")
-    e = np.sort(np.linalg.eigvalsh(np.cov(x.T, bias=True)))[::-1]
-    level = linear.level_for(e[:20], e.sum(), 1.5**2)
-    assert float(state["log_lambda"]) == pytest.approx(-math.log(2 * level), abs=5e-3)
-    gain = vae.params_of(model, state["theta"])["decoder"]["linear"].diagonal()
-    np.testing.assert_allclose(gain, np.sqrt(np.maximum(1 - level / e[:20], 0)), atol=0.02)
-
-
-def test_a_target_on_the_rate_and_the_sigma_vae_start_where_the_linear_vae_has_that_rate_and_that_variance():
-    _, state, x = first_state("--method", "rate", "--rate", "5", "--latent", "20")
-    e = np.sort(np.linalg.eigvalsh(np.cov(x.T, bias=True)))[::-1]
-    levels = np.geomspace(1e-3, 1, 100_000)
-    rates = 0.5 * np.log(np.maximum(e[:20, None] / levels, 1)).sum(axis=0)
-    level = levels[np.argmin(np.abs(rates - 5))]
-    assert float(state["log_lambda"]) == pytest.approx(math.log(2 * level), abs=5e-3)
-    _, state, _ = first_state("--method", "sigma-vae", "--latent", "20")
-    assert float(state["log_lambda"]) == pytest.approx(-math.log(2 * e[20:].sum() / 44), abs=5e-3)
-    for method, expected in (("sigma-vae", 32 / e.sum()), ("rate", e.sum() / (math.e * 10))):  # λ·variance = D/2
-        _, state, _ = first_state("--method", method, "--output", "sigmoid")
-        assert float(state["log_lambda"]) == pytest.approx(math.log(expected), abs=1e-3)
+def test_a_linear_output_starts_at_the_linear_vae_that_has_the_error_the_rate_the_variance_or_the_level_asked_for():
+    e = np.linalg.eigvalsh(np.cov(load("digits").train.T / 255, bias=True))[::-1]
+    for chosen, level, sign in (  # of log λ, where there is a λ
+        ("--kappa 1.5 --variance 0.2", linear.level_for(e[:20], e.sum(), 1.5**2), -1),
+        ("--method rate --rate 5", linear.level_for_rate(e[:20], 5), 1),
+        ("--method sigma-vae", e[20:].sum() / 44, -1),
+        ("--method beta-vae --beta 0.1", 0.1 * 0.5, 0),
+        ("--method beta-vae --beta 1 --variance 0.2", 0.2, 0),
+        ("--method beta-vae --beta 0.5 --variance 0.4", 0.5 * 0.4, 0),
+    ):
+        model, state, x = first_state(*chosen.split(), "--latent", "20")
+        gain = vae.params_of(model, state["theta"])["decoder"]["linear"].diagonal()
+        np.testing.assert_allclose(gain, np.sqrt(np.maximum(1 - level / e[:20], 0)), atol=0.02, err_msg=chosen)
+        assert e[0] * (1 - gain[0] ** 2) == pytest.approx(level, rel=1e-3), chosen
+        assert model.variance == float(chosen.partition("--variance ")[2] or 0.5) and model.activation == "silu"
+        np.testing.assert_allclose(model.center, x.mean(axis=0), atol=1e-6)
+        log_lambda = float(state.get("log_lambda", 0))
+        assert log_lambda == pytest.approx(sign * math.log(2 * level), abs=5e-3), chosen
 
 
 def test_a_run_that_starts_from_another_takes_its_multiplier_as_the_weight_of_what_it_weighs_itself():
@@ -280,22 +274,9 @@ def test_a_run_that_starts_from_another_takes_its_multiplier_as_the_weight_of_wh
 def test_a_run_that_holds_images_out_starts_from_no_run_that_has_seen_them(capsys):
     made("seen", quick=QUICK)
     made("held", "--validation", "98")
-    chosen = [*QUICK[:2], "--epochs", "1", "--out", "b", *on_command_line()]
-    chosen += ["--validation", "50", "--init-from"]
+    chosen = [*QUICK[:2], "--epochs", "1", "--out", "b", "--validation", "50", "--init-from"]
     refused(capsys, [*chosen, "seen"], "has seen images that --validation 50 holds")
-    assert run.main([*chosen, "held"]) == 0  # the fifty are among the 98
-
-
-def test_beta_times_the_variance_of_the_likelihood_is_the_level_of_the_linear_start():
-    def gain(*options: str) -> float:
-        """√(1 − level/e₁), of the first principal direction."""
-        model, state, _ = first_state("--method", "beta-vae", *options)
-        return float(vae.params_of(model, state["theta"])["decoder"]["linear"][0, 0])
-
-    first = 0.5 / (1 - gain("--beta", "1") ** 2)  # e₁, at the default variance of ½
-    for beta, variance in ((0.1, 0.5), (1.0, 0.2), (0.5, 0.4)):
-        level = first * (1 - gain("--beta", str(beta), "--variance", str(variance)) ** 2)
-        assert level == pytest.approx(beta * variance, rel=1e-3)
+    assert status(*chosen, "held") == 0  # the fifty are among the 98
 
 
 def test_a_sigmoid_output_starts_at_the_mean_image_and_lambda_at_8_over_kappa_squared():
@@ -303,6 +284,10 @@ def test_a_sigmoid_output_starts_at_the_mean_image_and_lambda_at_8_over_kappa_sq
     bias = vae.params_of(model, state["theta"])["decoder"]["b1"]
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), np.clip(x.mean(axis=0), 1e-3, 1 - 1e-3), atol=1e-5)
     assert float(state["log_lambda"]) == pytest.approx(math.log(2)) and model.activation == "tanh"
+    total = x.var(axis=0).sum()
+    for method, expected in (("sigma-vae", 32 / total), ("rate", total / (math.e * 10))):  # λ·variance = D/2
+        _, state, _ = first_state("--method", method, "--output", "sigmoid")
+        assert float(state["log_lambda"]) == pytest.approx(math.log(expected), abs=1e-3)
 
 
 def test_an_epochs_row_is_the_mean_over_its_steps_the_sum_of_its_times_and_where_it_ended():
