@@ -17,7 +17,8 @@ from ref.more import metrics
 from tests.shell.runs import QUICK, json_of, made, refused
 from tests.tested import NAME, on_command_line
 
-DIGITS = load_data("digits").test
+BOTH = load_data("digits")
+DIGITS = BOTH.test
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
@@ -27,7 +28,6 @@ def model(folder):
 
 
 def test_a_model_is_what_its_checkpoint_holds(model, folder):
-    """One affine layer after another, by hand, of the arrays in the file."""
     mean, std = model.encode(DIGITS)
     assert mean.shape == std.shape == (299, 4) and (std > 0).all()
     summary = json_of(folder, "summary.json")
@@ -114,10 +114,10 @@ def test_a_model_survives_pickle(model):
 
 def test_fit_trains_what_the_command_line_trains():
     """The run of the digits' own split, in Python, to the bit; kept in a folder or not."""
-    digits, typed = load_data("digits"), made("typed") and load("typed", NAME)
+    typed = made("typed") and load("typed", NAME)
     chosen = {"epochs": 2, "hidden": (16,), "latent": 4, "kappa": 1.2, "batch_size": 128, "nll_samples": 3}
     for out in (None, "fitted"):
-        model = fit(digits.train, test=digits.test, backend=NAME, out=out, **chosen)
+        model = fit(BOTH.train, test=DIGITS, backend=NAME, out=out, **chosen)
         assert (model.backend.to_host(model.theta) == typed.backend.to_host(typed.theta)).all()
         np.testing.assert_array_equal(model.encode(DIGITS), typed.encode(DIGITS))
         assert model.run.images == typed.run.images and model.history[-1]["test_rate"] is not None
@@ -228,18 +228,17 @@ def test_a_model_is_a_step_of_a_pipeline(model):
     pytest.importorskip("sklearn")
     from sklearn import linear_model, model_selection, pipeline, preprocessing
 
-    digits = load_data("digits")
-    labels = digits.labels[0]
+    labels = BOTH.labels[0]
     rows = pipeline.make_pipeline(preprocessing.FunctionTransformer(lambda x: x / 255), model)
-    rows.fit(digits.train)
+    rows.fit(BOTH.train)
     np.testing.assert_allclose(rows.transform(DIGITS), model.encode(DIGITS)[0], atol=1e-6)
     expected = model.scores(DIGITS, 3)["calibrated_log_likelihood"]
     np.testing.assert_allclose(rows.score_samples(DIGITS / 1.0), expected, rtol=1e-5, atol=1e-5)
     back = rows[-1].inverse_transform(model.transform(DIGITS))
     np.testing.assert_array_equal(back, model.reconstruct(DIGITS).reshape(299, 64))
-    classifier = pipeline.make_pipeline(model, linear_model.LogisticRegression(max_iter=1000)).fit(digits.train, labels)
-    assert classifier.score(digits.test, digits.labels[1]) > 0.3
-    assert len(model_selection.cross_val_score(classifier, digits.train, labels, cv=2)) == 2  # clones every step
+    classifier = pipeline.make_pipeline(model, linear_model.LogisticRegression(max_iter=1000)).fit(BOTH.train, labels)
+    assert classifier.score(DIGITS, BOTH.labels[1]) > 0.3
+    assert len(model_selection.cross_val_score(classifier, BOTH.train, labels, cv=2)) == 2  # clones every step
 
 
 def used(folder: Path, *options) -> None:
@@ -353,13 +352,13 @@ def test_watching_the_test_set_changes_no_weight(monkeypatch):
     watched, unwatched = [], {"rate": None, "error": None, "elbo": None}
     for look in (evaluation.look, lambda *_: unwatched):
         monkeypatch.setattr(evaluation, "look", look)
-        model = fit(load_data("digits").train, epochs=2, hidden=(8,), latent=3, backend=NAME)
+        model = fit(BOTH.train, epochs=2, hidden=(8,), latent=3, backend=NAME)
         watched.append((model.history[-1]["test_rate"] is not None, model.backend.to_host(model.theta).tolist()))
     assert watched == [(True, watched[0][1]), (False, watched[0][1])]
 
 
 def test_what_is_watched_are_the_means_over_fixed_images_spread_over_the_test_set(monkeypatch):
-    model = fit(load_data("digits").train, epochs=1, hidden=(8,), latent=3, method="iwae", backend=NAME)
+    model = fit(BOTH.train, epochs=1, hidden=(8,), latent=3, method="iwae", backend=NAME)
     images = DIGITS[::3]
     monkeypatch.setattr(metrics, "DECODED", 5 * 40)  # forty images with five samples at once, and the rest
     found, scores = evaluation.look(model, images), model.scores(images, 1)

@@ -317,11 +317,13 @@ def curves(monkeypatch, *chosen: str, test_error=2.0) -> list:
     return drawn[0].axes
 
 
-def test_the_last_multiplier_is_written_at_the_end_of_its_curve(monkeypatch):
-    axes = curves(monkeypatch)[2]
+def test_the_last_multiplier_stands_at_the_end_of_its_curve_and_an_error_far_above_kappa_is_in_view(monkeypatch):
+    _, error, axes = curves(monkeypatch, test_error=50.0)
     (text,), (left, right) = axes.texts, axes.get_xlim()
     assert text.get_text() == "0.864" and text.xy == pytest.approx((20, 0.864)) and right - 20 > 0.15 * (right - left)
     assert [axes.yaxis.get_major_formatter()(tick, 0) for tick in (0.9, 12.5)] == ["0.9", "12.5"]
+    assert error.get_ylim()[0] == 0 and error.get_ylim()[1] > 50
+    assert "test (100 of 299 images)" in [text.get_text() for text in error.get_legend().get_texts()]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -332,12 +334,6 @@ def test_the_target_is_a_line_on_the_curve_of_what_the_constraint_bounds_and_on_
         at = [line.get_ydata()[0] for line in axes.lines if "target" in line.get_label()]
         targets |= {axes.get_title().split(" ")[0]: at} if at else {}
     assert targets == {"geco": {"error": [pytest.approx(1.2**2)]}, "rate": {"rate": [10]}}.get(method, {})
-
-
-def test_the_curve_of_test_images_is_in_view_where_it_ends_far_above_kappa(monkeypatch):
-    error = curves(monkeypatch, test_error=50.0)[1]
-    assert error.get_ylim()[0] == 0 and error.get_ylim()[1] > 50
-    assert "test (100 of 299 images)" in [text.get_text() for text in error.get_legend().get_texts()]
 
 
 def test_pictures_that_cannot_be_drawn_are_a_warning_beside_a_whole_run(monkeypatch, capsys):
