@@ -40,20 +40,13 @@ def contents(path: Path) -> dict:
 
 def evaluated(script: str) -> np.ndarray:
     """The numbers that a script comes to behind the page's decoder, in a JavaScript engine."""
-    script = f"{part('decoder', TEMPLATE)}; {script}"
-    try:
-        from py_mini_racer import MiniRacer
-    except ImportError:
-        if not shutil.which("node"):
-            pytest.skip("neither mini-racer nor node is installed")
-        node = subprocess.run(["node", "-p"], input=script, capture_output=True, text=True)
-        return np.array(json.loads(node.stdout))
-    return np.array(json.loads(MiniRacer().eval(script)))
+    engine = pytest.importorskip("py_mini_racer").MiniRacer()
+    return np.array(json.loads(engine.eval(f"{part('decoder', TEMPLATE)}; {script}")))
 
 
 @pytest.mark.parametrize("activation", ["silu", "tanh", "relu", None])
-@pytest.mark.parametrize("coordinates", [0, 5], ids=["plain", "principal"])
-@pytest.mark.parametrize("sigmoid", [True, False], ids=["sigmoid", "linear"])
+@pytest.mark.parametrize("coordinates", [0, 5])
+@pytest.mark.parametrize("sigmoid", [True, False])
 def test_the_page_decodes_as_the_model_does(activation, coordinates, sigmoid, monkeypatch):
     kind = {"hidden": (6, 5) if activation else (), "activation": activation, "sigmoid_output": sigmoid}
     network = model_of(coordinates=coordinates, **kind)
@@ -94,9 +87,8 @@ def test_what_the_page_says_of_a_run_is_what_the_model_says(trained):
     found, data = contents(trained / "a" / EXPLORE), load_data("digits")
     summary, (one,), model = json_of(trained / "a", "summary.json"), found["runs"], load(trained / "a")
     rows = [int(name.removeprefix("test/")) for name in found["names"]]
-    images, scale = data.test[rows], 255 if data.test.dtype == np.uint8 else 1
-    stored = np.frombuffer(zlib.decompress(b64decode(found["test"])), np.uint8).reshape(images.shape)
-    assert np.array_equal(stored, np.rint(images * (255 / scale)))
+    images = data.test[rows]
+    assert zlib.decompress(b64decode(found["test"])) == images.tobytes()
     assert sorted(rows) == [*range(len(data.test))] != rows
     assert found["labels"] == data.labels[1][rows].tolist()
     assert (one["rate"], one["error"], one["target"]) == (summary["rate"], summary["error"], 2.25)
@@ -108,7 +100,7 @@ def test_what_the_page_says_of_a_run_is_what_the_model_says(trained):
         stored = np.frombuffer(b64decode(one[name]["base64"]), "<f2").reshape(len(rows), -1)
         own = array[:, one["order"]][:, : stored.shape[1]]
         assert np.allclose(stored, own, rtol=1e-3, atol=1e-4)
-    off = model.decode(mean).reshape(images.shape) - images / scale
+    off = model.decode(mean).reshape(images.shape) - images / 255
     assert np.allclose(one["error_at_mean"], (off**2).sum(axis=1), rtol=1e-3)
     likely = model.scores(images, 500)["calibrated_log_likelihood"]
     assert np.corrcoef(one["log_likelihood"], likely)[0, 1] > 0.98
