@@ -88,7 +88,8 @@ def test_all_leaves_the_comparison_and_a_run_for_each_method_and_seed(compared):
     assert folders == {f"{method}-{seed}" for method in METHODS for seed in (0, 1)}
     assert {path.name for path in compared.iterdir() if path.is_file()} == {*comparison.FILES}
     lines = comparison.lines_of(json_of(compared, "comparison.json"))
-    assert len({len(line) for line in lines}) == 1 and len(lines) == 2 + len(METHODS)  # a header and the mean image
+    assert len({len(line) for line in lines}) == 1
+    assert len(lines) == 2 + len(METHODS)  # a header and the mean image
 
 
 def test_a_row_is_shown_by_its_first_run(compared, monkeypatch):
@@ -111,7 +112,8 @@ def test_a_row_has_mean_and_standard_deviation_over_the_seeds_and_the_warnings_o
             else:
                 assert figure == pytest.approx({"mean": np.mean(values), "std": np.std(values, ddof=1)})
     said = rows["GECO, --kappa 1.2"]["warnings"]  # an epoch is not enough for it
-    assert [sentence.split(":")[0] for sentence in said] == ["seed 0", "seed 1"] and "is not met" in said[0]
+    assert [sentence.split(":")[0] for sentence in said] == ["seed 0", "seed 1"]
+    assert "is not met" in said[0]
 
 
 @pytest.mark.parametrize("binarize", ["none", "static", "dynamic"])
@@ -224,7 +226,8 @@ def test_the_slides_figures_stand_beside_runs_by_the_slides_settings_alone(setti
 def test_settings_are_shared_by_runs_that_all_have_them():
     _, of_both = rows_of(finished(GECO, OTHERS["vae"]))
     _, of_one = rows_of(finished(GECO, GECO.but(seed=1)))
-    assert "--multiplier=relative" in of_one and not [option for option in of_both if "multiplier" in option]
+    assert "--multiplier=relative" in of_one
+    assert not [option for option in of_both if "multiplier" in option]
     assert {"--latent=3", "--hidden=8", "--variance=0.5", "--likelihood=gaussian"} <= {*of_both} <= {*of_one}
     assert not [option for option in of_one if re.match("--(kappa|seed|data|method)", option)]
 
@@ -235,7 +238,8 @@ def test_the_command_on_the_page_can_be_pasted_back():
     found = re.findall("<code>(.*?)</code>", Path("my page/report.html").read_text())
     code, settings = (unescape(re.sub("</?span>", "", text)) for text in found)
     python, program, *argv = shlex.split(code)
-    assert (python, program) == ("python", "run.py") and argv[1] == "it's mine" and argv[-1] == "my page"
+    assert (python, program) == ("python", "run.py")
+    assert argv[1] == "it's mine" and argv[-1] == "my page"
     assert run.main([*argv, "--force"]) == 0
     again = completed("--data=digits", "--method=vae", *(o for o in shlex.split(settings) if "multiplier" not in o)).run
     assert again.hidden == (8,) and again.latent == 3
@@ -309,7 +313,8 @@ def test_all_runs_of_a_comparison_on_own_images_have_one_network_and_one_varianc
     chosen = ["--epochs", "1", "--nll-samples", "2", "--out", "all"]
     assert status("--data", "x.npy", "--method", "all", "--kappa", "0.3", "0.4", *chosen) == 0
     runs = [found.run for found in comparison.runs_in([Path("all")])]
-    assert len(runs) == len(METHODS) + 2 and len({(one.hidden, one.latent, one.variance) for one in runs}) == 1
+    assert len(runs) == len(METHODS) + 2
+    assert len({(one.hidden, one.latent, one.variance) for one in runs}) == 1
     assert runs[0].variance == pytest.approx(0.3**2 / 9)
     assert f"chosen from the images, for all runs: --latent {runs[0].latent}, " in capsys.readouterr().out
 
@@ -328,10 +333,12 @@ def test_each_method_gets_the_options_that_it_takes():
 def test_the_linear_bound_falls_from_the_total_variance_and_ends_where_the_known_variances_end(compared, monkeypatch):
     bound = np.array(comparison_in(compared)["linear_bound"])
     total = (load_data("digits").train / 255).var(axis=0).sum()
-    assert bound[-1, 1] == pytest.approx(total / 100) and (np.diff(bound, axis=0) * [1, -1] > 0).all()
+    assert bound[-1, 1] == pytest.approx(total / 100)
+    assert (np.diff(bound, axis=0) * [1, -1] > 0).all()
     monkeypatch.setattr(linear, "principal_variances", lambda *_: ([4.0, 2.0], 1.5))
     known = np.array(comparison.linear_bound(TESTED, load_data("digits"), False))
-    assert known[-1] == pytest.approx([0.5 * np.log(2), 2 + 2 + 1.5]) and known[0] == pytest.approx([0, 7.5])
+    assert known[-1] == pytest.approx([0.5 * np.log(2), 2 + 2 + 1.5])
+    assert known[0] == pytest.approx([0, 7.5])
 
 
 def test_a_cell_is_mean_and_spread_counts_are_whole_and_figures_that_nobody_has_no_column():
@@ -365,7 +372,8 @@ def test_the_page_holds_every_picture_and_needs_nothing_else(compared, monkeypat
     monkeypatch.chdir(compared.parent)  # where its command was given
     text = (compared / "report.html").read_text()
     found, prefix = Page(text), "data:image/png;base64,"
-    assert found.open == [] and not {"script", "link", "iframe"} & {*found.tags} and "http" not in text
+    assert found.open == [] and not {"script", "link", "iframe"} & {*found.tags}
+    assert "http" not in text
     links = [source for source in found.sources if source.startswith("#")]
     assert {*links} == {*found.places} and len(found.places) == 2 + len(METHODS)
     pngs = {base64.b64decode(source.removeprefix(prefix), validate=True) for source in {*found.sources} - {*links}}
@@ -387,12 +395,15 @@ def test_the_page_holds_every_picture_and_needs_nothing_else(compared, monkeypat
 def test_a_run_has_a_page_of_its_own_with_its_figures_its_pictures_and_its_warnings(capsys):
     summary, error = made("out", "--kappa", "0.01", "--epochs", "4", quick=TINY), capsys.readouterr().err
     warning = error.removeprefix("run.py: ").strip()
-    assert error.count("\n") == 1 and "constraint is not met" in warning and "κ² = 0.0001" in warning
+    assert error.count("\n") == 1 and "constraint is not met" in warning
+    assert "κ² = 0.0001" in warning
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
     found = Page(text := Path("out/report.html").read_text())
-    assert found.open == [] and text.count("data:image/png") == len(PICTURES) and unescape(text).count(warning) == 1
+    assert found.open == [] and text.count("data:image/png") == len(PICTURES)
+    assert unescape(text).count(warning) == 1
     assert {source for source in found.sources if source[0] == "#"} == {*found.places} == {"#figures", "#run-0"}
-    assert f"<span>rate</span></td><td>{summary['rate']:.2f}</td>" in text and "--kappa=0.01" in text
+    assert f"<span>rate</span></td><td>{summary['rate']:.2f}</td>" in text
+    assert "--kappa=0.01" in text
     shutil.copytree("out", "old")
     Image.new("L", (60, 9)).save("out/samples.png", dpi=(200, 200))
     Image.new("L", (70, 9)).save("out/curves.png")  # as version 0.2 stored a sheet
@@ -408,7 +419,8 @@ def test_a_name_breaks_between_its_options_alone():
         ["the mean image"],
     ):
         name = " ".join(expected)
-        assert pictures.parts(name) == expected and len(report.unbroken(name).split("</span> <span>")) == len(expected)
+        assert pictures.parts(name) == expected
+        assert len(report.unbroken(name).split("</span> <span>")) == len(expected)
 
 
 def test_methods_are_columns_where_the_terminal_is_wide_enough(monkeypatch):

@@ -147,7 +147,8 @@ def test_an_old_run_gets_its_page_and_a_comparison_one_of_all_runs(trained, else
 
 def test_the_committed_page_is_that_of_four_kappas_in_the_present_template():
     text = COMMITTED.read_text(encoding="utf-8")
-    assert text == TEMPLATE.replace(explore.PLACE, part("content", text)) and len(text.encode()) < 4e6
+    assert text == TEMPLATE.replace(explore.PLACE, part("content", text))
+    assert len(text.encode()) < 4e6
     assert {one["target"] for one in contents(COMMITTED)["runs"]} == {9, 16, 25, 36}
 
 
@@ -213,7 +214,8 @@ def test_in_a_browser_each_way_through_the_latents_moves_the_pixels_and_names_ar
     command = [BROWSER, *QUIET, f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", path.as_uri()]
     dom = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120).stdout
     found = json.loads(unescape(re.search("<body[^>]*>(.*)</body>", dom, re.DOTALL)[1]))
-    assert found["names"] == [*HOSTILE] and found["whose"].startswith(HOSTILE[0]) and found["elements"] == 3
+    assert found["names"] == [*HOSTILE]
+    assert found["whose"].startswith(HOSTILE[0]) and found["elements"] == 3
     assert len(found["seen"]) == 10 and all(old != new for old, new in pairwise(found["seen"]))
     assert all(old != new for old, new in zip(found["before"], found["after"], strict=True))
     assert "κ² = 4" in found["after"][0] and found["fetched"] == 0 and found["errors"] == []

@@ -50,7 +50,8 @@ def test_nothing_but_the_table_of_methods_names_a_method_and_nothing_unpickles()
 
 def test_ci_runs_the_test_command_of_the_readme():
     *_, command, optional, _, _, slow = (ROOT / ".ci/run").read_text().rstrip().splitlines()
-    assert command.endswith("-m pytest") and command in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert command.endswith("-m pytest")
+    assert command in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert optional.endswith("-r tests/optional.txt") and slow.endswith("-m pytest -m slow")
 
 

@@ -34,7 +34,8 @@ def test_a_model_is_what_its_checkpoint_holds(model, folder):
     at_mean = np.sum((model.reconstruct(DIGITS).reshape(299, -1) - DIGITS / 255) ** 2, axis=1).mean()
     assert at_mean <= summary["error_at_mean"] < 1.01 * at_mean  # pictures are clipped to [0, 1]
     np.testing.assert_array_equal(model.decode(mean), model.reconstruct(DIGITS))
-    assert model.theta.shape == np.load(folder / "checkpoint.npz")["theta"].shape and model.shape == (8, 8, 1)
+    assert model.theta.shape == np.load(folder / "checkpoint.npz")["theta"].shape
+    assert model.shape == (8, 8, 1)
 
 
 @pytest.mark.parametrize("form", [(8, 8, 1), (8, 8), (64,)])
@@ -65,7 +66,8 @@ def test_images_and_latents_of_another_kind_get_one_sentence(model):
 def test_samples_are_decoded_draws_of_the_prior_by_their_seed(model):
     samples = model.sample(20, seed=3)
     assert samples.shape == (20, 8, 8, 1) and 0 <= samples.min() < samples.max() <= 1
-    assert (samples == model.sample(20, seed=3)).all() and (samples != model.sample(20, seed=4)).any()
+    assert (samples == model.sample(20, seed=3)).all()
+    assert (samples != model.sample(20, seed=4)).any()
 
 
 def test_an_interpolation_decodes_the_line_between_the_latents_of_two_images(model):
@@ -108,7 +110,8 @@ def test_scores_agree_with_the_runs_figures_and_what_is_said_of_an_image_follows
 
 def test_a_model_survives_pickle(model):
     again = pickle.loads(pickle.dumps(model))
-    assert again.run == model.run and again.history == model.history and again.backend.name == NAME
+    assert again.run == model.run and again.history == model.history
+    assert again.backend.name == NAME
     np.testing.assert_array_equal(again.encode(DIGITS), model.encode(DIGITS))
 
 
@@ -130,7 +133,8 @@ def test_vectors_that_are_no_pictures_work_throughout_and_where_their_variance_i
     mean, std = model.encode(spectra)
     assert (mean.var(axis=0) > 0.5).sum() == 3  # with a variance of one half none would be active
     assert model.shape == (1, 20, 1) and mean.shape == std.shape == (300, 5)
-    assert model.inverse_transform(mean).shape == spectra.shape and model.sample(5).shape == (5, 1, 20, 1)
+    assert model.inverse_transform(mean).shape == spectra.shape
+    assert model.sample(5).shape == (5, 1, 20, 1)
 
 
 @pytest.mark.parametrize("use", ["--load kept --evaluate", "--compare kept --out compared", "--resume kept"])
@@ -153,7 +157,8 @@ def test_a_run_of_fit_is_evaluated_compared_and_gone_on_with_once_its_images_are
     elif "--compare" in use:
         assert json_of("compared", "comparison.json")["test_images"] == 29
     else:
-        assert load("kept").run.images.source == "mine.npy" and json_of("kept", "summary.json")["data"] == "mine"
+        assert load("kept").run.images.source == "mine.npy"
+        assert json_of("kept", "summary.json")["data"] == "mine"
 
 
 def test_fit_refuses_with_one_sentence():
@@ -263,7 +268,8 @@ def test_noise_is_an_outlier_under_the_calibrated_variance(folder):
     model, noise = load(folder), np.random.default_rng(0).integers(0, 256, (40, 64), dtype=np.uint8)
     own, odd = (model.scores(pixels, 20) for pixels in (DIGITS[:40], noise))
     name = "calibrated_log_likelihood"
-    assert own[name].min() > odd[name].max() + 5 and own[name].mean() > own["log_likelihood"].mean()
+    assert own[name].min() > odd[name].max() + 5
+    assert own[name].mean() > own["log_likelihood"].mean()
     expected = -32 * np.log(2 * np.pi * model.calibrated_variance)
     assert (odd[name] < expected).all()  # the density of a perfect reconstruction, before its rate
 

@@ -75,7 +75,8 @@ def test_a_record_with_another_value_in_any_field_is_another_run_and_the_same_im
     for name, value in {"shape": (4, 16, 1), "sha256": "0", "binarize": "static", "validation": 9}.items():
         assert same(images, **{name: value}) != images, name
     assert same(start, folder="moved") == start != same(start, sha256="1")
-    assert {run: 1, run.but(): 2} == {run: 2} and len({run, run.but(options={"kappa": 2.0})}) == 2  # it may be a key
+    assert {run: 1, run.but(): 2} == {run: 2}
+    assert len({run, run.but(options={"kappa": 2.0})}) == 2  # it may be a key
 
 
 # Every option that describes a run, and what some of them need beside them.
@@ -108,7 +109,8 @@ def test_an_option_that_describes_a_run_changes_its_record_and_is_typed_as_it_wa
     option = TRIED[name]
     beside, value = WITH_OTHERS.get(option, []), parsed([option])[name]
     before, after = (digits(*beside, *more) for more in ([], [option]))
-    assert repr(after) != repr(before) and (after != before or name == "skip_broken")  # none of them is broken
+    assert repr(after) != repr(before)
+    assert after != before or name == "skip_broken"  # none of them is broken
     assert name == "preset" or after.typed[name] == value
 
 
@@ -155,7 +157,8 @@ def test_the_rate_that_is_chosen_is_what_the_best_linear_vae_pays_for_kappa():
     x = load_data("digits").train
     e = np.linalg.eigvalsh(np.cov(x.T / 255, bias=True))[::-1]
     rate = linear.gaussian_rate_distortion(e, 1.5**2)
-    assert choices.rate_at(x, 1.5) == pytest.approx(rate, rel=2e-3) and choices.rate_at(x, 9.0) == 0.1
+    assert choices.rate_at(x, 1.5) == pytest.approx(rate, rel=2e-3)
+    assert choices.rate_at(x, 9.0) == 0.1
 
 
 @pytest.mark.parametrize(("count", "batch", "epochs"), [(270, 16, 188), (3600, 128, 108), (50_000, 128, 20)])
@@ -184,34 +187,32 @@ def test_a_batch_with_an_outlier_moves_no_weight_of_a_linear_output_by_more_than
     assert 0.25 < before - theta < 0.5001  # with β₂ = 0.999: 1.58
 
 
-def fields(run: Run, *names: str) -> tuple:
-    return tuple(run.typed.get(name) for name in names)
-
-
 def test_the_preset_of_burda_is_the_protocol_of_the_paper_and_each_of_its_options_gives_way():
-    chosen = ["--method", "iwae", "--preset", "burda", "--data", "sprites"]
-    run = completed(*chosen).run
-    assert fields(run, "hidden", "latent", "activation", "output") == ((200, 200), 50, "tanh", "sigmoid")
-    assert fields(run, "likelihood", "binarize", "batch_size", "weight_decay") == ("bernoulli", "dynamic", 20, 0)
-    assert fields(run, "adam", "schedule", "lr") == ((0.99, 0.999, 1e-4), "stages", 1e-3)
-    assert fields(run, "epochs", "nll_samples") == (3280, 5000)
-    other = ["--latent", "7", "--adam", "0.5,0.9,1e-3", "--schedule", "cosine", "--binarize", "none", "--epochs", "2"]
-    run = completed(*chosen, *other).run
-    assert fields(run, "latent", "adam", "schedule", "binarize") == (7, (0.5, 0.9, 1e-3), "cosine", "none")
-    assert fields(run, "epochs", "hidden") == (2, (200, 200))
-    run = completed("--data", "sprites").run  # grey, unless told otherwise
-    assert fields(run, "likelihood", "binarize", "output", "variance") == ("bernoulli", "none", "sigmoid", None)
-    assert completed("--data", "sprites", "--likelihood", "gaussian").run.variance == 0.5
+    chosen = ["--method=iwae", "--preset=burda", "--data=sprites"]
+    typed = completed(*chosen).run.typed
+    protocol = {"hidden": (200, 200), "latent": 50, "activation": "tanh", "likelihood": "bernoulli"}
+    protocol |= {"output": "sigmoid", "binarize": "dynamic", "batch_size": 20, "weight_decay": 0}
+    protocol |= {"adam": (0.99, 0.999, 1e-4), "schedule": "stages", "lr": 1e-3}
+    protocol |= {"epochs": 3280, "nll_samples": 5000}
+    assert typed == typed | protocol
+    other = "--latent=7 --adam=0.5,0.9,1e-3 --schedule=cosine --binarize=none --epochs=2"
+    own = {"latent": 7, "adam": (0.5, 0.9, 1e-3), "schedule": "cosine", "binarize": "none", "epochs": 2}
+    assert completed(*chosen, *other.split()).run.typed == typed | own
+    sprites = completed("--data=sprites").run.typed  # grey, unless told otherwise
+    assert sprites == sprites | {"likelihood": "bernoulli", "binarize": "none", "output": "sigmoid"}
+    assert "variance" not in sprites
+    assert completed("--data=sprites", "--likelihood=gaussian").run.variance == 0.5
 
 
 def test_a_record_reaches_the_plan():
     chosen = ["--schedule=constant", "--lr=0.02", "--samples=3", "--weight-decay=0.03", "--batch-size=100"]
-    run = digits(*chosen, "--multiplier=plain", "--kappa=3", "--adam=0.5,0.6,0.1")
-    plan = training.plan_of(run, 1498)
-    assert (plan.schedule, plan.lr, plan.samples, plan.weight_decay) == ("constant", 0.02, 3, 0.03)
-    assert (plan.batch_size, plan.steps_per_epoch, plan.epochs) == (100, 14, 100) and plan.adam == (0.5, 0.6, 0.1)
-    assert (plan.multiplier, plan.multiplier_rate, plan.target, plan.options) == ("plain", 1e-3, 9.0, {})
-    assert training.plan_of(completed("--method=beta-vae", "--beta=0.2").run, 10_000).options == {"beta": 0.2}
+    chosen += ["--multiplier=plain", "--kappa=3", "--adam=0.5,0.6,0.1"]
+    plan = training.plan_of(digits(*chosen), 1498)
+    wanted = {"schedule": "constant", "lr": 0.02, "samples": 3, "weight_decay": 0.03, "batch_size": 100}
+    wanted |= {"steps_per_epoch": 14, "epochs": 100, "adam": (0.5, 0.6, 0.1), "options": {}}
+    wanted |= {"multiplier": "plain", "multiplier_rate": 1e-3, "target": 9.0}
+    assert plan == plan._replace(**wanted)
+    assert training.plan_of(digits("--method=beta-vae", "--beta=0.2"), 10_000).options == {"beta": 0.2}
     plan = training.plan_of(digits("--method=sigma-vae"), 1498)
     assert (plan.multiplier_rate, plan.target) == (32, 0)  # half the pixels, over the error
     for chosen, rate in (([], 0.01), (["--epochs=1000"], 56 / 11_000), (["--multiplier-rate=0.5"], 0.5)):

@@ -45,7 +45,8 @@ def test_a_run_of_every_method_leaves_everything_behind(method, monkeypatch, cap
     monkeypatch.setattr(pictures, "draw_pictures", DRAW_PICTURES)
     monkeypatch.setattr(pictures, "draw_curves", DRAW_CURVES)
     summary, constrained = made("out", "--method", method), METHODS[method].constraint is not None
-    assert {*summary} >= KEYS and (summary["method"], summary["data"], summary["backend"]) == (method, "digits", NAME)
+    assert {*summary} >= KEYS
+    assert (summary["method"], summary["data"], summary["backend"]) == (method, "digits", NAME)
     assert all(math.isfinite(v) for v in summary.values() if isinstance(v, float))
     assert summary["rmse"] ** 2 * 64 == pytest.approx(summary["error"])
     assert summary["psnr"] == pytest.approx(-20 * math.log10(summary["rmse"]))
@@ -62,11 +63,13 @@ def test_a_run_of_every_method_leaves_everything_behind(method, monkeypatch, cap
     assert [*rows[0]] == [*run_folder.COLUMNS] and float(rows[0]["seconds"]) > 0
     assert all((row["lambda"] != "") == constrained and row["test_error"] != "" for row in rows)
     config, saved = json_of("out", "config.json"), run_folder.read_checkpoint(Path("out"))
-    assert config["command"][:3] == ["run.py", "--data", "digits"] and config["versions"]["numpy"] == np.__version__
+    assert config["command"][:3] == ["run.py", "--data", "digits"]
+    assert config["versions"]["numpy"] == np.__version__
     expected = completed(*QUICK, "--method", method).run
     assert record.of_json(config.pop("run")) == saved.run == expected and config == saved.config
     arrays = saved.arrays
-    assert arrays["step"] == 22 and arrays["theta"].shape == arrays["m"].shape == arrays["v"].shape
+    assert arrays["step"] == 22
+    assert arrays["theta"].shape == arrays["m"].shape == arrays["v"].shape
     assert ("log_lambda" in arrays) == constrained and arrays["theta"].dtype == np.float32
     assert Image.open("out/curves.png").size[0] > 600
     out = capsys.readouterr().out
@@ -81,11 +84,13 @@ def test_validation_images_come_from_the_training_images_and_take_the_place_of_t
     after_each(monkeypatch, evaluation, "inputs", lambda _, images: seen.append(images))
     assert status("--load", out, "--evaluate") == 0
     before, after = json_of(out, "summary.json"), json_of(out, "evaluation-nll3.json")
-    assert after["error"] == before["error"] and after["data"] == before["data"] == "digits-validation98"
+    assert after["error"] == before["error"]
+    assert after["data"] == before["data"] == "digits-validation98"
     held, train = ({row.tobytes() for row in images} for images in (seen[0], whole.train))
     assert len(held) == 98 and held <= train and not held & {row.tobytes() for row in whole.test}
     found = with_validation(whole, 98)
-    assert not (found.test == whole.train[:98]).all() and not (found.test == whole.train[-98:]).all()
+    assert not (found.test == whole.train[:98]).all()
+    assert not (found.test == whole.train[-98:]).all()
     at = {row.tobytes(): label for row, label in zip(whole.train, whole.labels[0], strict=True)}
     assert [at[row.tobytes()] for row in found.test] == found.labels[1].tolist()
     assert {row.tobytes() for row in found.train} | held == train
@@ -144,7 +149,8 @@ def test_what_lies_in_a_folder_is_kept_and_said_unless_forced(capsys):
     Path("out/checkpoint.npz").write_bytes(b"")
     refused(capsys, again, r"--out out already holds a run \(config.json\); choose")
     Path("out/evaluation-nll5.json").touch()
-    assert made("out", "--seed", "1", "--force")["seed"] == 1 and not Path("out/evaluation-nll5.json").exists()
+    assert made("out", "--seed", "1", "--force")["seed"] == 1
+    assert not Path("out/evaluation-nll5.json").exists()
 
 
 def test_an_own_folder_that_is_called_like_a_data_set_has_runs_of_its_own(capsys):
@@ -257,7 +263,8 @@ def test_a_linear_output_starts_at_the_linear_vae_that_has_the_error_the_rate_th
         gain = vae.params_of(model, state["theta"])["decoder"]["linear"].diagonal()
         np.testing.assert_allclose(gain, np.sqrt(np.maximum(1 - level / e[:20], 0)), atol=0.02, err_msg=chosen)
         assert e[0] * (1 - gain[0] ** 2) == pytest.approx(level, rel=1e-3), chosen
-        assert model.variance == float(chosen.partition("--variance ")[2] or 0.5) and model.activation == "silu"
+        assert model.variance == float(chosen.partition("--variance ")[2] or 0.5)
+        assert model.activation == "silu"
         np.testing.assert_allclose(model.center, x.mean(axis=0), atol=1e-6)
         log_lambda = float(state.get("log_lambda", 0))
         assert log_lambda == pytest.approx(sign * math.log(2 * level), abs=5e-3), chosen
@@ -283,7 +290,8 @@ def test_a_sigmoid_output_starts_at_the_mean_image_and_lambda_at_8_over_kappa_sq
     model, state, x = first_state("--output", "sigmoid", "--activation", "tanh", "--kappa", "2")
     bias = vae.params_of(model, state["theta"])["decoder"]["b1"]
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), np.clip(x.mean(axis=0), 1e-3, 1 - 1e-3), atol=1e-5)
-    assert float(state["log_lambda"]) == pytest.approx(math.log(2)) and model.activation == "tanh"
+    assert float(state["log_lambda"]) == pytest.approx(math.log(2))
+    assert model.activation == "tanh"
     total = x.var(axis=0).sum()
     for method, expected in (("sigma-vae", 32 / total), ("rate", total / (math.e * 10))):  # λ·variance = D/2
         _, state, _ = first_state("--method", method, "--output", "sigmoid")
@@ -294,7 +302,8 @@ def test_an_epochs_row_is_the_mean_over_its_steps_the_sum_of_its_times_and_where
     reports = [dict.fromkeys(run_folder.COLUMNS, value) | {"steps": n, "epoch": 7} for n, value in ((3, 1.0), (1, 5.0))]
     (row,), means = training.rows_of(reports, 5), ("loss", "rate", "error", "elbo")
     assert {name: row.pop(name) for name in means} == dict.fromkeys(means, 2)
-    assert (row.pop("steps"), row.pop("seconds"), row.pop("epoch")) == (4, 6, 7) and {*row.values()} == {5}
+    assert (row.pop("steps"), row.pop("seconds"), row.pop("epoch")) == (4, 6, 7)
+    assert {*row.values()} == {5}
     assert training.rows_of(reports, 6) == []  # an epoch that is not complete
     before = dict.fromkeys(run_folder.COLUMNS, 9.0) | {"epoch": 6}
     assert training.of_epoch([before, *reports]) == reports
@@ -304,7 +313,8 @@ def test_the_figures_of_a_run_are_listed_with_rmse_and_psnr_and_without_those_th
     summary = {"method": "vae", "rate": 1.0, "rmse": 0.1, "psnr": 20.0, "active_units": 3, "lambda": None}
     lines = [line.strip("| ").split("|") for line in evaluation.listing(summary).splitlines()]
     figures = {name.strip(): value.strip() for name, value in lines[2:]}
-    assert figures == {"rate": "1.00", "RMSE": "0.100", "PSNR [dB]": "20.0", "active": "3"} and "vae" in lines[0][-1]
+    assert figures == {"rate": "1.00", "RMSE": "0.100", "PSNR [dB]": "20.0", "active": "3"}
+    assert "vae" in lines[0][-1]
 
 
 def curves(monkeypatch, *chosen: str, test_error=2.0) -> list:
@@ -320,7 +330,8 @@ def curves(monkeypatch, *chosen: str, test_error=2.0) -> list:
 def test_the_last_multiplier_stands_at_the_end_of_its_curve_and_an_error_far_above_kappa_is_in_view(monkeypatch):
     _, error, axes = curves(monkeypatch, test_error=50.0)
     (text,), (left, right) = axes.texts, axes.get_xlim()
-    assert text.get_text() == "0.864" and text.xy == pytest.approx((20, 0.864)) and right - 20 > 0.15 * (right - left)
+    assert text.get_text() == "0.864" and text.xy == pytest.approx((20, 0.864))
+    assert right - 20 > 0.15 * (right - left)
     assert [axes.yaxis.get_major_formatter()(tick, 0) for tick in (0.9, 12.5)] == ["0.9", "12.5"]
     assert error.get_ylim()[0] == 0 and error.get_ylim()[1] > 50
     assert "test (100 of 299 images)" in [text.get_text() for text in error.get_legend().get_texts()]

@@ -68,7 +68,8 @@ def test_latents_that_know_no_factor_are_read_by_chance_also_where_few_votes_tel
 
 
 def test_mean_and_standard_error_or_standard_deviation():
-    assert over_seeds([1.0, 2.0, 3.0]) == f"2.00 ± {1 / math.sqrt(3):.2f}" and over_seeds([-1.5], 1) == "−1.5"
+    assert over_seeds([1.0, 2.0, 3.0]) == f"2.00 ± {1 / math.sqrt(3):.2f}"
+    assert over_seeds([-1.5], 1) == "−1.5"
     assert over_seeds([1.0, 2.0, 3.0], of_mean=False) == "2.00 ± 1.00"
 
 
@@ -145,14 +146,16 @@ def test_figures_and_floors_are_those_of_latents_that_copy_factors(monkeypatch):
 
     model = copies_of("scale", "rotation", "x", "y")
     found = disentanglement.figures_of(model, sprites)
-    assert found["MIG"] == pytest.approx(0.8, **near) and found["MIG without shape"] == pytest.approx(1, **near)
+    assert found["MIG"] == pytest.approx(0.8, **near)
+    assert found["MIG without shape"] == pytest.approx(1, **near)
     assert found["x"] == pytest.approx(1, **near) and found["shape"] < 0.01
     assert found["FactorVAE score"] == pytest.approx(0.8, abs=0.03)
     rate = 0.5 * (np.mean(model.encode(None)[0] ** 2) + 1e-6 - 1) - math.log(1e-3)
     assert found["rate"] == pytest.approx(4 * rate)
     answer(monkeypatch, disentanglement, load=copies_of(*sprites.factors), untrained=copies_of("x"))
     untrained, floor = disentanglement.floors(SimpleNamespace(out="a run"), sprites).values()
-    assert untrained["x"] == pytest.approx(1, **near) and max(floor[factor] for factor in sprites.factors) < 0.05
+    assert untrained["x"] == pytest.approx(1, **near)
+    assert max(floor[factor] for factor in sprites.factors) < 0.05
     assert floor["rate"] > 2 * untrained["rate"]  # of five latents, and of one
 
 
@@ -384,7 +387,8 @@ def test_the_script_of_sprites_weighs_the_control_by_the_last_multiplier_of_the_
     subprocess.run([script, "runs", "0"], cwd=tmp_path, env=os.environ | {"PYTHON": str(python)}, check=True)
     options = {folder.name: (folder / "options").read_text() for folder in (tmp_path / "runs").iterdir()}
     assert len(options) == 15 and "--likelihood gaussian --beta 9.0 " in options["control5.43-0"]
-    assert "--beta 0.25 " in options["control2.12-0"] and "--method rate --rate 2.12 " in options["rate2.12-0"]
+    assert "--beta 0.25 " in options["control2.12-0"]
+    assert "--method rate --rate 2.12 " in options["rate2.12-0"]
 
 
 def test_the_control_has_a_marker_of_its_own(monkeypatch):

@@ -108,7 +108,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result_with_every_method_and
     options = options.split()
     stopped(monkeypatch, *options, after=after)
     run_there, expected = read_checkpoint(Path("stopped")).run, completed(*QUICK, *options).run
-    assert steps_of("stopped") == after and run_there == expected and repr(run_there) == repr(expected)
+    assert steps_of("stopped") == after and run_there == expected
+    assert repr(run_there) == repr(expected)
     typed = [] if "--preset" in options else [*QUICK, *on_command_line(), *options, "--out", "stopped"]
     result = gone_on("stopped", *typed)  # the same options once more contradict nothing
     assert result == whole(*options) and np.isfinite(result["summary"]["elbo"])
@@ -124,8 +125,10 @@ def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise_and_what_w
     with pytest.raises(UsageError, match="--tf32 is for --precision float32, not the float64 of --resume stopped"):
         commands.resumed(moved._replace(run=before.but(precision="float64")), {"tf32": True})
     after, undisturbed = gone_on("stopped", "--backend", "numpy"), whole(out="other")
-    assert after["summary"]["backend"] == "numpy" and after["run"] == before == undisturbed["run"]
-    assert after["rows"][0] == undisturbed["rows"][0] and after["summary"]["steps"] == undisturbed["summary"]["steps"]
+    assert after["summary"]["backend"] == "numpy"
+    assert after["run"] == before == undisturbed["run"]
+    assert after["rows"][0] == undisturbed["rows"][0]
+    assert after["summary"]["steps"] == undisturbed["summary"]["steps"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -168,7 +171,8 @@ def test_before_the_first_checkpoint_a_signal_promises_nothing_and_not_the_run_t
     module = training if moment == "first_state" else run_folder
     monkeypatch.setattr(module, moment, lambda *_: signal.raise_signal(signal.SIGTERM))
     assert status(*QUICK, "--method", "vae", "--force", "--out", "out") == 143
-    assert capsys.readouterr().err == "run.py: stopped\n" and (overwritten or not [*Path().glob("out/*")])
+    assert capsys.readouterr().err == "run.py: stopped\n"
+    assert overwritten or not [*Path().glob("out/*")]
 
 
 def test_a_second_signal_does_not_wait_for_a_report(monkeypatch):
@@ -178,7 +182,8 @@ def test_a_second_signal_does_not_wait_for_a_report(monkeypatch):
         raise AssertionError("not reached")
 
     at_report(monkeypatch, 6, twice)
-    assert status(*QUICK, "--out", "out") == 130 and steps_of("out") == 4  # of the last whole epoch
+    assert status(*QUICK, "--out", "out") == 130
+    assert steps_of("out") == 4  # of the last whole epoch
     assert gone_on("out") == whole()
 
 
@@ -206,7 +211,8 @@ def test_the_bookkeeping_of_200_epochs_costs_next_to_nothing(seconds_an_epoch, c
     after_each(monkeypatch, training, "row_of", looked_at.extend)
     whole("--epochs", "200", "--batch-size", "700")
     assert written == {"checkpoint.npz": checkpoints, "metrics.csv": 1, "config.json": 1, "summary.json": 1}
-    assert appended == [*range(1, 201)] and len(looked_at) == 2 * 2 * 200  # once as they come, and once for the curves
+    assert appended == [*range(1, 201)]
+    assert len(looked_at) == 2 * 2 * 200  # once as they come, and once for the curves
 
 
 def test_a_complete_run_is_kept_until_there_is_more_and_evaluated_again_without_training(monkeypatch):
@@ -230,7 +236,8 @@ def test_the_rows_of_metrics_are_those_of_an_undisturbed_run_whatever_a_kill_has
     path.write_text(path.read_text() + torn if torn else "")
     assert gone_on()["rows"] == whole()["rows"]
     seconds = json_of("stopped", "summary.json")["seconds"]
-    assert seconds > spent > 0 and seconds == pytest.approx(sum(float(row["seconds"]) for row in metrics_of("stopped")))
+    assert seconds > spent > 0
+    assert seconds == pytest.approx(sum(float(row["seconds"]) for row in metrics_of("stopped")))
 
 
 def test_more_epochs_go_on_with_the_schedule_of_the_longer_run(monkeypatch):
@@ -239,7 +246,8 @@ def test_more_epochs_go_on_with_the_schedule_of_the_longer_run(monkeypatch):
     monkeypatch.setitem(SCHEDULES, "cosine", lambda xp, t, steps: rates.append((int(t), steps)) or cosine(xp, t, steps))
     result = gone_on("whole", "--epochs", "5")
     assert rates == [(step, 20) for step in range(12, 20)]
-    assert [row["epoch"] for row in result["rows"]] == list("12345") and result["summary"]["epochs"] == 5
+    assert [row["epoch"] for row in result["rows"]] == list("12345")
+    assert result["summary"]["epochs"] == 5
     config = json_of("whole", "config.json")
     assert config["run"]["epochs"] == 5 and config["run"]["multiplier_rate"] == 0.01
     assert config["command"][1:3] == ["--data", "digits"] and config["resumed"][0]["step"] == 12
@@ -404,8 +412,10 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(monkeypatch, cap
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "too large" in error and "kept" in error and "--resume out" in error
-    assert steps_of("out") == 4 and sorted(path.name for path in Path("out").iterdir()) == sorted(FILES[:3])
+    assert error.count("\n") == 1 and "too large" in error
+    assert "kept" in error and "--resume out" in error
+    assert steps_of("out") == 4
+    assert sorted(path.name for path in Path("out").iterdir()) == sorted(FILES[:3])
     assert gone_on("out") == whole()
 
 
@@ -447,7 +457,8 @@ def test_a_second_process_waits_for_the_download_of_the_first(monkeypatch, capsy
     fetch[1].start()
     for thread in fetch:
         thread.join(10)
-    assert asked == ["url"] and target.read_bytes() == b"whole" and os.listdir("data") == ["file"]
+    assert asked == ["url"] and target.read_bytes() == b"whole"
+    assert os.listdir("data") == ["file"]
     assert capsys.readouterr().err == f"another process is downloading {target}; waiting for it\n"
 
 
@@ -504,5 +515,6 @@ def test_runs_of_version_0_2_are_compared_with_new_ones_of_the_same_options():
     made("new", *options, "--seed", "1", quick=["--latent", "2", "--nll-samples", "2"])
     assert run.main(["--compare", "own-vae", "new", "--out", "out"]) == 0
     (row,) = json_of("out", "comparison.json")["rows"]
-    assert row["seeds"] == [0, 1] and row["figures"]["error"]["mean"] == pytest.approx(0.327, abs=0.01)
+    assert row["seeds"] == [0, 1]
+    assert row["figures"]["error"]["mean"] == pytest.approx(0.327, abs=0.01)
     assert not {*contents("own-vae")} ^ {path.relative_to(OLD) for path in contents(OLD / "own-vae")}
