@@ -99,7 +99,7 @@ def test_a_row_is_shown_by_its_first_run(compared, monkeypatch):
     assert [model.run.seed for model in shown] == [0]
 
 
-def test_a_row_has_mean_and_standard_deviation_over_the_seeds_and_the_warnings_of_each(compared):
+def test_a_row_has_mean_and_standard_deviation_over_the_seeds(compared):
     rows = comparison_in(compared)["rows"]
     assert len(rows) == len(METHODS)
     for row in rows.values():
@@ -117,7 +117,7 @@ def test_a_row_has_mean_and_standard_deviation_over_the_seeds_and_the_warnings_o
 
 
 @pytest.mark.parametrize("binarize", ["none", "static", "dynamic"])
-def test_the_mean_image_and_the_linear_bound_are_of_the_pixels_that_the_models_are_judged_on(binarize):
+def test_the_mean_image_and_the_linear_bound_are_of_the_pixels_of_the_models(binarize):
     """By hand: a pixel that is white with probability x is missed by x(1 − m)² + (1 − x)m², and varies by m(1 − m)."""
     made("out", "--method", "vae", "--binarize", binarize, "--likelihood", "gaussian", quick=TINY)
     found, digits = compared_with(["out"], "compared"), load_data("digits")
@@ -277,7 +277,7 @@ def test_what_cannot_be_compared_or_made_is_left_alone_with_one_sentence(compare
     assert times(compared) == before
 
 
-def test_the_same_command_reuses_every_run_goes_on_with_half_a_run_and_makes_those_of_more_seeds(compared):
+def test_the_same_command_reuses_every_run_and_goes_on_with_half_a_run(compared):
     out = Path(shutil.copytree(compared, "out"))
     (out / "geco-0/summary.json").unlink()
     before = {path: found for path, found in times(out).items() if path.parent not in (out, out / "geco-0")}
@@ -308,7 +308,7 @@ def test_a_broken_run_is_refused_before_any_training_and_made_anew_with_force(co
         assert standing_of(of_geco, copy, {"force": True}) == "missing"
 
 
-def test_all_runs_of_a_comparison_on_own_images_have_one_network_and_one_variance(capsys):
+def test_runs_on_own_images_have_one_network_and_one_variance(capsys):
     np.save("x.npy", np.random.default_rng(0).uniform(size=(60, 9)) ** 2)
     chosen = ["--epochs", "1", "--nll-samples", "2", "--out", "all"]
     assert status("--data", "x.npy", "--method", "all", "--kappa", "0.3", "0.4", *chosen) == 0
@@ -330,7 +330,7 @@ def test_each_method_gets_the_options_that_it_takes():
         assert commands.of_method(asked, name, 4) == common | own[name]
 
 
-def test_the_linear_bound_falls_from_the_total_variance_and_ends_where_the_known_variances_end(compared, monkeypatch):
+def test_the_linear_bound_ends_where_the_known_variances_end(compared, monkeypatch):
     bound = np.array(comparison_in(compared)["linear_bound"])
     total = (load_data("digits").train / 255).var(axis=0).sum()
     assert bound[-1, 1] == pytest.approx(total / 100)
@@ -341,7 +341,7 @@ def test_the_linear_bound_falls_from_the_total_variance_and_ends_where_the_known
     assert known[0] == pytest.approx([0, 7.5])
 
 
-def test_a_cell_is_mean_and_spread_counts_are_whole_and_figures_that_nobody_has_no_column():
+def test_a_cell_is_mean_and_spread_and_counts_are_whole():
     runs = [{"rate": 1.0, "active_units": 3}, {"rate": 2.0, "active_units": 4}]
     one, both = evaluation.figures_of(runs[:1]), evaluation.figures_of(runs)
     header, *lines = evaluation.table({"one": one, "both": both, "none": evaluation.figures_of([{}])})
@@ -392,7 +392,7 @@ def test_the_page_holds_every_picture_and_needs_nothing_else(compared, monkeypat
     assert '<td><a href="#run-0"><span>&lt;i&gt;</span></a></td>' in text
 
 
-def test_a_run_has_a_page_of_its_own_with_its_figures_its_pictures_and_its_warnings(capsys):
+def test_a_run_has_a_page_with_its_figures_its_pictures_and_its_warnings(capsys):
     summary, error = made("out", "--kappa", "0.01", "--epochs", "4", quick=TINY), capsys.readouterr().err
     warning = error.removeprefix("run.py: ").strip()
     assert error.count("\n") == 1 and "constraint is not met" in warning

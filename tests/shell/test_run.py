@@ -76,7 +76,7 @@ def test_a_run_of_every_method_leaves_everything_behind(method, monkeypatch, cap
     assert method in out and f"{summary['rate']:.2f}" in out and "out/" in out
 
 
-def test_validation_images_come_from_the_training_images_and_take_the_place_of_the_test_images(capsys, monkeypatch):
+def test_validation_images_are_training_images_in_the_place_of_test_images(capsys, monkeypatch):
     whole, seen, out = load("digits"), [], "runs/a"
     made(out, "--epochs", "1", "--validation", "98")
     assert "1,400 images to train on and 98 to test: held out of the training images" in capsys.readouterr().out
@@ -99,7 +99,7 @@ def test_validation_images_come_from_the_training_images_and_take_the_place_of_t
 
 
 @pytest.mark.parametrize("binarize", ["static", "dynamic"])
-def test_methods_train_on_black_and_white_images_and_are_tested_on_the_same_whatever_k_is(binarize):
+def test_methods_learn_and_are_tested_on_black_and_white_whatever_k_is(binarize):
     chosen = ["--method", "iwae", "--likelihood", "bernoulli", "--binarize", binarize]
     white = data.binarize(load("digits").test, 1) / 255
     for samples in ("1", "5"):
@@ -249,7 +249,7 @@ def first_state(*chosen: str) -> tuple:
     return (*host(training.first_state(run, backend, digits, read, None)), digits.train / 255)
 
 
-def test_a_linear_output_starts_at_the_linear_vae_that_has_the_error_the_rate_the_variance_or_the_level_asked_for():
+def test_a_linear_output_starts_at_the_linear_vae_that_is_asked_for():
     e = np.linalg.eigvalsh(np.cov(load("digits").train.T / 255, bias=True))[::-1]
     for chosen, level, sign in (  # of log λ, where there is a λ
         ("--kappa 1.5 --variance 0.2", linear.level_for(e[:20], e.sum(), 1.5**2), -1),
@@ -270,7 +270,7 @@ def test_a_linear_output_starts_at_the_linear_vae_that_has_the_error_the_rate_th
         assert log_lambda == pytest.approx(sign * math.log(2 * level), abs=5e-3), chosen
 
 
-def test_a_run_that_starts_from_another_takes_its_multiplier_as_the_weight_of_what_it_weighs_itself():
+def test_a_run_takes_the_multiplier_of_another_as_the_weight_of_what_it_weighs():
     def after(method: str, own: str) -> float:
         trained = SimpleNamespace(history=[{"lambda": 4.0}], run=SimpleNamespace(objective=METHODS[method]))
         return training.multiplier_after(trained, METHODS[own].constraint)
@@ -298,7 +298,7 @@ def test_a_sigmoid_output_starts_at_the_mean_image_and_lambda_at_8_over_kappa_sq
         assert float(state["log_lambda"]) == pytest.approx(math.log(expected), abs=1e-3)
 
 
-def test_an_epochs_row_is_the_mean_over_its_steps_the_sum_of_its_times_and_where_it_ended():
+def test_an_epochs_row_is_the_mean_over_its_steps_and_where_it_ended():
     reports = [dict.fromkeys(run_folder.COLUMNS, value) | {"steps": n, "epoch": 7} for n, value in ((3, 1.0), (1, 5.0))]
     (row,), means = training.rows_of(reports, 5), ("loss", "rate", "error", "elbo")
     assert {name: row.pop(name) for name in means} == dict.fromkeys(means, 2)
@@ -309,7 +309,7 @@ def test_an_epochs_row_is_the_mean_over_its_steps_the_sum_of_its_times_and_where
     assert training.of_epoch([before, *reports]) == reports
 
 
-def test_the_figures_of_a_run_are_listed_with_rmse_and_psnr_and_without_those_that_it_does_not_have():
+def test_the_figures_of_a_run_are_listed_without_those_that_it_does_not_have():
     summary = {"method": "vae", "rate": 1.0, "rmse": 0.1, "psnr": 20.0, "active_units": 3, "lambda": None}
     lines = [line.strip("| ").split("|") for line in evaluation.listing(summary).splitlines()]
     figures = {name.strip(): value.strip() for name, value in lines[2:]}
@@ -327,7 +327,7 @@ def curves(monkeypatch, *chosen: str, test_error=2.0) -> list:
     return drawn[0].axes
 
 
-def test_the_last_multiplier_stands_at_the_end_of_its_curve_and_an_error_far_above_kappa_is_in_view(monkeypatch):
+def test_the_last_multiplier_and_an_error_far_above_kappa_are_in_view(monkeypatch):
     _, error, axes = curves(monkeypatch, test_error=50.0)
     (text,), (left, right) = axes.texts, axes.get_xlim()
     assert text.get_text() == "0.864" and text.xy == pytest.approx((20, 0.864))
@@ -338,7 +338,7 @@ def test_the_last_multiplier_stands_at_the_end_of_its_curve_and_an_error_far_abo
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_target_is_a_line_on_the_curve_of_what_the_constraint_bounds_and_on_no_other(method, monkeypatch):
+def test_the_target_is_a_line_on_the_curve_of_what_is_bounded_and_on_no_other(method, monkeypatch):
     """GECO + IWAE bounds the error under q_IW, which no panel shows."""
     targets = {}
     for axes in curves(monkeypatch, "--method", method):
@@ -412,7 +412,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment, **how)
 
 
-def test_the_command_itself_is_quiet_fails_without_a_traceback_and_begins_without_matplotlib():
+def test_the_command_itself_is_quiet_and_fails_without_a_traceback():
     program = str(ROOT / "run.py")
     good = python(program, *QUICK, "--method", "vae")
     assert good.returncode == 0 and good.stderr == "" and good.stdout.count("\n") > 10

@@ -47,12 +47,12 @@ CODES = {
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_the_factor_vae_score_of_a_code_is_what_it_should_be_every_time(code):
+def test_the_factor_vae_score_of_a_code_is_what_it_should_be(code):
     latents, score = CODES[code]
     assert factor_vae_score(latents, FACTORS) == factor_vae_score(latents, FACTORS) == score
 
 
-def test_latents_that_know_no_factor_are_read_by_chance_also_where_few_votes_tell_how(monkeypatch):
+def test_latents_that_know_no_factor_are_read_by_chance(monkeypatch):
     factors = {name: np.random.default_rng(9).integers(v.max() + 1, size=20_000) for name, v in FACTORS.items()}
 
     def mean(latents: int, seeds: int) -> float:
@@ -224,15 +224,12 @@ def test_the_floors_are_those_of_the_run_of_the_highest_rate(monkeypatch):
     assert "0.50" in disentanglement.study([], Path()) and asked == ["b"]
 
 
-@pytest.mark.parametrize(
-    ("method", "name", "title"),
-    [
+def test_rows_of_sprites_say_the_squared_error_where_it_is_in_the_loss():
+    for method, name, title in (
         ("beta-vae", "β-VAE, --beta 2.4 --likelihood gaussian --variance 0.5", "β-VAE, β = 2.4, squared error"),
         ("rate", "Rate target, --rate 8.15 --likelihood bernoulli no --variance", "Rate target, R = 8.15"),
-    ],
-)
-def test_rows_of_sprites_say_the_squared_error_where_another_likelihood_would_be_in_the_loss(method, name, title):
-    assert disentanglement.title({"name": name, "method": method}) == title
+    ):
+        assert disentanglement.title({"name": name, "method": method}) == title
 
 
 @pytest.mark.slow
@@ -304,7 +301,7 @@ WRITTEN = """| mnist | rate | slides |
 """  # (9 + 10 + 11.5)/3 = 10.17; √((1.17² + 0.17² + 1.33²)/2) = 1.26
 
 
-def test_a_table_is_written_from_the_figures_that_are_there_and_the_rest_of_the_page_stays(figures):
+def test_a_table_is_written_from_the_figures_and_the_page_around_it_stays(figures):
     page = figures.parent / "page.md"
     page.write_text(f"{OPENING}an older table\n{END}", encoding="utf-8")
     tables.write([])
@@ -314,7 +311,7 @@ def test_a_table_is_written_from_the_figures_that_are_there_and_the_rest_of_the_
     assert "| GECO, κ = 4 | 99.00 |" in tables.table(["mnist/geco-kappa4"], ["rate"])  # without the runs of κ = 4.1
 
 
-def test_a_table_without_figures_has_to_say_that_it_is_typed_and_one_without_end_or_of_unlike_runs_is_refused(figures):
+def test_a_table_of_no_runs_has_to_be_typed_and_of_unlike_runs_there_is_none(figures):
     figures_file(figures, "vae-2", rate=13.0, seed=2, epochs=5)
     without = OPENING.replace("mnist/", "cifar10/") + "| typed |\n"
     typed = f"{without}\n*Typed by hand: its runs are not there.*\n{END}"
@@ -336,7 +333,7 @@ def test_the_tables_of_the_pages_are_what_the_figures_say_and_the_figures_bear_t
         assert path == tables.FIGURES / tables.name_of(json.loads(path.read_text()))
 
 
-def test_added_figures_have_the_mean_image_and_the_linear_bound_of_their_images_beside(figures, monkeypatch):
+def test_added_figures_have_the_mean_image_and_the_linear_bound_beside(figures, monkeypatch):
     images = DIGITS._replace(test=DIGITS.test // 2)  # of which the linear bound is not
     own = {"data": "digits", "method": "geco-iwae", "kappa": 1.25, "samples": 5, "seed": 3}
     summary = {"error": 2.0, "rate": 0.1 + 0.2, "seconds": 5.0}
@@ -350,7 +347,7 @@ def test_added_figures_have_the_mean_image_and_the_linear_bound_of_their_images_
     assert found["linear_rate"] == pytest.approx(linear.gaussian_rate_distortion(variances, 2.0), rel=2e-3)
 
 
-def test_added_figures_replace_no_others_and_are_of_named_data_sets_on_pixels_that_stay(figures, monkeypatch):
+def test_added_figures_replace_no_others_and_are_of_named_data_sets(figures, monkeypatch):
     answer(monkeypatch, tables, without_network=(1.0, lambda error: 2.0))
 
     def added(**options) -> None:

@@ -104,7 +104,7 @@ RUNS += [(3 if "1498" in options else 5, options) for options in OPTIONS.strip()
 
 
 @pytest.mark.parametrize(("after", "options"), RUNS)
-def test_a_run_that_was_stopped_goes_on_to_the_same_result_with_every_method_and_option(after, options, monkeypatch):
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(after, options, monkeypatch):
     options = options.split()
     stopped(monkeypatch, *options, after=after)
     run_there, expected = read_checkpoint(Path("stopped")).run, completed(*QUICK, *options).run
@@ -115,7 +115,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result_with_every_method_and
     assert result == whole(*options) and np.isfinite(result["summary"]["elbo"])
 
 
-def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise_and_what_was_for_a_gpu(monkeypatch):
+def test_a_checkpoint_moves_to_another_backend_with_all_but_its_noise(monkeypatch):
     stopped(monkeypatch, after=4)
     path, before, config, history, arrays = read_checkpoint(Path("stopped"))
     arrays["noise"] = np.zeros(2048, np.int8)  # as CuPy's
@@ -162,9 +162,7 @@ def test_a_signal_during_the_last_checkpoint_is_not_lost(monkeypatch):
 
 @pytest.mark.parametrize("moment", ["first_state", "held", "write_checkpoint"])
 @pytest.mark.parametrize("overwritten", [False, True])
-def test_before_the_first_checkpoint_a_signal_promises_nothing_and_not_the_run_that_is_overwritten(
-    moment, overwritten, monkeypatch, capsys
-):
+def test_before_the_first_checkpoint_a_signal_promises_nothing(moment, overwritten, monkeypatch, capsys):
     if overwritten:
         stopped(monkeypatch, after=2, out="out")
     capsys.readouterr()
@@ -215,7 +213,7 @@ def test_the_bookkeeping_of_200_epochs_costs_next_to_nothing(seconds_an_epoch, c
     assert len(looked_at) == 2 * 2 * 200  # once as they come, and once for the curves
 
 
-def test_a_complete_run_is_kept_until_there_is_more_and_evaluated_again_without_training(monkeypatch):
+def test_a_complete_run_is_kept_until_there_is_more_and_not_trained_again(monkeypatch):
     before = whole()
     with monkeypatch.context() as broken:
         broken.setattr(run_folder, "write_checkpoint", lambda *_: os.stat("a disk that is gone"))
@@ -228,9 +226,7 @@ def test_a_complete_run_is_kept_until_there_is_more_and_evaluated_again_without_
 
 
 @pytest.mark.parametrize("torn", ["4,16" + 11 * ",1" + "\n", "3,12,0.5", ""], ids=["ahead", "torn", "not begun"])
-def test_the_rows_of_metrics_are_those_of_an_undisturbed_run_whatever_a_kill_has_left_and_seconds_add_up(
-    torn, monkeypatch
-):
+def test_rows_of_metrics_are_those_of_an_undisturbed_run_whatever_a_kill_has_left(torn, monkeypatch):
     stopped(monkeypatch, after=6)
     path, spent = Path("stopped/metrics.csv"), sum(r["seconds"] for r in read_checkpoint(Path("stopped")).history)
     path.write_text(path.read_text() + torn if torn else "")
@@ -284,7 +280,7 @@ def test_images_that_vanish_are_missed_by_name_and_go_on_where_they_lie_now(monk
     assert gone_on("stopped", "--data", "moved.npz")["run"].images.source == "moved.npz"
 
 
-def test_a_checkpoint_that_was_cut_anywhere_or_has_a_flipped_bit_is_refused_or_unharmed():
+def test_a_checkpoint_that_was_cut_or_has_a_flipped_bit_is_refused_or_unharmed():
     options = "--data sprites --hidden none --batch-size 4000 --binarize none --epochs 1"
     result = whole(*options.split())
     path, unharmed = Path("whole/checkpoint.npz"), 0
@@ -419,7 +415,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(monkeypatch, cap
     assert gone_on("out") == whole()
 
 
-def test_a_folder_is_used_by_one_run_at_a_time_and_what_a_killed_run_left_does_not_stand_in_the_way(capsys):
+def test_a_folder_is_used_by_one_run_at_a_time(capsys):
     Path("out").mkdir()
     for name in (".lock", ".checkpoint.npz.0123456789ab.tmp"):
         Path("out", name).touch()
@@ -491,7 +487,7 @@ ARITHMETIC = "8ec7d3ba6344278ec0142e65cf9b217667ee7c9b787765b24b93e0e82e4982fd" 
 
 
 @pytest.mark.parametrize("name", ["digits-geco", "own-geco", "own-vae"])
-def test_a_run_of_version_0_2_goes_on_to_the_theta_that_version_0_2_would_have_reached(name):
+def test_a_run_of_version_0_2_goes_on_to_the_theta_of_version_0_2(name):
     """To the bit where products and exponentials round as where it began: another BLAS adds in another order."""
     shutil.copytree(OLD, Path.cwd(), dirs_exist_ok=True)
     before = read_checkpoint(Path(name))
