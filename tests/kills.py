@@ -7,8 +7,6 @@ reason there is also a checkpoint after every epoch, however short it was.
 """
 
 import argparse
-import csv
-import json
 import os
 import random
 import shutil
@@ -16,30 +14,25 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 import run
 from experiment import explore, pictures, report, training
 from experiment.run_folder import FILES, PICTURES, read_checkpoint
+from tests.shell.runs import json_of, metrics_of
 
 OPTIONS = ["--data", "digits", "--hidden", "16", "--latent", "4", "--epochs", "40", "--batch-size", "64"]
 OPTIONS += ["--nll-samples", "100"]
-STEPS = 40 * (1498 // 64)
 
 
 def touched(*names: str):
     """Stands in for what draws files of these names."""
-
-    def draw(out: Path, *_) -> None:
-        for name in names:
-            (out / name).touch()
-
-    return draw
+    return lambda out, *_: [(out / name).touch() for name in names]
 
 
-def start(argv: list[str]) -> int:
-    """A child that does one run, silently."""
+def start(out: Path) -> int:
+    """A child that begins the run in the folder `out`, or goes on with it, silently."""
+    argv = ["--resume", str(out)] if (out / "checkpoint.npz").exists() else [*OPTIONS, "--out", str(out)]
     child = os.fork()
     if child:
         return child
@@ -55,27 +48,38 @@ def start(argv: list[str]) -> int:
 def result_of(out: Path) -> dict:
     """All that a run leaves behind but its times, pictures and history of starts."""
     saved = read_checkpoint(out)
-    with open(out / "metrics.csv") as file:
-        rows = [{**row, "seconds": ""} for row in csv.DictReader(file)]
     return {
         "run": saved.run,
         "arrays": {name: (str(array.dtype), array.shape, array.tobytes()) for name, array in saved.arrays.items()},
         "history": [report | {"seconds": 0} for report in saved.history],
-        "rows": rows,
-        "summary": json.loads((out / "summary.json").read_text()) | {"seconds": 0},
+        "rows": [row | {"seconds": ""} for row in metrics_of(out)],
+        "summary": json_of(out, "summary.json") | {"seconds": 0},
         "files": sorted(path.name for path in out.iterdir()),
     }
 
 
-def where(out: Path, before: set[Path]) -> str:
-    """What a run was doing when it was killed; `before` it, the temporary files were these."""
-    unfinished = [path.name for path in {*out.glob(".*.tmp")} - before]
-    if unfinished:
-        return f"writing {unfinished[0].split('.tmp')[0][1:-13]}"
-    if not (out / "checkpoint.npz").exists():
-        return "before the first checkpoint"
-    done = int(read_checkpoint(out).arrays["step"]) == STEPS
-    return "complete" if done and (out / "curves.png").exists() else "evaluation" if done else "training"
+def survived(kills: int, rng: random.Random, folder: Path) -> int:
+    """How many of so many kills were in runs that ended as an undisturbed run did; says it of each run."""
+    started, out = time.monotonic(), folder / "killed"
+    os.waitpid(start(folder / "whole"), 0)
+    whole, duration = result_of(folder / "whole"), time.monotonic() - started
+    assert whole["files"] == sorted(FILES) and len(whole["rows"]) == 40
+    harmless, done, compared = 0, 0, 0
+    while done < kills:
+        child = start(out)
+        time.sleep(rng.uniform(0, duration))
+        os.kill(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code <= 0, f"a start failed with status {code}"
+        done += code < 0
+        if rng.random() < 0.3 or done == kills:
+            _, status = os.waitpid(start(out), 0)
+            same = status == 0 and result_of(out) == whole
+            print(f"{done} kills: {'the same to the bit' if same else f'another result, status {status}'}")
+            harmless, compared = harmless + same * (done - compared), done
+            shutil.rmtree(out)
+    print(f"survived {harmless} of {kills} kills")
+    return harmless
 
 
 def main() -> int:
@@ -83,38 +87,8 @@ def main() -> int:
     p.add_argument("--kills", type=int, default=100)
     p.add_argument("--seed", type=int, default=0)
     args = p.parse_args()
-    rng, moments, survived, kills, completed = random.Random(args.seed), Counter(), 0, 0, 0
-    folder = Path(tempfile.mkdtemp())
-    try:
-        started = time.monotonic()
-        os.waitpid(start([*OPTIONS, "--out", str(folder / "whole")]), 0)
-        whole, duration, out = result_of(folder / "whole"), time.monotonic() - started, folder / "killed"
-        assert whole["files"] == sorted(FILES) and len(whole["rows"]) == 40
-        unverified = 0  # kills since a run was last compared
-        while kills < args.kills:
-            begun = (out / "checkpoint.npz").exists()
-            before = {*out.glob(".*.tmp")}
-            child = start(["--resume", str(out)] if begun else [*OPTIONS, "--out", str(out)])
-            time.sleep(rng.uniform(0, duration))
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-                print(f"a start failed with status {os.WEXITSTATUS(status)}")
-                return 1
-            if os.WIFSIGNALED(status):
-                kills, unverified = kills + 1, unverified + 1
-                moments[where(out, before)] += 1
-            if rng.random() < 0.3 or kills == args.kills:
-                begun = (out / "checkpoint.npz").exists()
-                _, status = os.waitpid(start(["--resume", str(out)] if begun else [*OPTIONS, "--out", str(out)]), 0)
-                same = result_of(out) == whole if status == 0 else False
-                print(f"{kills} kills: {'the same to the bit' if same else f'another result, status {status}'}")
-                survived, unverified, completed = survived + unverified * same, 0, completed + 1
-                shutil.rmtree(out)
-    finally:
-        shutil.rmtree(folder)
-    print(f"survived {survived} of {kills} kills in {completed} runs; killed while: {dict(moments)}")
-    return int(survived < kills)
+    with tempfile.TemporaryDirectory() as folder:
+        return int(survived(args.kills, random.Random(args.seed), Path(folder)) < args.kills)
 
 
 if __name__ == "__main__":

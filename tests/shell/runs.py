@@ -1,5 +1,6 @@
 """Short runs for the tests of the shell, what their folders hold, and what every refusal has in common."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -26,14 +27,25 @@ def chosen(images, method: str = "geco", **given) -> dict:
     return choices.choose(images, defaults_of({"method": method, "data": "own"}, *images.shape) | given)
 
 
-def made(out, *options: str, quick=QUICK) -> dict:
+def status(*argv) -> int:
+    """The exit status of a command, on the backend under test."""
+    return run.main([*map(str, argv), *on_command_line()])
+
+
+def made(out, *options, quick=QUICK) -> dict:
     """The summary of a short run in the folder `out`, on the backend under test."""
-    assert run.main([*quick, *on_command_line(), *map(str, options), "--out", str(out)]) == 0
+    assert status(*quick, *options, "--out", out) == 0
     return json_of(out, "summary.json")
 
 
 def json_of(out, name: str) -> dict:
     return json.loads(Path(out, name).read_text())
+
+
+def metrics_of(out) -> list[dict]:
+    """The rows of metrics.csv."""
+    with open(Path(out, "metrics.csv")) as file:
+        return [*csv.DictReader(file)]
 
 
 def contents(folder) -> dict[Path, bytes]:
@@ -45,11 +57,21 @@ def refused(capsys, argv: list, sentence: str, folder=".") -> str:
     """What a command says that must end with status 2, one sentence on stderr, and nothing written in the folder."""
     capsys.readouterr()
     before = contents(folder)
-    assert run.main([*map(str, argv)]) == 2
+    assert run.main([*map(str, argv)]) == 2, argv
     out, error = capsys.readouterr()
-    assert "|" not in out and error.count("\n") == 1 and error.startswith("run.py: "), (
-        out + error
-    )  # no table of figures
-    assert re.search(sentence, error), error
-    assert contents(folder) == before
+    assert "|" not in out, out  # no table of figures
+    assert error.count("\n") == 1 and error.startswith("run.py: ") and re.search(sentence, error), (argv, error)
+    assert contents(folder) == before, argv
     return error
+
+
+def after_each(monkeypatch, module, name: str, act) -> None:
+    """Calls act(*arguments) after each call of a function of the module."""
+    function = getattr(module, name)
+
+    def both(*args):
+        found = function(*args)
+        act(*args)
+        return found
+
+    monkeypatch.setattr(module, name, both)

@@ -20,7 +20,8 @@ def test_a_sheet_enlarges_by_whole_numbers_fits_a_page_and_has_room_for_its_name
     tiles = sheet[-WIDE * 3 :, -WIDE * 10 :].reshape(3, WIDE, 10, WIDE)[:, :SIDE, :, :SIDE]
     expected = np.rint(255 * np.minimum(np.multiply.outer([0.5, 1, 2], ramp[0, ..., 0]), 1))
     assert (tiles == expected.repeat(24, axis=1).repeat(24, axis=2)[:, :, None]).all()
-    assert (sheet[-WIDE * 3 :, : -WIDE * 10] < 128).any() and (sheet[: -WIDE * 3, -WIDE * 10 :] < 128).any()
+    assert (sheet[-WIDE * 3 :, : -WIDE * 10] < 128).any()
+    assert (sheet[: -WIDE * 3, -WIDE * 10 :] < 128).any()
     colours = np.asarray(pictures.sheet([("", np.linspace(0, 1, 36).reshape(2, 2, 3, 3))]))
     assert (colours[-134:-6:64, -198:-6:64] == np.rint(255 * np.linspace(0, 1, 36)[18:]).reshape(2, 3, 3)).all()
     for side in (8, 28, 32, 64, 128, 300):
@@ -44,7 +45,8 @@ def test_a_sheet_of_25_images_has_25_and_the_last_row_is_filled_with_white():
     assert [name for name, _ in rows] == [""] * 3
     np.testing.assert_array_equal(np.concatenate([row[:, 0, 0, 0] for _, row in rows]), np.arange(25) / 25)
     last = np.asarray(pictures.sheet(rows))[-198:, -1980:].reshape(198, 10, 198)  # images of 192 pixels, and a gap
-    assert last[0, :, 0].tolist() == [204, 214, 224, 235, 245] + [255] * 5 and (last[:, 5:] == 255).all()
+    assert last[0, :, 0].tolist() == [204, 214, 224, 235, 245] + [255] * 5
+    assert (last[:, 5:] == 255).all()
 
 
 class Identity:
@@ -132,7 +134,8 @@ def test_the_images_shown_are_of_as_many_classes_as_there_are(kinds):
     labels = RNG.permutation(np.arange(500) % kinds)
     data = SimpleNamespace(test=np.zeros((500, 1)), labels=(None, labels))
     places = pictures.chosen(data, 10)
-    assert len({*places}) == 10 and len({*labels[places]}) == min(kinds, 10) and (np.diff(labels[places]) >= 0).all()
+    assert len({*places}) == 10 and len({*labels[places]}) == min(kinds, 10)
+    assert (np.diff(labels[places]) >= 0).all()
     assert np.unique(labels[places], return_counts=True)[1].max() == -(-10 // min(kinds, 10))
     assert kinds < 50 or labels[places].tolist() == [0, 5, 10, 16, 21, 27, 32, 38, 43, 49]
     data.labels = None
@@ -161,7 +164,8 @@ def test_a_logarithmic_axis_reads_in_decimals():
         ticks = [value for value in axes.get_yticks() if low <= value <= high]
         labels = [axes.yaxis.get_major_formatter()(value, 0) for value in ticks]
         assert len(ticks) >= 2 and [float(label) for label in labels] == pytest.approx(ticks)
-        assert not any("e" in label or "$" in label for label in labels) and axes.get_yscale() == "log"
+        assert not any("e" in label or "$" in label for label in labels)
+        assert axes.get_yscale() == "log"
 
 
 def test_an_axis_of_rates_is_logarithmic_where_a_rate_would_press_the_others_together():

@@ -15,8 +15,7 @@ from data import load as load_data
 from experiment import command_line, training
 from experiment.command_line import OF_A_RUN, parsed
 from experiment.defaults import BY_DATA, row_of
-from experiment.record import KINDS, Images, Run, Start, as_json, bounds, flag, of_json, own_options
-from experiment.sources import a_pixel
+from experiment.record import KINDS, Images, Run, Start, UsageError, as_json, bounds, flag, of_json, own_options
 from ref.adam import adam, step_sizes
 from ref.densities import LIKELIHOODS
 from ref.objectives import METHODS, Option
@@ -26,11 +25,11 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 PRETRAINED = Start("runs/a", "0" * 64)
 NUMBERS, COUNTS = st.floats(1e-3, 1, exclude_max=True), st.integers(1, 2**62)  # within the range of every option
 NAMES = {name: st.sampled_from(kind.names) for name, kind in KINDS.items() if kind.names}
-SHAPES = st.tuples(COUNTS, COUNTS, COUNTS)
 OF_A_RUN_NAMES = ("method", "multiplier", "likelihood", "activation", "output", "schedule", "precision")
+IMAGES = {"size": st.none() | COUNTS, "shape": st.tuples(COUNTS, COUNTS, COUNTS)}
 RUNS = st.builds(  # of what is not given here the type says enough
     Run,
-    images=st.builds(Images, size=st.none() | COUNTS, split=NAMES["split"], shape=SHAPES, binarize=NAMES["binarize"]),
+    images=st.builds(Images, split=NAMES["split"], binarize=NAMES["binarize"], **IMAGES),
     options=NUMBERS,  # for each that the method has
     hidden=st.lists(COUNTS, max_size=3).map(tuple),
     adam=st.tuples(NUMBERS, NUMBERS, NUMBERS),
@@ -38,6 +37,10 @@ RUNS = st.builds(  # of what is not given here the type says enough
     **dict.fromkeys(("samples", "latent", "epochs", "batch_size", "seed", "nll_samples"), COUNTS),
     **dict.fromkeys(("lr", "weight_decay", "multiplier_rate", "variance"), NUMBERS),
 )
+
+
+def digits(*argv: str) -> Run:
+    return completed("--data=digits", *argv).run
 
 
 def whole(run: Run) -> Run:
@@ -57,31 +60,29 @@ def test_a_record_is_read_back_from_json_as_it_was_to_the_last_field(run):
     assert again == run and repr(again) == repr(run)  # which has the fields that == leaves out
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Run)])
-def test_a_record_with_another_value_in_any_field_is_another_run(field):
-    run = completed("--data", "digits").run.but(start=PRETRAINED)
-    other = {"images": dataclasses.replace(run.images, sha256="1"), "start": None, "options": {"kappa": 9.0}}
-    if field not in other:
-        value = getattr(run, field)
-        other[field] = value + type(value)([9] if isinstance(value, tuple) else 1)
-    assert run == run.but(**{field: getattr(run, field)}) != run.but(**{field: other[field]})
-
-
-def test_the_same_images_elsewhere_are_the_same_and_other_or_otherwise_binarized_ones_are_not():
-    images = completed("--data", "digits").run.images
+def test_a_record_with_another_value_in_any_field_is_another_run():
+    run = digits().but(start=PRETRAINED)
+    images, start, same = run.images, run.start, dataclasses.replace
+    other = {"images": same(images, sha256="1"), "start": None, "options": {"kappa": 9.0}}
+    for field in dataclasses.fields(Run):
+        value = getattr(run, field.name)
+        if field.name not in other:
+            other[field.name] = value + type(value)([9] if isinstance(value, tuple) else 1)
+        assert run == run.but(**{field.name: value}) != run.but(**{field.name: other[field.name]}), field
     for name, value in {"source": "a", "name": "a", "size": 9, "skip_broken": True}.items():
-        assert dataclasses.replace(images, **{name: value}) == images
+        assert same(images, **{name: value}) == images, name
     for name, value in {"shape": (4, 16, 1), "sha256": "0", "binarize": "static", "validation": 9}.items():
-        assert dataclasses.replace(images, **{name: value}) != images
-    assert dataclasses.replace(PRETRAINED, folder="moved") == PRETRAINED != dataclasses.replace(PRETRAINED, sha256="1")
+        assert same(images, **{name: value}) != images, name
+    assert same(start, folder="moved") == start != same(start, sha256="1")
+    assert {run: 1, run.but(): 2} == {run: 2}
+    assert len({run, run.but(options={"kappa": 2.0})}) == 2  # it may be a key
 
 
 # Every option that describes a run, and what some of them need beside them.
-CHANGES = (
-    "--method=vae --kappa=2 --multiplier=plain --multiplier-rate=0.1 --samples=2 --variance=0.1 --binarize=static "
-)
-CHANGES += "--hidden=7 --latent=3 --activation=tanh --output=sigmoid --epochs=3 --batch-size=20 --lr=0.1 --seed=1 "
-CHANGES += "--schedule=constant --adam=0.5,0.5,0.1 --weight-decay=0.1 --precision=float64 --nll-samples=7"
+CHANGES = "--method=vae --kappa=2 --multiplier=plain --multiplier-rate=0.1 --samples=2 --variance=0.1 --latent=3 "
+CHANGES += "--hidden=7 --activation=tanh --output=sigmoid --epochs=3 --batch-size=20 --lr=0.1 --seed=1 "
+CHANGES += "--binarize=static --schedule=constant --adam=0.5,0.5,0.1 --weight-decay=0.1 --precision=float64 "
+CHANGES += "--nll-samples=7"
 WITH_OTHERS = {
     # the options of each loss, whatever methods there are
     **{f"{flag(o)}=0.3": [f"--method={name}"] for name, method in METHODS.items() for o in method.options},
@@ -96,21 +97,21 @@ WITH_OTHERS = {
 }
 
 
-@pytest.mark.parametrize("option", [*CHANGES.split(), *WITH_OTHERS])
-def test_an_option_that_describes_a_run_changes_its_record_and_is_typed_as_it_was(option, tmp_path):
+TRIED = {next(iter(parsed([option]))): option for option in (*CHANGES.split(), *WITH_OTHERS)}
+
+
+@pytest.mark.parametrize("name", [name for rows in OF_A_RUN.values() for name in rows])
+def test_an_option_that_describes_a_run_changes_its_record_and_is_typed_as_it_was(name, tmp_path):
     (tmp_path / "pictures").mkdir()
     for i in range(20):
         pixels = np.random.default_rng(i).integers(0, 256, (5, 5), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"pictures/{i}.png")
-    beside, ((name, value),) = WITH_OTHERS.get(option, []), parsed([option]).items()
-    before, after = (completed("--data=digits", *beside, *more).run for more in ([], [option]))
-    assert repr(after) != repr(before) and (after != before or name == "skip_broken")  # none of them is broken
+    option = TRIED[name]
+    beside, value = WITH_OTHERS.get(option, []), parsed([option])[name]
+    before, after = (digits(*beside, *more) for more in ([], [option]))
+    assert repr(after) != repr(before)
+    assert after != before or name == "skip_broken"  # none of them is broken
     assert name == "preset" or after.typed[name] == value
-
-
-def test_every_option_that_describes_a_run_is_tried():
-    tried = {name for option in (*CHANGES.split(), *WITH_OTHERS) for name in parsed([option])}
-    assert tried == {name for rows in OF_A_RUN.values() for name in rows}
 
 
 ALTERED = [
@@ -123,30 +124,21 @@ ALTERED = [
     *({"likelihood": "bernoulli", "variance": None}, {"lr": 10**309}),  # with a linear output; no float is so large
     *({"options": {"kappa": -1.0}}, {"options": {"kappa": 0.0}}, {"lr": -1.0}, {"lr": 0}, {"variance": 0.0}),
     *({"weight_decay": -0.1}, {"hidden": [0]}, {"samples": 0}, {"adam": [0.9, 1.0, 1e-8]}, {"adam": [0.9, 0.9, 0.0]}),
-    *({"adam": [0.9, math.nan, 1e-8]}, {"options": {"kappa": 1e13}}),
+    *({"adam": [0.9, math.nan, 1e-8]}, {"options": {"kappa": 1e13}}, {"images": {"shape": (8, 0, 1)}}),
+    *({"images": {"binarize": "often"}}, {"images": {"split": "odd"}}, {"images": {"validation": -1}}),
     *({"method": "vae", "options": {"beta": -1.0, "warm_up": 0.0}, "multiplier": None, "multiplier_rate": None},),
 ]
 
 
 @pytest.mark.parametrize("changes", ALTERED, ids=str)
 def test_what_is_no_record_of_a_run_is_refused_with_a_sentence(changes):
-    content = as_json(completed("--data", "digits").run) | changes
-    content = {name: value for name, value in content.items() if value is not ...}
-    with pytest.raises(DataError, match=r"\A[^\n]+ of a run cannot be [^\n]+\Z"):
+    content, name = as_json(digits()), "[^\n]+ of a run"
+    if changes.get("images"):
+        (name,) = changes["images"]
+        changes = {"images": content["images"] | changes["images"]}
+    content = {name: value for name, value in (content | changes).items() if value is not ...}
+    with pytest.raises(DataError, match=rf"\A[^\n]*{name} cannot be [^\n]+\Z"):
         of_json(content)
-
-
-@pytest.mark.parametrize("change", [{"shape": (8, 0, 1)}, {"binarize": "often"}, {"split": "odd"}, {"validation": -1}])
-def test_what_is_no_record_of_images_is_refused(change):
-    content = as_json(completed("--data", "digits").run)
-    content["images"] |= change
-    with pytest.raises(DataError, match=f"{next(iter(change))} cannot be"):
-        of_json(content)
-
-
-def test_a_run_may_be_a_key():
-    run = completed("--data", "digits").run
-    assert {run: 1, run.but(): 2} == {run: 2} and len({run, run.but(options={"kappa": 2.0})}) == 2
 
 
 GREY, BLACK_AND_WHITE = [0.2, 0.4, 0.6, 0.8], [0, 0.001, 0.999, 1]
@@ -171,11 +163,6 @@ def test_the_rate_that_is_chosen_is_what_the_best_linear_vae_pays_for_kappa():
     assert chosen(x, "rate", kappa=9.0)["rate"] == 0.1
 
 
-def test_the_multiplier_of_the_sigma_vae_is_half_the_pixels_over_the_error():
-    plan = training.plan_of(completed("--data=digits", "--method=sigma-vae").run, 1498)
-    assert (plan.multiplier_rate, plan.target) == (32, 0)
-
-
 @pytest.mark.parametrize(("count", "batch", "epochs"), [(270, 16, 188), (3600, 128, 108), (50_000, 128, 20)])
 def test_a_few_images_train_for_3000_steps_and_many_for_twenty_epochs(count, batch, epochs):
     found = chosen(np.zeros((count, 2), np.uint8), kappa=1.0, latent=1)
@@ -193,7 +180,7 @@ def test_latents_are_as_many_as_the_best_linear_vae_uses_at_kappa():
 
 
 @pytest.mark.parametrize("data", [name for name in BY_DATA if row_of(name)["output"] == "linear"])
-def test_a_batch_with_an_outlier_moves_no_weight_of_a_linear_output_by_more_than_the_learning_rate(data):
+def test_a_batch_with_an_outlier_moves_no_weight_by_more_than_the_learning_rate(data):
     beta1, beta2, epsilon = row_of(data)["adam"]
     theta, m, v = np.zeros(1), np.zeros(1), np.zeros(1)
     gradients = [*np.random.default_rng(0).choice([-1.0, 1.0], size=5000), 1e6]  # the outlier comes last
@@ -203,53 +190,50 @@ def test_a_batch_with_an_outlier_moves_no_weight_of_a_linear_output_by_more_than
     assert 0.25 < before - theta < 0.5001  # with β₂ = 0.999: 1.58
 
 
-def fields(run: Run, *names: str) -> tuple:
-    return tuple(run.typed.get(name) for name in names)
-
-
-def test_the_preset_of_burda_is_the_protocol_of_the_paper_and_each_of_its_options_gives_way():
-    chosen = ["--method", "iwae", "--preset", "burda", "--data", "sprites"]
-    run = completed(*chosen).run
-    assert fields(run, "hidden", "latent", "activation", "output") == ((200, 200), 50, "tanh", "sigmoid")
-    assert fields(run, "likelihood", "binarize", "batch_size", "weight_decay") == ("bernoulli", "dynamic", 20, 0)
-    assert fields(run, "adam", "schedule", "lr") == ((0.99, 0.999, 1e-4), "stages", 1e-3)
-    assert fields(run, "epochs", "nll_samples") == (3280, 5000)
-    other = ["--latent", "7", "--adam", "0.5,0.9,1e-3", "--schedule", "cosine", "--binarize", "none", "--epochs", "2"]
-    run = completed(*chosen, *other).run
-    assert fields(run, "latent", "adam", "schedule", "binarize") == (7, (0.5, 0.9, 1e-3), "cosine", "none")
-    assert fields(run, "epochs", "hidden") == (2, (200, 200))
-
-
-def test_sprites_are_bernoulli_and_grey_unless_told_otherwise():
-    run = completed("--data", "sprites").run
-    assert fields(run, "likelihood", "binarize", "output", "variance") == ("bernoulli", "none", "sigmoid", None)
-    assert completed("--data", "sprites", "--likelihood", "gaussian").run.variance == 0.5
+def test_the_preset_of_burda_is_the_protocol_and_each_option_gives_way():
+    chosen = ["--method=iwae", "--preset=burda", "--data=sprites"]
+    typed = completed(*chosen).run.typed
+    protocol = {"hidden": (200, 200), "latent": 50, "activation": "tanh", "likelihood": "bernoulli"}
+    protocol |= {"output": "sigmoid", "binarize": "dynamic", "batch_size": 20, "weight_decay": 0}
+    protocol |= {"adam": (0.99, 0.999, 1e-4), "schedule": "stages", "lr": 1e-3}
+    protocol |= {"epochs": 3280, "nll_samples": 5000}
+    assert typed == typed | protocol
+    other = "--latent=7 --adam=0.5,0.9,1e-3 --schedule=cosine --binarize=none --epochs=2"
+    own = {"latent": 7, "adam": (0.5, 0.9, 1e-3), "schedule": "cosine", "binarize": "none", "epochs": 2}
+    assert completed(*chosen, *other.split()).run.typed == typed | own
+    sprites = completed("--data=sprites").run.typed  # grey, unless told otherwise
+    assert sprites == sprites | {"likelihood": "bernoulli", "binarize": "none", "output": "sigmoid"}
+    assert "variance" not in sprites
+    assert completed("--data=sprites", "--likelihood=gaussian").run.variance == 0.5
 
 
 def test_a_record_reaches_the_plan():
     chosen = ["--schedule=constant", "--lr=0.02", "--samples=3", "--weight-decay=0.03", "--batch-size=100"]
-    run = completed("--data=digits", *chosen, "--multiplier=plain", "--kappa=3", "--adam=0.5,0.6,0.1").run
-    plan = training.plan_of(run, 1498)
-    assert (plan.schedule, plan.lr, plan.samples, plan.weight_decay) == ("constant", 0.02, 3, 0.03)
-    assert (plan.batch_size, plan.steps_per_epoch, plan.epochs) == (100, 14, 100) and plan.adam == (0.5, 0.6, 0.1)
-    assert (plan.multiplier, plan.multiplier_rate, plan.target, plan.options) == ("plain", 1e-3, 9.0, {})
-    assert training.plan_of(completed("--method=beta-vae", "--beta=0.2").run, 10_000).options == {"beta": 0.2}
+    chosen += ["--multiplier=plain", "--kappa=3", "--adam=0.5,0.6,0.1"]
+    plan = training.plan_of(digits(*chosen), 1498)
+    wanted = {"schedule": "constant", "lr": 0.02, "samples": 3, "weight_decay": 0.03, "batch_size": 100}
+    wanted |= {"steps_per_epoch": 14, "epochs": 100, "adam": (0.5, 0.6, 0.1), "options": {}}
+    wanted |= {"multiplier": "plain", "multiplier_rate": 1e-3, "target": 9.0}
+    assert plan == plan._replace(**wanted)
+    assert training.plan_of(digits("--method=beta-vae", "--beta=0.2"), 10_000).options == {"beta": 0.2}
+    plan = training.plan_of(digits("--method=sigma-vae"), 1498)
+    assert (plan.multiplier_rate, plan.target) == (32, 0)  # half the pixels, over the error
     for chosen, rate in (([], 0.01), (["--epochs=1000"], 56 / 11_000), (["--multiplier-rate=0.5"], 0.5)):
-        assert completed("--data=digits", *chosen).run.multiplier_rate == pytest.approx(rate)
+        assert digits(*chosen).multiplier_rate == pytest.approx(rate)
 
 
-@pytest.mark.parametrize(
-    ("chosen", "name"),
-    [
-        ("", "digits-geco-0"),
-        ("--kappa=1.2 --hidden=128,64", "digits-geco-0"),
-        ("--kappa=1", "digits-geco-kappa1-0"),
-        ("--seed=3 --hidden=64,32 --lr=0.002", "digits-geco-hidden64x32-lr0.002-3"),
-        ("--method=iwae --preset=burda --epochs=3 --binarize=dynamic", "digits-iwae-presetburda-epochs3-0"),
-    ],
-)
-def test_the_name_of_a_run_says_which_options_are_not_at_their_default(chosen, name):
-    assert completed("--data=digits", *chosen.split()).name == name
+def test_the_name_of_a_run_says_which_options_are_not_at_their_default():
+    np.save("own.npy", np.random.default_rng(0).random((50, 6, 6)))
+    for name, *options in (
+        ("own-geco-kappa1-latent2-0", "--data=own.npy", "--kappa=1", "--latent=2"),
+        ("digits-geco-precisionfloat64-0", "--precision=float64"),
+        ("digits-geco-0",),
+        ("digits-geco-0", "--kappa=1.2", "--hidden=128,64"),
+        ("digits-geco-kappa1-0", "--kappa=1"),
+        ("digits-geco-hidden64x32-lr0.002-3", "--seed=3", "--hidden=64,32", "--lr=0.002"),
+        ("digits-iwae-presetburda-epochs3-0", "--method=iwae", "--preset=burda", "--epochs=3", "--binarize=dynamic"),
+    ):
+        assert completed("--data=digits", *options).name == name
 
 
 def test_a_constraint_with_an_option_of_its_own_is_one_row(monkeypatch):
@@ -257,9 +241,19 @@ def test_a_constraint_with_an_option_of_its_own_is_one_row(monkeypatch):
     budget = row.constraint._replace(name="budget", option=Option(12.0, "B", "nats"), power=2)
     monkeypatch.setitem(METHODS, "budget", row._replace(constraint=budget))
     run = completed("--method=rate", "--data=digits", method="budget").run
-    assert run.options == {"budget": 12.0}
-    assert run.target == 144.0
-    assert run.multiplier == "relative"
+    assert (run.options, run.target, run.multiplier) == ({"budget": 12.0}, 144.0, "relative")
+    without = budget._replace(option=Option(None, "B", "nats"))
+    monkeypatch.setitem(METHODS, "budget", row._replace(constraint=without))
+    with pytest.raises(UsageError, match="--method budget needs --budget and a number"):
+        completed("--data=digits", method="budget")
+
+
+def test_kappa_is_chosen_from_pixels_as_they_are_drawn():
+    """Pixels that are white with probability m have the variance m·(1 − m)."""
+    np.save("own.npy", np.random.default_rng(0).choice([0.2, 0.5], (400, 10, 10)))
+    grey, drawn = (completed("--data=own.npy", *options).run.target for options in ([], ["--binarize=dynamic"]))
+    assert grey == pytest.approx(0.06 * 100 * 0.15**2, rel=0.02)  # photographs, by their grey
+    assert drawn == pytest.approx(0.3 * 100 * 0.35 * 0.65, rel=0.02)
 
 
 def test_what_the_images_have_chosen_is_said_and_what_was_typed_is_not():
@@ -279,7 +273,3 @@ def test_help_shows_every_default_by_data_set_where_it_differs():
     assert "sprites: bernoulli" in text and "(silu)" in text
     assert all(f"{name} {method.samples}" in text for name, method in METHODS.items())
     assert "by data set" not in text
-
-
-def test_an_error_a_pixel_is_a_root_mean_square_and_decibels_below_white():
-    assert a_pixel(1.0, 100) == pytest.approx((0.1, 20.0))

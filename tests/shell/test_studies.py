@@ -14,70 +14,62 @@ import numpy as np
 import pytest
 
 import run
-from backend import open_backend
 from data import load as load_data
-from experiment import pictures
 from experiment.comparison import Finished
 from experiment.studies import disentanglement, ladder, measures, runs, signal_to_noise, tables
 from experiment.studies.measures import factor_vae_score
 from experiment.studies.runs import FOLDERS, command, over_seeds
 from experiment.trained_model import load
 from ref import vae
+from ref.more import linear
 from ref.objectives import METHODS, Now, log_weight
+from tests.shell.undrawn import undrawn
 from tests.small import NUMPY, model_of, theta_of
 
+DIGITS = load_data("digits")
 FACTORS = dict(zip("abcd", np.array([*product(*map(range, (3, 4, 6, 5)))]).T, strict=True))
 COPIES = np.stack([*FACTORS.values()], axis=1).astype(float)  # a latent a factor
+STANDARD = (COPIES - COPIES.mean(axis=0)) / COPIES.std(axis=0)
+TURN = 0.5**0.5 * np.array([[1, 1], [-1, 1]])
+NEAR = pytest.approx(0.75, abs=0.03)
+NOISY = COPIES[:, [2, 0, 3, 1]] + np.random.default_rng(0).normal(0, 0.1, COPIES.shape)
+# All but constant where the first factor is, so that it would win the votes of this factor.
+COLLAPSED = 1e-3 * (COPIES[:, :1] > 0)
+CODES = {
+    "a latent for each factor, whatever its scale, sign and place": (NOISY * [-3.0, 0.1, 100.0, 1.0], 1),
+    "a collapsed latent beside these takes no part": (np.hstack([0.1 * COPIES, COLLAPSED]), 1),
+    "no latent but collapsed latents": (1e-3 * COPIES, 0),
+    # two factors are read aright always, and two half of the time
+    "two latents that mix two factors evenly": (np.hstack([STANDARD[:, :2], STANDARD[:, 2:] @ TURN]), NEAR),
+    # its votes fall on any latent, each read as the factor that it copies
+    "a factor that no latent knows": (COPIES[:, :3], NEAR),
+}
 
 
-def test_a_latent_for_each_factor_scores_one_whatever_its_scale_sign_and_place():
-    noisy = COPIES[:, [2, 0, 3, 1]] + np.random.default_rng(0).normal(0, 0.1, COPIES.shape)
-    assert factor_vae_score(noisy * [-3.0, 0.1, 100.0, 1.0], FACTORS) == 1
+@pytest.mark.parametrize("code", CODES)
+def test_the_factor_vae_score_of_a_code_is_what_it_should_be(code):
+    latents, score = CODES[code]
+    assert factor_vae_score(latents, FACTORS) == factor_vae_score(latents, FACTORS) == score
 
 
-def many() -> dict[str, np.ndarray]:
-    """The values of four factors of 20,000 images, at random."""
-    return {name: np.random.default_rng(9).integers(v.max() + 1, size=20_000) for name, v in FACTORS.items()}
+def test_latents_that_know_no_factor_are_read_by_chance(monkeypatch):
+    factors = {name: np.random.default_rng(9).integers(v.max() + 1, size=20_000) for name, v in FACTORS.items()}
 
+    def mean(latents: int, seeds: int) -> float:
+        codes = [np.random.default_rng(seed).normal(size=(20_000, latents)) for seed in range(seeds)]
+        return np.mean([factor_vae_score(code, factors, seed) for seed, code in enumerate(codes)])
 
-def test_latents_that_know_no_factor_score_one_over_the_number_of_factors():
-    scores = [factor_vae_score(np.random.default_rng(seed).normal(size=(20_000, 6)), many(), seed) for seed in range(3)]
-    assert np.mean(scores) == pytest.approx(0.25, abs=0.02)
-
-
-def test_the_score_is_that_of_other_votes_than_those_that_told_how_to_read(monkeypatch):
+    assert factor_vae_score(STANDARD[:, :3], FACTORS) != factor_vae_score(STANDARD[:, :3], FACTORS, seed=1)
+    assert mean(6, 3) == pytest.approx(0.25, abs=0.02)
     # 100 votes fall on 150 latents that know nothing: read by these very votes, most are read aright
     monkeypatch.setattr(measures, "TRAINING", 100)
     monkeypatch.setattr(measures, "TEST", 100)
-    latents = np.random.default_rng(0).normal(size=(20_000, 150))
-    assert np.mean([factor_vae_score(latents, many(), seed) for seed in range(5)]) < 0.4
-
-
-def test_two_latents_that_mix_two_factors_evenly_leave_a_coins_toss_between_these():
-    # of four factors two are read aright always and two half of the time: ¾
-    standard = (COPIES - COPIES.mean(axis=0)) / COPIES.std(axis=0)
-    mixed = standard @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.5**0.5, 0.5**0.5], [0, 0, -(0.5**0.5), 0.5**0.5]])
-    assert factor_vae_score(mixed, FACTORS) == pytest.approx(0.75, abs=0.03)
-
-
-def test_a_factor_that_no_latent_knows_costs_its_share_of_the_votes():
-    # its votes fall on any latent, each read as the factor that it copies: 3 of 4 factors are read aright
-    assert factor_vae_score(COPIES[:, :3], FACTORS) == pytest.approx(0.75, abs=0.03)
-
-
-def test_a_collapsed_latent_takes_no_part():
-    tiny = 1e-3 * (COPIES[:, :1] > 0)  # all but constant where the factor is, so that it would win its votes
-    assert factor_vae_score(np.hstack([0.1 * COPIES, tiny]), FACTORS) == factor_vae_score(0.1 * COPIES, FACTORS)
-    assert factor_vae_score(1e-3 * COPIES, FACTORS) == 0
-
-
-def test_the_same_code_has_the_same_score_every_time():
-    code = COPIES @ np.random.default_rng(0).normal(size=(4, 3))
-    assert factor_vae_score(code, FACTORS) == factor_vae_score(code, FACTORS) != factor_vae_score(code, FACTORS, seed=1)
+    assert mean(150, 5) < 0.4
 
 
 def test_mean_and_standard_error_or_standard_deviation():
-    assert over_seeds([1.0, 2.0, 3.0]) == f"2.00 ± {1 / math.sqrt(3):.2f}" and over_seeds([-1.5], 1) == "−1.5"
+    assert over_seeds([1.0, 2.0, 3.0]) == f"2.00 ± {1 / math.sqrt(3):.2f}"
+    assert over_seeds([-1.5], 1) == "−1.5"
     assert over_seeds([1.0, 2.0, 3.0], of_mean=False) == "2.00 ± 1.00"
 
 
@@ -85,28 +77,34 @@ OPTIONS = dict.fromkeys(runs.OPTIONS) | {"samples": 1, "seed": 0, "binarize": "n
 OPTIONS |= {"likelihood": "gaussian", "variance": 0.5}
 
 
-def finished(out: Path, figures: dict, **options) -> Finished:
+def finished(out: str, figures: dict, **options) -> Finished:
     """A finished run, of which a study reads no more than this."""
     own = {name: options.pop(name) for name in ("kappa", "beta") if name in options}
     images = SimpleNamespace(sha256="the checksum", validation=0)
     record = SimpleNamespace(typed=OPTIONS | options | own, options=own, images=images)
-    return Finished(out, record, {}, figures)
+    return Finished(Path(out), record, {}, figures)
+
+
+def answer(monkeypatch, module, **answers) -> None:
+    """Lets functions of a module return these, whatever they are given."""
+    for name, found in answers.items():
+        monkeypatch.setattr(module, name, lambda *_, found=found: found)
 
 
 def test_a_run_has_its_options_among_its_figures(monkeypatch):
     figures = {"rate": 1.0, "error": 2.0, "error_at_mean": 3.0}
-    monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), figures, kappa=4.0, seed=7)])
+    answer(monkeypatch, runs, runs_in=[finished("a", figures, kappa=4.0, seed=7)])
     (run_of,) = runs.finished_in(["a"])
     assert run_of.summary == OPTIONS | figures | {"options": {"kappa": 4}, "seed": 7, "images": "the checksum"}
 
 
 @pytest.mark.parametrize("option", ["binarize", "likelihood"])
 def test_runs_on_unlike_pixels_are_refused(monkeypatch, option):
-    of_version_0_2 = [finished(Path("a"), {}), finished(Path("b"), {}, **{option: "another"})]
-    monkeypatch.setattr(runs, "runs_in", lambda _: of_version_0_2)
+    first, second = finished("a", {}), finished("b", {}, **{option: "another"})
+    answer(monkeypatch, runs, runs_in=[first, second])
     with pytest.raises(runs.UsageError, match="b and a differ in images, binarization or likelihood"):
         runs.like_runs_in(["a", "b"])
-    monkeypatch.setattr(runs, "runs_in", lambda _: of_version_0_2[:1])
+    answer(monkeypatch, runs, runs_in=[first])
     assert [run_of.out for run_of in runs.like_runs_in(["a"])] == [Path("a")]
 
 
@@ -118,15 +116,13 @@ def cells(table: str) -> list[list[str]]:
 
 def test_the_ladder_shows_the_evaluation_with_the_most_samples_and_goes_up_in_k(monkeypatch, tmp_path):
     figures = {"nll": 90.0, "nll_standard_error": 0.5, "elbo": -95.0, "active_units": 9, "seconds": 60.2}
-    own = {"method": "iwae", "epochs": 30, "seed": 0, "nll_samples": 500}
-    found = []
-    for name, samples in (("many", 5), ("one", 1)):
-        (tmp_path / name).mkdir()
-        found.append(SimpleNamespace(out=tmp_path / name, summary=figures | own | {"samples": samples}))
+    own = figures | {"method": "iwae", "epochs": 30, "seed": 0, "nll_samples": 500}
     for count, nll in ((100, 91.25), (5000, 88.125)):
         later = figures | {"nll": nll, "nll_samples": count, "elbo": -96.0, "active_units": 8}
+        (tmp_path / "many").mkdir(exist_ok=True)
         (tmp_path / f"many/evaluation-nll{count}.json").write_text(json.dumps(later))
-    monkeypatch.setattr(ladder, "like_runs_in", lambda _: found)
+    found = [Finished(tmp_path / name, None, {}, own | {"samples": k}) for name, k in (("many", 5), ("one", 1))]
+    answer(monkeypatch, ladder, like_runs_in=found)
     one_sample, five = cells(ladder.ladder([tmp_path]))[1:]
     assert one_sample == ["1", "IWAE", "30", "90.00 ± 0.50", "500", "−95.00", "5.00", "9", "60", "one"]
     assert five == ["5", "IWAE", "30", "88.12 ± 0.50", "5000", "−96.00", "7.88", "8", "60", "many"]
@@ -139,37 +135,32 @@ def test_each_shuffled_factor_has_an_order_of_its_own_and_keeps_its_values():
     assert np.abs(np.corrcoef([images, *found.values()]) - np.eye(4)).max() < 0.1
 
 
-def copies_of(sprites, *names: str) -> SimpleNamespace:
-    """A model whose latents copy these factors, all but without noise."""
-    copies = np.stack([sprites.factors[name] for name in names], axis=1).astype(float)
-    return SimpleNamespace(encode=lambda images: (copies, np.full(copies.shape, 1e-3)), backend=open_backend("numpy"))
-
-
-def test_the_floors_are_of_the_untrained_network_and_of_the_trained_network_with_shuffled_factors(monkeypatch):
+def test_figures_and_floors_are_those_of_latents_that_copy_factors(monkeypatch):
+    """The floors are of the untrained network, and of the trained network with shuffled factors."""
     monkeypatch.setattr(measures, "DRAWS", 200)
-    sprites = load_data("sprites")
-    monkeypatch.setattr(disentanglement, "load", lambda _: copies_of(sprites, *sprites.factors))
-    monkeypatch.setattr(disentanglement, "untrained", lambda *_: copies_of(sprites, "x"))
-    found = disentanglement.floors(SimpleNamespace(out="a run"), sprites)
-    assert found["untrained"]["x"] == pytest.approx(1, abs=1e-3)
-    assert max(found["factors shuffled"][factor] for factor in sprites.factors) < 0.05
-    assert found["factors shuffled"]["rate"] > 2 * found["untrained"]["rate"]  # of five latents, and of one
+    sprites, near = load_data("sprites"), {"abs": 1e-3}
 
+    def copies_of(*names: str) -> SimpleNamespace:
+        copies = np.stack([sprites.factors[name] for name in names], axis=1).astype(float)  # all but without noise
+        return SimpleNamespace(encode=lambda images: (copies, np.full(copies.shape, 1e-3)), backend=NUMPY)
 
-def test_the_figures_of_latents_that_copy_all_factors_but_the_shape(monkeypatch):
-    monkeypatch.setattr(measures, "DRAWS", 200)
-    sprites = load_data("sprites")
-    model = copies_of(sprites, *(name for name in sprites.factors if name != "shape"))
-    copies, _ = model.encode(None)
+    model = copies_of("scale", "rotation", "x", "y")
     found = disentanglement.figures_of(model, sprites)
-    assert found["MIG"] == pytest.approx(0.8, abs=1e-3) and found["MIG without shape"] == pytest.approx(1, abs=1e-3)
-    assert found["x"] == pytest.approx(1, abs=1e-3) and found["shape"] < 0.01
+    assert found["MIG"] == pytest.approx(0.8, **near)
+    assert found["MIG without shape"] == pytest.approx(1, **near)
+    assert found["x"] == pytest.approx(1, **near) and found["shape"] < 0.01
     assert found["FactorVAE score"] == pytest.approx(0.8, abs=0.03)
-    rate = 0.5 * (np.mean(copies**2) + 1e-6 - 1) - math.log(1e-3)
+    rate = 0.5 * (np.mean(model.encode(None)[0] ** 2) + 1e-6 - 1) - math.log(1e-3)
     assert found["rate"] == pytest.approx(4 * rate)
+    answer(monkeypatch, disentanglement, load=copies_of(*sprites.factors), untrained=copies_of("x"))
+    untrained, floor = disentanglement.floors(SimpleNamespace(out="a run"), sprites).values()
+    assert untrained["x"] == pytest.approx(1, **near)
+    assert max(floor[factor] for factor in sprites.factors) < 0.05
+    assert floor["rate"] > 2 * untrained["rate"]  # of five latents, and of one
 
 
-def small_model() -> SimpleNamespace:
+@pytest.fixture
+def model() -> SimpleNamespace:
     """A network with random weights, as the study of its noise sees it."""
     network = model_of()
     theta = theta_of(network)
@@ -181,8 +172,8 @@ def terms_of(model: SimpleNamespace, x, samples: int):
     return vae.forward(np, model.network, model.params, x, eps)
 
 
-def test_the_gradients_whose_noise_is_measured_are_those_of_the_estimators():
-    model, x = small_model(), np.random.default_rng(0).random((4, 7))
+def test_the_gradients_whose_noise_is_measured_are_those_of_the_estimators(model):
+    x = np.random.default_rng(0).random((4, 7))
     (found,) = signal_to_noise.encoder_gradients(model, x, samples=3, draws=1)
     for gradient, name in zip(found, ("iwae", "dreg"), strict=True):
         terms, cache = terms_of(model, x, 3)
@@ -201,8 +192,8 @@ def test_signal_to_noise_is_the_mean_ratio_over_the_parameters_that_vary():
     np.testing.assert_allclose(variances, draws.var(axis=0, ddof=1).sum(axis=1))
 
 
-def test_effective_samples_are_the_mean_over_the_images():
-    model, x = small_model(), np.linspace(0, 1, 28).reshape(4, 7)
+def test_effective_samples_are_the_mean_over_the_images(model):
+    x = np.linspace(0, 1, 28).reshape(4, 7)
     terms, _ = terms_of(model, x, 8)
     weights = np.exp(log_weight(terms.log_px, terms))
     of_images = weights.sum(axis=0) ** 2 / (weights**2).sum(axis=0)
@@ -214,53 +205,42 @@ def test_effective_samples_are_the_mean_over_the_images():
 
 
 def test_a_variance_is_a_share_of_the_first_estimators(monkeypatch):
-    model = SimpleNamespace(backend=open_backend("numpy"))
+    model = SimpleNamespace(backend=NUMPY)
     model.readable = lambda images: SimpleNamespace(count=2, read=lambda rows, noise: images)
-    answers = {"like_runs_in": [finished(Path("a"), {})], "load": model, "images_of": DIGITS, "effective_samples": 1.5}
-    answers |= {"encoder_gradients": None, "signal_and_noise": (np.array([0.3, 0.7]), np.array([4.0, 1.0]))}
-    for name, answer in answers.items():
-        monkeypatch.setattr(signal_to_noise, name, lambda *_, answer=answer: answer)
+    answers = {"effective_samples": 1.5, "encoder_gradients": None, "images_of": DIGITS, "load": model}
+    answers["signal_and_noise"] = np.array([0.3, 0.7]), np.array([4.0, 1.0])
+    answer(monkeypatch, signal_to_noise, like_runs_in=[finished("a", {})], **answers)
     _, first, *_ = cells(signal_to_noise.study([]))
     assert first == ["a", "1", "1.5", "0.300", "0.700", "0.25"]
 
 
 def test_the_floors_are_those_of_the_run_of_the_highest_rate(monkeypatch):
     asked, figures = [], dict.fromkeys(disentanglement.MEASURES, 0.5)
-    found = [finished(Path(name), {"rate": rate, "images": "1"}) for name, rate in (("a", 1.0), ("b", 3.0), ("c", 2.0))]
+    found = [finished(name, {"rate": rate, "images": "1"}) for name, rate in (("a", 1.0), ("b", 3.0), ("c", 2.0))]
     row = {"name": "VAE", "method": "vae", "runs": ["a", "b", "c"]}
-    answers = {"finished_in": found, "images_of": DIGITS._replace(factors={}), "load": None, "draw": None}
-    answers |= {"rows_of": ([row], []), "figures_of": figures, "drawn": []}
-    for name, answer in answers.items():
-        monkeypatch.setattr(disentanglement, name, lambda *_, answer=answer: answer)
+    answers = {"images_of": DIGITS._replace(factors={}), "load": None, "draw": None, "drawn": []}
+    answer(monkeypatch, disentanglement, finished_in=found, rows_of=([row], []), figures_of=figures, **answers)
     monkeypatch.setattr(disentanglement, "floors", lambda run, _: asked.append(f"{run.out}") or {"untrained": figures})
     assert "0.50" in disentanglement.study([], Path()) and asked == ["b"]
 
 
-def test_rows_of_sprites_say_the_squared_error_where_another_likelihood_would_be_in_the_loss():
-    name = "--likelihood gaussian --variance 0.5"
-    assert (
-        disentanglement.title({"name": f"β-VAE, --beta 2.4 {name}", "method": "beta-vae"})
-        == "β-VAE, β = 2.4, squared error"
-    )
-    named = {"name": "Rate target, --rate 8.15 --likelihood bernoulli no --variance", "method": "rate"}
-    assert disentanglement.title(named) == "Rate target, R = 8.15"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A folder with tiny runs on sprites: GECO with two seeds, and IWAE; their pictures are left out."""
-    out = tmp_path_factory.mktemp("studies")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_pictures", "draw_curves"):
-            patch.setattr(pictures, name, lambda *_: None)
-        options = ["--data", "sprites", "--hidden", "4", "--epochs", "2", "--batch-size", "512", "--nll-samples", "1"]
-        for name, own in (("geco-0", ["geco"]), ("geco-1", ["geco", "--seed", "1"]), ("iwae-0", ["iwae"])):
-            assert run.main([*options, "--out", str(out / name), "--method", *own]) == 0
-    return out
+def test_rows_of_sprites_say_the_squared_error_where_it_is_in_the_loss():
+    for method, name, title in (
+        ("beta-vae", "β-VAE, --beta 2.4 --likelihood gaussian --variance 0.5", "β-VAE, β = 2.4, squared error"),
+        ("rate", "Rate target, --rate 8.15 --likelihood bernoulli no --variance", "Rate target, R = 8.15"),
+    ):
+        assert disentanglement.title({"name": name, "method": method}) == title
 
 
 @pytest.mark.slow
-def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(tiny, tmp_path, monkeypatch):
+def test_each_study_reads_what_run_py_leaves(tmp_path, monkeypatch):
+    """GECO with two seeds, and IWAE, on sprites: a row a setting, a run or a K; the floors; the pictures."""
+    undrawn(monkeypatch)
+    names, tiny = ("geco-0", "geco-1", "iwae-0"), tmp_path / "tiny"
+    options = ["--data", "sprites", "--hidden", "4", "--epochs", "2", "--batch-size", "512", "--nll-samples", "1"]
+    for name in names:
+        method, seed = name.split("-")
+        assert run.main([*options, "--out", str(tiny / name), "--method", method, "--seed", seed]) == 0
     monkeypatch.setattr(measures, "DRAWS", 20)
     text = disentanglement.study([tiny], tmp_path)
     header, *rows = cells(text)
@@ -268,25 +248,17 @@ def test_disentanglement_has_a_row_a_setting_and_the_floors_and_draws(tiny, tmp_
     assert [row[0].split(",")[0] for row in rows] == ["GECO", "IWAE", "untrained", "factors shuffled"]
     assert [row[1] for row in rows] == ["2", "1", "1", "1"] and " ± " in rows[0][2]
     last = [line.split(": MIG ") for line in text.splitlines()[-3:]]
-    assert {folder for folder, _ in last} == {f"{tiny / name}" for name in ("geco-0", "geco-1", "iwae-0")}
+    assert {folder for folder, _ in last} == {f"{tiny / name}" for name in names}
     assert [float(mig) for _, mig in last] == sorted((float(mig) for _, mig in last), reverse=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"disentanglement.png"}
-
-
-@pytest.mark.slow
-def test_the_untrained_network_is_that_of_the_run_before_its_first_step(tiny):
-    (iwae,), sprites = runs.like_runs_in([tiny / "iwae-0"]), load_data("sprites")
-    before, after = runs.untrained(iwae, sprites), load(iwae.out)
+    assert {path.name for path in tmp_path.iterdir()} == {"disentanglement.png", "tiny"}
+    (iwae,) = runs.like_runs_in([tiny / "iwae-0"])
+    before, after = runs.untrained(iwae, load_data("sprites")), load(iwae.out)
     assert before.network._replace(center=0) == after.network._replace(center=0)
     assert before.theta.shape == after.theta.shape and (before.theta != after.theta).any()
-
-
-@pytest.mark.slow
-def test_the_ladder_and_the_signal_to_noise_have_a_row_a_run_and_k(tiny, monkeypatch):
+    assert [row[0] for row in cells(ladder.ladder([tiny]))[1:]] == ["1", "1", "5"]
     monkeypatch.setattr(signal_to_noise, "DRAWS", 3)
     monkeypatch.setattr(signal_to_noise, "SAMPLES", (1, 4))
-    assert [row[0] for row in cells(ladder.ladder([tiny]))[1:]] == ["1", "1", "5"]
-    rows = cells(signal_to_noise.study([tiny / "iwae-0"]))
+    rows = cells(signal_to_noise.study([iwae.out]))
     assert [row[1] for row in rows[1:]] == ["1", "4"] and {len(row) for row in rows} == {6}
 
 
@@ -307,14 +279,15 @@ def figures_file(folder: Path, name: str, **figures) -> None:
 @pytest.fixture
 def figures(tmp_path, monkeypatch) -> Path:
     """A folder of figures: GECO with three seeds and a VAE with one; and a page."""
-    monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
+    folder = tmp_path / "figures"
+    monkeypatch.setattr(tables, "FIGURES", folder)
     monkeypatch.setattr(tables, "PAGES", (tmp_path / "page.md",))
     for seed, rate in enumerate((9.0, 10.0, 11.5)):
         own = {"options": {"kappa": 4.1}, "rate": rate, "seed": seed}
-        figures_file(tmp_path / "figures", f"geco-kappa4.1-{seed}", method="geco", **own)
-    figures_file(tmp_path / "figures", "vae-0", rate=12.25)
-    figures_file(tmp_path / "figures", "geco-kappa4-0", method="geco", options={"kappa": 4.0}, rate=99.0)
-    return tmp_path / "figures"
+        figures_file(folder, f"geco-kappa4.1-{seed}", method="geco", **own)
+    figures_file(folder, "vae-0", rate=12.25)
+    figures_file(folder, "geco-kappa4-0", method="geco", options={"kappa": 4.0}, rate=99.0)
+    return folder
 
 
 OPENING, END = "before\n<!-- table: mnist/vae mnist/geco-kappa4.1: rate slides_rate -->\n", "<!-- end -->\nafter\n"
@@ -328,7 +301,7 @@ WRITTEN = """| mnist | rate | slides |
 """  # (9 + 10 + 11.5)/3 = 10.17; √((1.17² + 0.17² + 1.33²)/2) = 1.26
 
 
-def test_a_table_is_written_from_the_figures_that_are_there_and_the_rest_of_the_page_stays(figures):
+def test_a_table_is_written_from_the_figures_and_the_page_around_it_stays(figures):
     page = figures.parent / "page.md"
     page.write_text(f"{OPENING}an older table\n{END}", encoding="utf-8")
     tables.write([])
@@ -338,20 +311,18 @@ def test_a_table_is_written_from_the_figures_that_are_there_and_the_rest_of_the_
     assert "| GECO, κ = 4 | 99.00 |" in tables.table(["mnist/geco-kappa4"], ["rate"])  # without the runs of κ = 4.1
 
 
-def test_a_table_without_figures_stays_and_says_that_it_is_typed_by_hand(figures):
-    opening = OPENING.replace("mnist/", "cifar10/")
-    page = f"{opening}| typed |\n\n*Typed by hand: its runs are not there.*\n{END}"
-    assert tables.written(page) == page
-    with pytest.raises(runs.UsageError, match="no run of cifar10/vae"):
-        tables.written(f"{opening}| typed |\n{END}")
-
-
-def test_a_table_without_end_and_runs_of_unlike_settings_are_refused(figures):
-    with pytest.raises(runs.UsageError, match="markers"):
-        tables.written(OPENING)
+def test_a_table_of_no_runs_has_to_be_typed_and_of_unlike_runs_there_is_none(figures):
     figures_file(figures, "vae-2", rate=13.0, seed=2, epochs=5)
-    with pytest.raises(runs.UsageError, match="differ in epochs"):
-        tables.written(OPENING + END)
+    without = OPENING.replace("mnist/", "cifar10/") + "| typed |\n"
+    typed = f"{without}\n*Typed by hand: its runs are not there.*\n{END}"
+    assert tables.written(typed) == typed
+    for page, sentence in (
+        (without + END, "no run of cifar10/vae"),
+        (OPENING, "markers"),
+        (OPENING + END, "differ in epochs"),
+    ):
+        with pytest.raises(runs.UsageError, match=sentence):
+            tables.written(page)
 
 
 def test_the_tables_of_the_pages_are_what_the_figures_say_and_the_figures_bear_their_names():
@@ -362,32 +333,25 @@ def test_the_tables_of_the_pages_are_what_the_figures_say_and_the_figures_bear_t
         assert path == tables.FIGURES / tables.name_of(json.loads(path.read_text()))
 
 
-DIGITS = load_data("digits")
-
-
-def test_added_figures_have_the_mean_image_and_the_linear_bound_of_their_images_beside(figures, monkeypatch):
+def test_added_figures_have_the_mean_image_and_the_linear_bound_beside(figures, monkeypatch):
     images = DIGITS._replace(test=DIGITS.test // 2)  # of which the linear bound is not
-    monkeypatch.setattr(runs, "images_of", lambda _: images)
-    summary = {"error": 2.0, "rate": 0.1 + 0.2, "seconds": 5.0}
     own = {"data": "digits", "method": "geco-iwae", "kappa": 1.25, "samples": 5, "seed": 3}
-    monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), summary, **own)])
+    summary = {"error": 2.0, "rate": 0.1 + 0.2, "seconds": 5.0}
+    answer(monkeypatch, runs, images_of=images, runs_in=[finished("a", summary, **own)])
     tables.add([Path("a")])
     found = json.loads((figures / "digits/geco-iwae-kappa1.25-samples5-3.json").read_text())
     assert found["rate"] == 0.1 + 0.2 and found["error"] == 2 and "seconds" not in found
     train, test = (pixels.reshape(len(pixels), -1) / 255 for pixels in (images.train, images.test))
     assert found["mean_image_error"] == pytest.approx(((test - train.mean(axis=0)) ** 2).sum(axis=1).mean(), rel=1e-5)
-    variances = np.linalg.eigvalsh(np.cov(train.T, bias=True))
-    levels = np.linspace(0, 1, 20_000)  # one of which leaves the error 2
-    level = levels[np.searchsorted(np.minimum(variances[:, None], levels).sum(axis=0), 2.0)]
-    assert found["linear_rate"] == pytest.approx(np.log(np.maximum(variances / level, 1)).sum() / 2, rel=2e-3)
+    variances = np.linalg.eigvalsh(np.cov(train.T, bias=True))[::-1]
+    assert found["linear_rate"] == pytest.approx(linear.gaussian_rate_distortion(variances, 2.0), rel=2e-3)
 
 
-def test_added_figures_replace_no_others_and_are_of_named_data_sets_on_pixels_that_stay(figures, monkeypatch):
-    monkeypatch.setattr(tables, "without_network", lambda _: (1.0, lambda error: 2.0))
-    figures_of = {"error": 2.0, "rate": 3.0}
+def test_added_figures_replace_no_others_and_are_of_named_data_sets(figures, monkeypatch):
+    answer(monkeypatch, tables, without_network=(1.0, lambda error: 2.0))
 
     def added(**options) -> None:
-        monkeypatch.setattr(runs, "runs_in", lambda _: [finished(Path("a"), figures_of, method="vae", **options)])
+        answer(monkeypatch, runs, runs_in=[finished("a", {"error": 2.0, "rate": 3.0}, method="vae", **options)])
         tables.add([Path("a")])
 
     added(seed=5)
@@ -420,15 +384,15 @@ def test_the_script_of_sprites_weighs_the_control_by_the_last_multiplier_of_the_
     subprocess.run([script, "runs", "0"], cwd=tmp_path, env=os.environ | {"PYTHON": str(python)}, check=True)
     options = {folder.name: (folder / "options").read_text() for folder in (tmp_path / "runs").iterdir()}
     assert len(options) == 15 and "--likelihood gaussian --beta 9.0 " in options["control5.43-0"]
-    assert "--beta 0.25 " in options["control2.12-0"] and "--method rate --rate 2.12 " in options["rate2.12-0"]
+    assert "--beta 0.25 " in options["control2.12-0"]
+    assert "--method rate --rate 2.12 " in options["rate2.12-0"]
 
 
 def test_the_control_has_a_marker_of_its_own(monkeypatch):
-    figures = []
+    figures, run = [], {"rate": 1.0, "MIG": 0.5, "FactorVAE score": 0.5}
     monkeypatch.setattr(disentanglement, "save_plot", lambda path, figure: figures.append(figure))
-    runs = [{"rate": 1.0, "MIG": 0.5, "FactorVAE score": 0.5}]
     titles = ["β-VAE, β = 2", "β-VAE, β = 1, squared error", "β-VAE, β = 4"]
-    floors = dict.fromkeys(("untrained", "shuffled"), runs[0])
-    disentanglement.draw(Path(), ["beta-vae"] * 3, dict.fromkeys(titles, runs), floors)
+    floors = dict.fromkeys(("untrained", "shuffled"), run)
+    disentanglement.draw(Path(), ["beta-vae"] * 3, {title: [run] for title in titles}, floors)
     markers = [line.get_marker() for line in figures[0].axes[0].lines[:3]]
     assert markers[0] == markers[2] != markers[1]
