@@ -105,6 +105,10 @@ def test_what_the_page_says_of_a_run_is_what_the_model_says(trained):
     likely = model.scores(images, 500)["calibrated_log_likelihood"]
     assert np.corrcoef(one["log_likelihood"], likely)[0, 1] > 0.98
     assert np.mean(one["log_likelihood"]) == pytest.approx(likely.mean(), rel=0.02)
+    assert one["weighs"] == {"figure": "error", "square": True}
+    model.run = model.run.but(method="geco-iwae")  # whose constraint is on no figure of the page
+    weighs = explore.of_run(model, summary, images, np.arange(len(images)), [])["weighs"]
+    assert weighs == {"figure": "error under q_IW", "square": True}
 
 
 def test_the_plane_of_the_classes_is_where_they_differ_and_comes_first():

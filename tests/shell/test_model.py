@@ -12,6 +12,7 @@ from data import binarize as binarized
 from data import load as load_data
 from experiment import UsageError, evaluation, fit, load
 from experiment.command_line import option_of
+from ref.densities import LIKELIHOODS
 from ref.more import metrics
 from tests.shell.runs import QUICK, json_of, made, refused
 from tests.tested import NAME, on_command_line
@@ -240,6 +241,12 @@ def test_encode_writes_of_each_picture_what_the_model_finds(folder, capsys):
     least = found["files"][scores["calibrated_log_likelihood"].argmin()]
     said = f"log p(x) in nats, at σ² = {load(folder).calibrated_variance:.3g}, is least for {least} ("
     assert said in capsys.readouterr().out
+
+
+def test_a_likelihood_whose_best_variance_is_no_mean_of_errors_is_not_calibrated(model, monkeypatch):
+    assert model.calibrated_variance > 0
+    monkeypatch.setitem(LIKELIHOODS, "gaussian", LIKELIHOODS["gaussian"]._replace(calibrated=False))
+    assert model.calibrated_variance is None and "calibrated_log_likelihood" not in model.scores(DIGITS[:2], 2)
 
 
 def test_noise_is_an_outlier_under_the_calibrated_variance(folder):

@@ -249,10 +249,10 @@ def test_a_constraint_with_an_option_of_its_own_is_one_row(monkeypatch):
 
 
 def test_kappa_is_chosen_from_pixels_as_they_are_drawn():
-    """Pixels that are white with probability m have the variance m·(1 − m)."""
+    """Pixels that are white with probability m have the variance m·(1 − m). Images of two values are drawings."""
     np.save("own.npy", np.random.default_rng(0).choice([0.2, 0.5], (400, 10, 10)))
     grey, drawn = (completed("--data=own.npy", *options).run.target for options in ([], ["--binarize=dynamic"]))
-    assert grey == pytest.approx(0.06 * 100 * 0.15**2, rel=0.02)  # photographs, by their grey
+    assert grey == pytest.approx(0.3 * 100 * 0.15**2, rel=0.02)
     assert drawn == pytest.approx(0.3 * 100 * 0.35 * 0.65, rel=0.02)
 
 

@@ -379,6 +379,8 @@ ENDED = [  # options, how the run ended, and what is said
     (KAPPA, {"train": 0.1, "test": 1.0}, "training images alone.*4.1 on training images and 5 on test images.*more"),
     (KAPPA, {"train": -1.0, "test": -0.9}, "does not bind.*3 on training images and 3.1 on test.*a --kappa below 2 "),
     (["--kappa", "3"], FAR, "does not bind: κ² = 9 is above the variance of the images, VARIANCE"),
+    (["--kappa", "3", "--binarize", "dynamic"], FAR, "does not bind: at the end"),  # pixels that are drawn vary by 9.19
+    ([*KAPPA, "--method", "geco-iwae"], MISSED, "is not met: at the end the error under q_IW is 9 on"),
     (KAPPA, {"train": 0.19, "test": 0.19}, None),
     (KAPPA, {"train": -0.19, "test": -0.5}, None),
     (KAPPA, {"active": 0}, "no latent is active"),
