@@ -1,22 +1,20 @@
 """The data sets and the readers of files that nobody vouches for."""
 
-import contextlib
 import gzip
 import hashlib
 import http.server
 import io
 import lzma
 import os
-import shutil
 import stat
 import struct
 import sys
 import tarfile
 import threading
 import time
-import tracemalloc
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +26,7 @@ from PIL import Image
 import data
 from data import DataError, binarize, cifar10, default_dir, download, files, folders, idx, images_at, load, mnist
 from data.files import write_whole
-from tests.hostile import CASES, for_all, mutations
+from tests.hostile import CASES, for_all, mutations, peak
 
 RNG = np.random.default_rng(0)
 
@@ -64,26 +62,30 @@ def refused(*words: str):
     return pytest.raises(DataError, match=r"(?s)\A" + "".join(f"(?=.*{w})" for w in words) + r"[^\n]+\Z")
 
 
-def refuses(source, *words: str, **how) -> None:
-    """load(source) raises a DataError of one line that holds all the words."""
-    with refused(*words):
-        load(str(source), **how)
+def refuses(source, *words: str, read=load, **how) -> str:
+    """The sentence of the DataError that read(source) raises: one line that holds all the words."""
+    with refused(*words) as error:
+        read(str(source), **how)
+    return str(error.value)
+
+
+def lay(folder: Path, *names: str) -> Path:
+    """A picture of one grey level under each name; the level is 100 and the picture's place in the list."""
+    return put(folder, {name: encoded(np.full((2, 2), 100 + i, np.uint8)) for i, name in enumerate(names)})
+
+
+def levels(pixels: np.ndarray) -> list[int]:
+    return (pixels[:, 0].astype(int) - 100).tolist()
+
+
+def holds(found: data.Dataset, train: np.ndarray, test: np.ndarray) -> bool:
+    """Whether the images of a data set are these."""
+    return all(np.array_equal(x, a.reshape(len(a), -1)) for x, a in ((found.train, train), (found.test, test)))
 
 
 def in_turn(source, **how) -> data.Dataset:
     """A checked data set that is split by the rule of version 0.2."""
     return check(load(str(source), split="every-tenth", **how))
-
-
-@contextlib.contextmanager
-def memory(limit: float):
-    """A context that fails if more bytes than `limit` are held in it at once."""
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < limit
-    finally:
-        tracemalloc.stop()
 
 
 def check(dataset: data.Dataset) -> data.Dataset:
@@ -118,10 +120,9 @@ def test_digits_are_the_uci_set_scaled_to_255_and_every_sixth_is_for_testing():
 def test_mnist_10k_is_the_published_test_file_whose_every_sixth_image_is_for_testing():
     found = check(load("mnist-10k", Path("nowhere"), download=False))
     assert (found.name, found.shape) == ("mnist-10k", (28, 28, 1)) and found.train.shape == (8334, 784)
-    tested = np.arange(10_000) % 6 == 5
+    order = np.argsort(np.arange(10_000) % 6 == 5, kind="stable")  # what is for testing comes last
     images, labels = np.empty((10_000, 28, 28), np.uint8), np.empty(10_000, np.uint8)
-    for array, train, test in ((images, found.train, found.test), (labels, *found.labels)):
-        array[tested], array[~tested] = test.reshape(-1, *array.shape[1:]), train.reshape(-1, *array.shape[1:])
+    images[order], labels[order] = found.population.reshape(-1, 28, 28), np.concatenate(found.labels)
     for name, array in (("t10k-images-idx3-ubyte", images), ("t10k-labels-idx1-ubyte", labels)):
         assert hashlib.sha256(idx_bytes(array)).hexdigest() == mnist.SHA256[name]
     assert found.classes == tuple("0123456789")
@@ -130,15 +131,14 @@ def test_mnist_10k_is_the_published_test_file_whose_every_sixth_image_is_for_tes
 def test_mnist_10k_is_small_and_refused_when_altered_or_without_xz_in_python(monkeypatch, tmp_path):
     paths = list(Path(data.__file__).parent.glob("t10k-*.xz"))
     assert len(paths) == 2 and sum(path.stat().st_size for path in paths) < 1_400_000
-    for path in paths:
-        shutil.copy(path, tmp_path)
+    put(tmp_path, {path.name: path.read_bytes() for path in paths})
     monkeypatch.setattr(mnist, "__file__", str(tmp_path / "mnist.py"))
     altered = tmp_path / "t10k-labels-idx1-ubyte.xz"
     whole = altered.read_bytes()
     labels = lzma.decompress(whole)
     for content in (whole[:-20], whole[:2000] + b"x" + whole[2001:], lzma.compress(labels[:-1] + b"\0"), b"", labels):
         altered.write_bytes(content)
-        refuses("mnist-10k", "t10k-labels-idx1-ubyte.xz", "restore it from the repository")
+        refuses("mnist-10k", altered.name, "restore it from the repository")
     monkeypatch.setitem(sys.modules, "lzma", None)
     refuses("mnist-10k", "xz", "digits")
 
@@ -154,13 +154,10 @@ def test_what_the_system_refuses_is_a_data_error(tmp_path, monkeypatch, small_ci
     content = tar(small_cifar)
     monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
     put(tmp_path, {"cifar-10-binary.tar.gz": content, cifar10.FOLDER: b"a file where the folder should be"})
-    refuses("cifar10", "cifar10 could not be loaded", "exists", data_dir=tmp_path)
-
-    def exhaust(data_dir, download):
-        raise MemoryError
-
-    monkeypatch.setitem(data.DATASETS, "huge", exhaust)  # a row of the table is all that a new set needs
-    refuses("huge", "huge", "memory")
+    assert "cifar10 could not be loaded" in refuses("cifar10", "exists", data_dir=tmp_path)
+    # A row of the table is all that a new set needs.
+    monkeypatch.setitem(data.DATASETS, "huge", lambda data_dir, download: np.empty(2**59, np.uint8))
+    assert "does not fit into memory" in refuses("huge", "huge")
 
 
 def test_the_default_place_is_the_variable_or_the_users_cache(monkeypatch, tmp_path):
@@ -189,28 +186,21 @@ def test_binarization_is_a_bernoulli_draw_with_the_pixel_as_probability(cast):
 
 @pytest.mark.parametrize("draw", [0, np.nextafter(np.float32(1), np.float32(0))])
 def test_binarization_never_changes_black_and_white(monkeypatch, draw):
-    class Extreme:
-        def random(self, shape, dtype):
-            return np.full(shape, draw, dtype)
-
-    monkeypatch.setattr(np.random, "default_rng", lambda seed: Extreme())
+    extreme = SimpleNamespace(random=lambda shape, dtype: np.full(shape, draw, dtype))
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: extreme)
     for black_and_white in (np.array([[0, 255]], np.uint8), np.array([[0, 1]], np.float32)):
         assert binarize(black_and_white, 0).tolist() == [[0, 255]]
 
 
-def test_binarization_is_fixed_by_its_seed_and_leaves_its_argument_alone():
+def test_binarization_is_fixed_by_its_seed_leaves_its_argument_alone_and_keeps_no_float_copy():
     grey = pixels(3000, 9)
     before = grey.copy()
     assert np.array_equal(binarize(grey, 1), binarize(grey, 1)) and np.array_equal(grey, before)
     assert not np.array_equal(binarize(grey, 1), binarize(grey, 2))
     first, second = np.split(binarize(np.full((2048, 9), 128, np.uint8), 1), 2)
     assert not np.array_equal(first, second)
-
-
-def test_binarization_keeps_no_float_copy_of_the_data():
-    grey = np.zeros((20_000, 400), np.uint8)  # 8 MB, which as float32 would be 32 MB
-    with memory(20e6):
-        binarize(grey, 0)
+    # 8 MB, which as float32 would be 32 MB
+    assert peak(binarize, np.zeros((20_000, 400), np.uint8), 0) < 20e6
 
 
 @pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
@@ -250,47 +240,20 @@ def test_idx_gives_back_what_was_written_gzipped_or_not(tmp_path, array, zipped)
 GOOD = idx_bytes(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
 BILLIONS = b"\0\0\x08\x03" + struct.pack(">3I", 2**31, 28, 28)
 BAD_IDX = {
-    "empty": (b"", ["IDX", "no data"]),
-    "text": (b"<html>not found</html>", ["IDX", "3c68746d"]),
-    "of floats": (b"\0\0\x0d\x03" + GOOD[4:], ["00000d03"]),
-    "cut in its header": (GOOD[:9], ["00000801 or 00000803 and sizes", "found 000008030000000200"]),
-    "cut in its data": (GOOD[:-1], ["promises 24", "only 23"]),
-    "too long": (GOOD + b"x", ["promises 24", "more"]),
-    "too long after a block": (idx_bytes(np.zeros(files.BLOCK, np.uint8)) + b"x", ["promises 1048576", "more"]),
-    "a cut gzip": (gzip.compress(GOOD)[:-9], ["gzip", "damaged"]),
-    "a gzip with a wrong checksum": (gzip.compress(GOOD)[:-8] + b"12345678", ["gzip", "damaged"]),
-    "a gzip bomb": (gzip.compress(GOOD + bytes(100_000_000), compresslevel=1), ["promises 24", "more"]),
-    "billions": (BILLIONS, [f"promises {2**31 * 784}", "only 0"]),
-    "billions and some": (BILLIONS + bytes(1000), [f"promises {2**31 * 784}", "only 1000"]),
-    "billions in a gzip": (gzip.compress(BILLIONS + bytes(1000)), [f"promises {2**31 * 784}", "only 1000"]),
+    "empty": (b"", "IDX", "no data"),
+    "text": (b"<html>not found</html>", "IDX", "3c68746d"),
+    "of floats": (b"\0\0\x0d\x03" + GOOD[4:], "00000d03"),
+    "cut in its header": (GOOD[:9], "00000801 or 00000803 and sizes", "found 000008030000000200"),
+    "cut in its data": (GOOD[:-1], "promises 24", "only 23"),
+    "too long": (GOOD + b"x", "promises 24", "more"),
+    "too long after a block": (idx_bytes(np.zeros(files.BLOCK, np.uint8)) + b"x", "promises 1048576", "more"),
+    "a cut gzip": (gzip.compress(GOOD)[:-9], "gzip", "damaged"),
+    "a gzip with a wrong checksum": (gzip.compress(GOOD)[:-8] + b"12345678", "gzip", "damaged"),
+    "a gzip bomb": (gzip.compress(GOOD + bytes(100_000_000), compresslevel=1), "promises 24", "more"),
+    "billions": (BILLIONS, f"promises {2**31 * 784}", "only 0"),
+    "billions and some": (BILLIONS + bytes(1000), f"promises {2**31 * 784}", "only 1000"),
+    "billions in a gzip": (gzip.compress(BILLIONS + bytes(1000)), f"promises {2**31 * 784}", "only 1000"),
 }
-
-
-@pytest.mark.parametrize("kind", BAD_IDX)
-def test_idx_that_is_not_what_its_header_says_is_refused_and_costs_no_memory(tmp_path, kind):
-    content, words = BAD_IDX[kind]
-    put(tmp_path, {"bad-file": content})
-    with memory(4e6), refused("bad-file", *words):
-        idx.read_idx(tmp_path / "bad-file")
-
-
-def read_or_refused(path: Path, read):
-    """A function of bytes: they are read as a file, or refused by its name."""
-
-    def attempt(content: bytes) -> None:
-        path.write_bytes(content)
-        try:
-            read(path)
-        except DataError as error:
-            assert path.name in str(error)
-
-    return attempt
-
-
-@CASES
-def test_any_bytes_are_an_idx_array_or_a_data_error(tmp_path, cases):
-    contents = mutations(GOOD) | mutations(gzip.compress(GOOD, mtime=0))
-    for_all(cases, contents, read_or_refused(tmp_path / "file", idx.read_idx))
 
 
 @pytest.mark.parametrize("test_name", ["t10k-images-idx3-ubyte.gz", "test-images.idx3-ubyte"])
@@ -300,19 +263,22 @@ def test_a_folder_of_idx_files_is_a_data_set_also_of_one_row_or_three_columns(tm
         contents = {"train-images-idx3-ubyte": idx_bytes(train), test_name: gzip.compress(idx_bytes(test))}
         found = check(load(str(put(tmp_path / "My fashion", contents))))
         assert (found.name, found.shape) == ("My-fashion", (*shape, 1)) and "as its files say" in found.split
-        assert np.array_equal(found.train, train.reshape(9, -1)) and np.array_equal(found.test, test.reshape(2, -1))
+        assert holds(found, train, test)
 
 
-def test_labels_beside_idx_files_are_the_images_classes_in_both_parts_or_not_at_all(tmp_path):
-    contents = {f"{name}-images-idx3-ubyte": idx_bytes(pixels(n, 3, 4)) for name, n in (("train", 5), ("t10k", 2))}
-    contents["train-labels-idx1-ubyte"] = idx_bytes(np.array([7, 3, 3, 9, 7], np.uint8))
+def test_labels_beside_idx_files_of_any_names_are_the_images_classes_in_both_parts_or_not_at_all(tmp_path):
+    train, test, start = pixels(5, 3, 4), pixels(2, 3, 4), "emnist-letters-"
+    contents = {f"{start}train-images-idx3-ubyte": idx_bytes(train), f"{start}test-images-idx3-ubyte": idx_bytes(test)}
+    contents[f"{start}train-labels-idx1-ubyte"] = idx_bytes(np.array([7, 3, 3, 9, 7], np.uint8))
     assert load(str(put(tmp_path, contents))).labels is None
-    put(tmp_path, {"t10k-labels-idx1-ubyte": idx_bytes(np.array([9, 1], np.uint8))})
+    put(tmp_path, {f"{start}test-labels-idx1-ubyte": idx_bytes(np.array([9, 1], np.uint8))})
     found = check(load(str(tmp_path)))
-    assert found.classes == ("1", "3", "7", "9")
+    assert holds(found, train, test) and found.classes == ("1", "3", "7", "9")
     assert [labels.tolist() for labels in found.labels] == [[2, 1, 1, 3, 2], [3, 0]]
-    put(tmp_path, {"t10k-labels-idx1-ubyte": idx_bytes(np.array([9], np.uint8))})
+    put(tmp_path, {f"{start}test-labels-idx1-ubyte": idx_bytes(np.array([9], np.uint8))})
     refuses(tmp_path, "a label for each image", r"\[5, 2\], found \[5, 1\]")
+    put(tmp_path, {"emnist-digits-train-images-idx3-ubyte": idx_bytes(train)})
+    refuses(tmp_path, "2 data sets", "'emnist-digits-', 'emnist-letters-'")
 
 
 def test_a_folder_of_idx_files_that_do_not_fit_is_refused(tmp_path):
@@ -359,38 +325,31 @@ def test_an_altered_mnist_file_is_refused_also_when_only_a_label_changed(tmp_pat
     refuses("mnist", name, expected, "found", "delete it", data_dir=tmp_path, download=False)
 
 
-class Server:
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        status, promised, body, stall = self.server.answers.get(self.path, (404, None, b"", 0))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if promised is None else promised))
+        self.end_headers()
+        self.wfile.write(body)
+        time.sleep(stall)
+
+
+class Server(http.server.ThreadingHTTPServer):
     """A server on this machine whose answer to each path is set by the test; `asked` lists the paths."""
 
     def __init__(self):
-        self.answers, self.asked, self.release = {}, [], threading.Event()
-        owner = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                owner.asked.append(self.path)
-                status, promised, body, stall = owner.answers.get(self.path, (404, None, b"", 0))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body) if promised is None else promised))
-                self.end_headers()
-                self.wfile.write(body)
-                if stall:
-                    owner.release.wait(stall)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.answers, self.asked, self.url = {}, [], f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
     def answer(self, path: str, body: bytes, status: int = 200, promised: int | None = None, stall: float = 0) -> None:
         self.answers[path] = (status, promised, body, stall)
 
     def stop(self) -> None:
-        self.release.set()
-        self.http.shutdown()
-        self.http.server_close()
+        self.shutdown()
+        self.server_close()
 
 
 @pytest.fixture
@@ -409,44 +368,35 @@ def everything_in(folder: Path) -> list[str]:
 def test_missing_mnist_is_downloaded_whole_verified_and_not_asked_for_again(tmp_path, small_mnist, server, monkeypatch):
     monkeypatch.setattr(mnist, "MIRRORS", (server.url + "/a/", server.url + "/b/"))
     for name, content in small_mnist.items():
-        server.answer(f"/b/{name}.gz", gzip.compress(content))  # the first mirror has nothing
+        whole = gzip.compress(content)
+        server.answer(f"/a/{name}.gz", whole[:-20], promised=len(whole))  # the first mirror breaks off
+        server.answer(f"/b/{name}.gz", whole)
     found = load("mnist", tmp_path)
     assert found.train.tobytes() == small_mnist["train-images-idx3-ubyte"][16:]
     assert everything_in(tmp_path) == sorted(f"{name}.gz" for name in small_mnist)
     assert np.array_equal(load("mnist", tmp_path).test, found.test) and len(server.asked) == 8
 
 
-def bad_answers(good: bytes) -> dict[str, dict]:
-    return {
+def test_a_bad_download_is_tried_again_then_refused_and_leaves_nothing(tmp_path, small_mnist, server, monkeypatch):
+    first = "train-images-idx3-ubyte"
+    good = gzip.compress(small_mnist[first])
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url + "/",))
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    for kind, answer in {
         "an error page": {"body": b"<html>log in first</html>"},
         "a status": {"body": b"", "status": 503},
         "other bytes": {"body": gzip.compress(GOOD)},
         "a cut file": {"body": good[:-20], "promised": len(good)},
         "a cut gzip with a matching length": {"body": good[:-20]},
         "a stall": {"body": good[:100], "promised": len(good), "stall": 3},
-    }
-
-
-@pytest.mark.parametrize("kind", bad_answers(b""))
-def test_a_bad_download_is_tried_again_then_refused_and_leaves_nothing(
-    tmp_path, small_mnist, server, monkeypatch, kind
-):
-    first, start = "train-images-idx3-ubyte", time.monotonic()
-    monkeypatch.setattr(mnist, "MIRRORS", (server.url + "/",))
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
-    server.answer(f"/{first}.gz", **bad_answers(gzip.compress(small_mnist[first]))[kind])
-    words = str(tmp_path / "mnist"), first, server.url, "could not be downloaded", "by hand"
-    refuses("mnist", *words, data_dir=tmp_path)
-    assert everything_in(tmp_path) == [] and server.asked == [f"/{first}.gz"] * 2
-    assert time.monotonic() - start < 2.5  # a stalled server is not waited for
-
-
-def test_a_download_recovers_when_a_later_attempt_is_good(tmp_path, server):
-    body = idx_bytes(pixels(99, 28, 28))
-    server.answer("/cut", body[:99], promised=len(body))
-    server.answer("/whole", body)
-    download.fetch([server.url + "/cut", server.url + "/whole"], tmp_path / "file", idx.read_idx)
-    assert (tmp_path / "file").read_bytes() == body and everything_in(tmp_path) == ["file"]
+    }.items():
+        start = time.monotonic()
+        server.asked.clear()
+        server.answer(f"/{first}.gz", **answer)
+        words = str(tmp_path / "mnist"), first, server.url, "could not be downloaded", "by hand"
+        refuses("mnist", *words, data_dir=tmp_path)
+        assert everything_in(tmp_path) == [] and server.asked == [f"/{first}.gz"] * 2, kind
+        assert time.monotonic() - start < 2.5, kind  # a stalled server is not waited for
 
 
 def test_without_a_network_the_error_says_where_files_are_looked_for_and_whence_to_get_them(
@@ -554,7 +504,7 @@ def test_an_npz_of_any_allowed_shape_is_a_data_set(tmp_path, save, one, shape):
     save(tmp_path / "my set.v2.npz", train=train, test=test)
     found = check(load(str(tmp_path / "my set.v2.npz")))
     assert (found.name, found.shape, found.train.dtype) == ("my-set.v2", shape, np.uint8)
-    assert np.array_equal(found.train, train.reshape(6, -1)) and np.array_equal(found.test, test.reshape(2, -1))
+    assert holds(found, train, test)
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", ">f8"])
@@ -567,40 +517,33 @@ def test_floats_of_any_width_become_float32(tmp_path, dtype):
 
 OK = np.full((4, 9), 0.5)
 BAD_ARRAYS = {
-    "other names": ({"first": OK, "second": OK}, ["one array", "x_train and x_test", "found 'first', 'second'"]),
-    "half a pair": ({"x_train": OK, "test": OK}, ["train and test", "found 'x_train', 'test'"]),
-    "no arrays": ({}, ["found nothing"]),
-    "one image": ({"train": OK[:1]}, ["at least two", "found 1"]),
-    "too few labels": ({"train": OK, "test": OK, "labels": np.arange(7)}, ["label", r"\[4, 4\]", r"\[7\]"]),
+    "other names": ({"first": OK, "second": OK}, "one array", "x_train and x_test", "found 'first', 'second'"),
+    "half a pair": ({"x_train": OK, "test": OK}, "train and test", "found 'x_train', 'test'"),
+    "no arrays": ({}, "found nothing"),
+    "one image": ({"train": OK[:1]}, "at least two", "found 1"),
+    "too few labels": ({"train": OK, "test": OK, "labels": np.arange(7)}, "label", r"\[4, 4\]", r"\[7\]"),
     "labels of the other part": (
         {"x_train": OK, "x_test": OK[:1], "y_train": np.arange(1), "y_test": np.arange(4)},
-        [r"\[4, 1\], found \[1, 4\]"],
+        r"\[4, 1\], found \[1, 4\]",
     ),
-    "labels of one array in two": ({"x": OK, "y_train": np.arange(3), "y_test": np.arange(1)}, [r"\[4\]", r"\[3, 1\]"]),
-    "labels that are no integers": ({"x": OK, "labels": np.ones(4)}, ["labels is float64", "integer"]),
-    "labels that are no column": ({"x": OK, "labels": np.eye(4, dtype=int)}, ["labels", r"\(4, 4\)"]),
-    "integers": ({"train": OK.astype(int), "test": OK.astype(int)}, ["train is int", "uint8", "astype"]),
-    "complex": ({"train": OK * 1j, "test": OK}, ["train is complex128"]),
-    "records": ({"train": np.zeros((4, 9), "u1,u1"), "test": OK}, ["train is"]),
-    "NaN": ({"train": OK, "test": np.where(np.eye(4, 9) > 0, np.nan, OK)}, ["test", "4 NaN", r"index .0, 0."]),
-    "infinity": ({"train": OK * np.inf, "test": OK}, ["train", "inf"]),
-    "above 1": ({"train": OK * 255, "test": OK}, ["train", "127.5"]),
-    "below 0": ({"train": OK - 0.6, "test": OK}, ["train", "-0.1"]),
-    "no images": ({"train": OK[:0], "test": OK}, [r"\(0, 9\)"]),
-    "no pixels": ({"train": OK[:, :0], "test": OK[:, :0]}, [r"\(4, 0\)"]),
-    "one dimension": ({"train": OK[0], "test": OK[0]}, [r"\(9,\)"]),
-    "five dimensions": ({"train": OK[:, :, None, None, None], "test": OK}, [r"\(4, 9, 1, 1, 1\)"]),
-    "four channels": ({"train": np.zeros((2, 3, 3, 4)), "test": OK}, [r"\(2, 3, 3, 4\)"]),
-    "another size": ({"train": OK, "test": OK[:, :4]}, [r"\(4, 4\)", "expected .*N, 9"]),
-    "another type": ({"train": OK, "test": (OK * 510).astype(np.uint8)}, ["float32", "uint8"]),
+    "labels of one array in two": ({"x": OK, "y_train": np.arange(3), "y_test": np.arange(1)}, r"\[4\]", r"\[3, 1\]"),
+    "labels that are no integers": ({"x": OK, "labels": np.ones(4)}, "labels is float64", "integer"),
+    "labels that are no column": ({"x": OK, "labels": np.eye(4, dtype=int)}, "labels", r"\(4, 4\)"),
+    "integers": ({"train": OK.astype(int), "test": OK.astype(int)}, "train is int", "uint8", "astype"),
+    "complex": ({"train": OK * 1j, "test": OK}, "train is complex128"),
+    "records": ({"train": np.zeros((4, 9), "u1,u1"), "test": OK}, "train is"),
+    "NaN": ({"train": OK, "test": np.where(np.eye(4, 9) > 0, np.nan, OK)}, "test", "4 NaN", r"index .0, 0."),
+    "infinity": ({"train": OK * np.inf, "test": OK}, "train", "inf"),
+    "above 1": ({"train": OK * 255, "test": OK}, "train", "127.5"),
+    "below 0": ({"train": OK - 0.6, "test": OK}, "train", "-0.1"),
+    "no images": ({"train": OK[:0], "test": OK}, r"\(0, 9\)"),
+    "no pixels": ({"train": OK[:, :0], "test": OK[:, :0]}, r"\(4, 0\)"),
+    "one dimension": ({"train": OK[0], "test": OK[0]}, r"\(9,\)"),
+    "five dimensions": ({"train": OK[:, :, None, None, None], "test": OK}, r"\(4, 9, 1, 1, 1\)"),
+    "four channels": ({"train": np.zeros((2, 3, 3, 4)), "test": OK}, r"\(2, 3, 3, 4\)"),
+    "another size": ({"train": OK, "test": OK[:, :4]}, r"\(4, 4\)", "expected .*N, 9"),
+    "another type": ({"train": OK, "test": (OK * 510).astype(np.uint8)}, "float32", "uint8"),
 }
-
-
-@pytest.mark.parametrize("kind", BAD_ARRAYS)
-def test_an_npz_with_unfit_arrays_is_refused(tmp_path, kind):
-    arrays, words = BAD_ARRAYS[kind]
-    np.savez(tmp_path / "mine.npz", **arrays)
-    refuses(tmp_path / "mine.npz", "mine.npz", *words)
 
 
 @pytest.mark.parametrize(
@@ -614,7 +557,7 @@ def test_the_usual_pairs_of_names_are_a_split_and_labels_keep_to_their_images(tm
     x = pixels(5, 4)
     np.savez(tmp_path / "a.npz", **{images[0]: x[:3], images[1]: x[3:]}, **arrays, unread=np.arange(3))
     found = check(load(str(tmp_path / "a.npz")))
-    assert np.array_equal(found.train, x[:3]) and np.array_equal(found.test, x[3:])
+    assert holds(found, x[:3], x[3:])
     assert found.split == f"3 images to train on and 2 to test: the arrays {images[0]} and {images[1]}"
     assert found.classes == (("-1", "5", "700") if labels else None)
     assert [part.tolist() for part in found.labels or ()] == ([[1, 0, 1], [2, 1]] if labels else [])
@@ -626,8 +569,7 @@ def test_of_one_array_every_tenth_image_is_for_testing_by_the_rule_of_version_0_
     np.save(path, images) if kind == "npy" else np.savez(path, faces=images, labels=np.arange(25) // 2)
     found = in_turn(path)
     assert (found.name, found.shape) == ("mine", (4, 6, 1)) and "every tenth" in found.split
-    assert np.array_equal(found.test.reshape(-1, 4, 6), images[[9, 19]])
-    assert np.array_equal(found.train.reshape(-1, 4, 6), np.delete(images, [9, 19], axis=0))
+    assert holds(found, np.delete(images, [9, 19], axis=0), images[[9, 19]])
     if kind == "npz":
         assert [found.classes[label] for label in (*found.labels[1], *found.labels[0][8:10])] == ["4", "9", "4", "5"]
 
@@ -639,7 +581,7 @@ def test_every_version_of_the_npy_format_is_read_and_members_that_are_no_arrays_
     content = {"x.npy": buffer.getvalue(), "README.txt": b"hello"}
     put(tmp_path, {"mine.npy": buffer.getvalue(), "mine.npz": zipped(content)})
     for found in (in_turn(tmp_path / "mine.npy"), in_turn(tmp_path / "mine.npz")):
-        assert np.array_equal(found.train, images[:3]) and np.array_equal(found.test, images[3:])
+        assert holds(found, images[:3], images[3:])
 
 
 def npy_bytes(shape: tuple[int, ...], body: bytes, descr: str = "|u1") -> bytes:
@@ -701,19 +643,6 @@ HOSTILE_NPZ = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE_NPZ)
-def test_a_hostile_npz_is_refused_and_costs_no_memory(tmp_path, kind):
-    put(tmp_path, {"mine.npz": HOSTILE_NPZ[kind]})
-    with memory(4e6):
-        refuses(tmp_path / "mine.npz", "mine.npz")
-
-
-def test_a_long_header_is_refused_by_its_length_alone(tmp_path):
-    put(tmp_path, {"mine.npy": long_header(2)})
-    with memory(1e6):
-        refuses(tmp_path / "mine.npy", "mine.npy", "header of 40000000 bytes", "10000")
-
-
 def test_loading_executes_nothing(tmp_path):
     class Bomb:
         def __reduce__(self):
@@ -730,28 +659,6 @@ def test_loading_executes_nothing(tmp_path):
     ):
         refuses(tmp_path / name, name, words)
     assert not (tmp_path / "executed").exists()
-
-
-@CASES
-def test_any_bytes_are_an_npz_data_set_or_a_data_error(tmp_path, cases):
-    alone = mutations(EIGHT)
-    stored = alone.map(lambda content: npz_of(content, zipfile.ZIP_STORED))
-    labels = mutations(npy_bytes((3,), bytes(3)))
-    labels = labels.map(lambda content: npz_of(EIGHT, zipfile.ZIP_STORED, labels=content))
-    contents = mutations(npz_of(EIGHT)) | alone | stored | labels
-    for_all(cases, contents, read_or_refused(tmp_path / "mine.npz", lambda path: check(load(str(path)))))
-
-
-def lay(folder: Path, *names: str) -> Path:
-    """A picture of one grey level under each name; the level is 100 and the picture's place in the list."""
-    for level, name in enumerate(names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((2, 2), 100 + level, np.uint8)).save(folder / name)
-    return folder
-
-
-def levels(pixels: np.ndarray) -> list[int]:
-    return (pixels[:, 0].astype(int) - 100).tolist()
 
 
 def test_pictures_are_found_in_folders_at_any_depth_among_other_files(tmp_path):
@@ -783,7 +690,7 @@ def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", deny)
-    refuses(tmp_path, "Permission denied", "a")
+    assert "Permission denied" in refuses(tmp_path, "a")
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
@@ -811,8 +718,7 @@ def test_every_picture_is_decoded_once(tmp_path, monkeypatch):
 
 def test_the_split_of_pictures_costs_no_second_copy(tmp_path):
     save_pictures(tmp_path, *np.zeros((12, 400, 400), np.uint8))
-    with memory(1.4 * 12 * 400 * 400):
-        load(str(tmp_path))
+    assert peak(load, str(tmp_path)) < 1.4 * 12 * 400 * 400
 
 
 HIDDEN = np.array([[[255, 0, 0, 0], [0, 0, 0, 255]], [[0, 0, 255, 0], [40, 80, 120, 51]]], np.uint8)
@@ -886,12 +792,24 @@ for form in ("TGA", "ICO", "PCX", "SGI", "JPEG2000", "PDF", "EPS"):  # whose rea
     BAD_PICTURES[form] = (encoded(COLOUR, form), "none of PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM")
 
 
-@pytest.mark.parametrize("kind", BAD_PICTURES)
-def test_a_broken_picture_is_refused_by_name_and_no_other_reader_of_pillow_is_given_a_file(tmp_path, kind):
-    content, words = BAD_PICTURES[kind]
-    save_pictures(tmp_path, *pixels(3, 3, 3))
-    put(tmp_path, {"001.png": content})
-    refuses(tmp_path, "1 of 3", "001.png", f"({words})", "delete them or move them")
+BAD = {
+    "train-images-idx3-ubyte": BAD_IDX,
+    "arrays.npz": BAD_ARRAYS,
+    "mine.npz": {kind: (content,) for kind, content in HOSTILE_NPZ.items()},
+    "mine.npy": {"a long header": (long_header(2), "header of 40000000 bytes", "10000")},
+    "001.png": BAD_PICTURES,  # no other reader of Pillow is given a file
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in BAD.items() for kind in kinds])
+def test_a_file_that_is_not_what_it_says_is_refused_by_name_and_costs_no_memory(tmp_path, name, kind):
+    (content, *words), path = BAD[name][kind], tmp_path / name
+    if "idx" in name:
+        put(tmp_path, {"t10k-images-idx3-ubyte": GOOD})
+    if "png" in name:
+        save_pictures(tmp_path, *pixels(3, 3, 3))
+    np.savez(path, **content) if "arrays" in name else path.write_bytes(content)
+    assert peak(refuses, path if ".np" in name else tmp_path, name, *words) < (1e6 if "npy" in name else 4e6)
 
 
 def test_all_broken_pictures_are_named_at_once_and_none_is_passed_over(tmp_path):
@@ -908,15 +826,34 @@ def test_all_broken_pictures_are_named_at_once_and_none_is_passed_over(tmp_path)
     refuses(tmp_path, "40 of 43", "100.png", "119.png", "and 20 more")
 
 
-@CASES
-def test_any_bytes_are_a_picture_or_a_data_error(tmp_path, cases):
-    def read(path: Path) -> None:
-        shutil.copy(path, tmp_path / "001.png")
-        check(load(str(tmp_path), size=4))
+def read_pictures(path: Path) -> None:
+    put(path.parent, {"001.png": path.read_bytes()})
+    check(load(str(path.parent), size=4))
 
-    forms = st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
-    contents = forms.flatmap(lambda form: mutations(encoded(COLOUR, form)))
-    for_all(cases, contents, read_or_refused(tmp_path / "000.png", read))
+
+LABELS = mutations(npy_bytes((3,), bytes(3))).map(lambda content: npz_of(EIGHT, zipfile.ZIP_STORED, labels=content))
+STORED = mutations(EIGHT).map(lambda content: npz_of(content, zipfile.ZIP_STORED))
+FORMS = st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+ANY = {
+    "file": (mutations(GOOD) | mutations(gzip.compress(GOOD, mtime=0)), idx.read_idx),
+    "mine.npz": (mutations(npz_of(EIGHT)) | mutations(EIGHT) | STORED | LABELS, lambda path: check(load(str(path)))),
+    "000.png": (FORMS.flatmap(lambda form: mutations(encoded(COLOUR, form))), read_pictures),
+}
+
+
+@pytest.mark.parametrize("name", ANY)
+@CASES
+def test_any_bytes_are_a_file_that_is_read_or_a_data_error_of_its_name(tmp_path, name, cases):
+    (contents, read), path = ANY[name], tmp_path / name
+
+    def attempt(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            read(path)
+        except DataError as error:
+            assert name in str(error)
+
+    for_all(cases, contents, attempt)
 
 
 def test_pictures_of_one_file_or_a_folder_are_brought_to_a_models_shape_without_a_split(tmp_path):
