@@ -160,7 +160,7 @@ def test_what_the_system_refuses_is_a_data_error(tmp_path, monkeypatch, small_ci
     assert "does not fit into memory" in refuses("huge", "huge")
 
 
-def test_the_default_place_is_the_variable_or_the_users_cache(monkeypatch, tmp_path):
+def test_the_default_place_is_the_variable_or_the_users_cache_and_embedded_sets_need_none(monkeypatch, tmp_path):
     monkeypatch.setenv("TAMING_VAES_DATA", str(tmp_path))
     assert default_dir() == tmp_path
     refuses("mnist", str(tmp_path), "train-images-idx3-ubyte.gz", "by hand", download=False)
@@ -173,6 +173,13 @@ def test_the_default_place_is_the_variable_or_the_users_cache(monkeypatch, tmp_p
         assert Path.home() in default_dir().parents and default_dir().name == "taming-vaes"
     monkeypatch.setattr("sys.platform", "darwin")
     assert default_dir() == Path.home() / "Library" / "Caches" / "taming-vaes"
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    refuses("mnist", "home folder", "TAMING_VAES_DATA", "--data-dir")
+    check(load("digits"))
 
 
 @pytest.mark.parametrize("cast", [np.uint8, np.float32])

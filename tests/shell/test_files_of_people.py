@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import data
-from data import DataError, default_dir, folders, images, images_at, load, npz
+from data import DataError, folders, images, images_at, load, npz
 from data.dataset import DARK, file_names, floats, held_out, safe_name
-from tests.shell.test_data import check, encoded, idx_bytes, in_turn, lay, levels, pixels, put, refused, refuses
+from tests.shell.test_data import check, encoded, holds, idx_bytes, in_turn, lay, levels, pixels, put, refused, refuses
 from tests.shell.test_data import save_pictures as save
 
 SMALL = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -76,21 +76,16 @@ def test_floats_off_by_a_rounding_are_clipped_and_tiny_ones_are_kept(tmp_path):
 
 
 OK = np.ones((3, 2))
-UNFIT = {
-    "one picture": (np.zeros((64, 64, 3), np.uint8), r"\(64, 64, 3\), which is one picture"),
-    "masked": (np.ma.masked_greater(OK * [[0], [1], [1]], 0.5), "4 masked"),
-    "unequal lists": ([[0.5], [0.5, 0.5]], "no array"),
-}
 
 
-@pytest.mark.parametrize("kind", UNFIT)
-def test_arrays_that_are_no_images_are_refused(kind):
-    array, words = UNFIT[kind]
-    with refused("fit: images", words):
-        npz.dataset("fit", "fit", {"images": array})
-
-
-def test_a_masked_array_without_a_mask_is_its_data_and_a_known_shape_needs_no_guess():
+def test_arrays_that_are_no_images_are_refused_unless_their_shape_is_known():
+    for array, words in (
+        (np.zeros((64, 64, 3), np.uint8), r"\(64, 64, 3\), which is one picture"),
+        (np.ma.masked_greater(OK * [[0], [1], [1]], 0.5), "4 masked"),
+        ([[0.5], [0.5, 0.5]], "no array"),
+    ):
+        with refused("fit: images", words):
+            npz.dataset("fit", "fit", {"images": array})
     assert npz.rows("x", np.ma.masked_array(OK), (1, 2, 1)).tolist() == OK.tolist()
     assert npz.dataset("fit", "fit", {"images": np.ones((9, 8, 3))}, shape=(8, 3, 1)).shape == (8, 3, 1)
     assert npz.dataset("fit", "fit", {"images": np.ones((400, 5, 4))}).shape == (5, 4, 1)
@@ -294,7 +289,8 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_pictures_that_would_be_read_wrong_are_refused(tmp_path, kind):
     content, words = BROKEN[kind]
-    refuses(put(tmp_path, {"a.tif": content, "b.jpg": content}), words, size=2 if "JPEG" in kind else None)
+    put(tmp_path, {"a.tif": content, "b.jpg": content})
+    assert str(tmp_path) in refuses(tmp_path, words, size=2 if "JPEG" in kind else None)
 
 
 def test_broken_pictures_are_left_out_by_name_if_that_is_wanted(tmp_path):
@@ -332,18 +328,6 @@ def test_limits_are_of_what_is_decoded(tmp_path, monkeypatch):
     refuses(save(tmp_path / "png", *grey), "bomb", "80 x 80", "scale it down", size=5)
 
 
-def test_idx_files_of_any_names_and_amat_are_read_with_their_split(tmp_path):
-    train, test, labels = pixels(5, 3, 4), pixels(2, 3, 4), np.array([7, 3, 3, 9, 7, 3, 7], np.uint8)
-    arrays = {"train-images-idx3": train, "train-labels-idx1": labels[:5]}
-    arrays |= {"test-images-idx3": test, "test-labels-idx1": labels[5:]}
-    put(tmp_path, {f"emnist-letters-{name}-ubyte": idx_bytes(array) for name, array in arrays.items()})
-    found = load(str(tmp_path))
-    assert np.array_equal(found.train, train.reshape(5, -1)) and np.array_equal(found.test, test.reshape(2, -1))
-    assert found.classes == ("3", "7", "9") and found.labels[1].tolist() == [0, 1]
-    put(tmp_path, {"emnist-digits-train-images-idx3-ubyte": idx_bytes(train)})
-    refuses(tmp_path, "2 data sets", "'emnist-digits-', 'emnist-letters-'")
-
-
 def amat(rows: np.ndarray) -> bytes:
     return "".join(" ".join(f"{value:g}" for value in row) + " \n" for row in rows.tolist()).encode()
 
@@ -353,7 +337,7 @@ def test_amat_is_black_and_white_or_floats_and_its_last_column_may_be_a_label(tm
     parts = {"train": x[:2200], "valid": x[:9], "test": x[2200:]}
     static = put(tmp_path / "static", {f"binarized_mnist_{name}.amat": amat(part) for name, part in parts.items()})
     found = load(str(static))
-    assert np.array_equal(found.train, 255 * x[:2200]) and np.array_equal(found.test, 255 * x[2200:])
+    assert holds(found, 255 * x[:2200], 255 * x[2200:])
     assert (found.shape, found.labels) == ((2, 2, 1), None) and "validation is left out" in found.split
     put(tmp_path, {"rotated.amat": amat(np.c_[x[:20] / 4, np.arange(20) % 2 + 3])})
     found = in_turn(tmp_path / "rotated.amat")
@@ -416,17 +400,3 @@ def test_names_of_files_are_safe_and_distinct_whatever_the_names(names):
 def test_names_of_files_are_the_names_where_they_are_safe():
     names = ["train/0.png", "a.jpg", "a.jpg.png", "SHEET.png", "..", "猫.PNG", "e\u0301", "\xe9", "nul.x", "im\udce9"]
     assert file_names(names) == ["train_0", "a.jpg", "a.jpg-2", "SHEET-2", "image", "猫", "é", "é-2", "_nul.x", "im_"]
-
-
-def test_a_user_without_a_home_is_told_and_needs_none_for_embedded_sets(monkeypatch):
-    for variable in ("TAMING_VAES_DATA", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(variable, raising=False)
-
-    def homeless():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", homeless)
-    with refused("home folder", "TAMING_VAES_DATA", "--data-dir"):
-        default_dir()
-    refuses("mnist", "home folder")
-    check(load("digits"))

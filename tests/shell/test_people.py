@@ -9,7 +9,6 @@ import pickle
 import re
 import subprocess
 import sys
-import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,10 +24,11 @@ import run
 from data import load as load_data
 from data.dataset import Dataset
 from experiment import UsageError, choices, evaluation, fit, load, pictures, sources, streams, training
-from experiment.run_folder import FILES, read_checkpoint
+from experiment.run_folder import FILES, MODELS, read_checkpoint
 from experiment.studies import runs
 from ref.more import linear, metrics
 from ref.more.planes import plane
+from tests.hostile import peak
 from tests.shell.runs import QUICK, completed, contents, json_of, made, refused
 from tests.tested import NAME, on_command_line, open_tested
 
@@ -321,10 +321,7 @@ def test_peak_memory_follows_pixels(monkeypatch):
         24: lambda: choices.choose(x, None, None, None),  # two copies in floats, and a Gram matrix of 40 × 40
     }
     for most, call in calls.items():
-        tracemalloc.start()
-        call()
-        assert tracemalloc.get_traced_memory()[1] < most * x.size
-        tracemalloc.stop()
+        assert peak(call) < most * x.size
 
 
 def test_the_principal_variances_of_large_images_take_as_many_directions_as_fit(monkeypatch):
@@ -382,7 +379,7 @@ def test_a_run_goes_on_when_nobody_listens_any_more(name, monkeypatch):
     os.close(there)
     with os.fdopen(here, "w") as stream:
         monkeypatch.setattr(sys, name, stream)
-        made("out", "--method", "vae")
+        assert made("out", "--method", "vae")["epochs"] == 2
         monkeypatch.undo()
 
 
@@ -504,3 +501,35 @@ def test_numbers_of_numpy_are_numbers_and_labels_are_no_method(hidden):
     assert (model.run.hidden, model.run.latent, model.run.target) == ((6, 5), 3, 2.25)
     with pytest.raises(UsageError, match=r"fit trains one of vae, .*, not a method that is a ndarray"):
         fit(TEST, np.arange(299))
+
+
+def test_the_shipped_model_reconstructs_test_images_and_is_small():
+    model, test = load("mnist-10k"), load_data("mnist-10k").test
+    errors = ((model.reconstruct(test).reshape(len(test), -1) - test / 255) ** 2).sum(axis=1)
+    assert 17 < errors.mean() < 21 and model.run.method == "geco" and model.run.target == 25
+    assert max(path.stat().st_size for path in MODELS.iterdir()) < 1.6e6
+
+
+def test_the_shipped_model_is_used_from_the_command_line_and_writes_below_runs(capsys):
+    assert run.main(["--load", "mnist-10k", "--sample", "3"]) == 0
+    assert len([*Path("runs/mnist-10k-samples-3-0").glob("[0-9].png")]) == 3
+    assert run.main(["--load", "mnist-10k", "--encode", "digits"]) == 2  # of 8×8 pixels
+    assert "has shape (299, 8, 8, 1), expected (N, 28, 28, 1)" in capsys.readouterr().err
+
+
+def test_a_folder_of_the_name_of_a_shipped_model_is_not_guessed_at():
+    Path("mnist-10k").mkdir()
+    with pytest.raises(UsageError, match=r"write \./mnist-10k"):
+        load("mnist-10k")
+    with pytest.raises(UsageError, match="holds no checkpoint"):
+        load("./mnist-10k")
+
+
+@pytest.mark.slow
+def test_training_the_shipped_model_anew_ends_at_its_figures():
+    shipped = {"rate": 6.07, "error": 25.46}  # nats, and squared error; by summary.json of the run
+    assert run.main(["--hidden", "256,128", "--seed", "1", "--out", "anew"]) == 0
+    assert run.main(["--load", "mnist-10k", "--evaluate", "--out", "evaluated.json"]) == 0
+    for summary, rel in ((json_of("anew", "summary.json"), 0.03), (json_of("", "evaluated.json"), 0.005)):
+        assert {name: summary[name] for name in shipped} == pytest.approx(shipped, rel=rel)
+    assert np.isfinite(load("mnist-10k").theta).all()
