@@ -28,7 +28,8 @@ from data import DataError, binarize, cifar10, default_dir, download, files, fol
 from data.files import write_whole
 from tests.hostile import CASES, for_all, mutations, peak
 
-RNG = np.random.default_rng(0)
+pytestmark = pytest.mark.usefixtures("elsewhere")
+RNG, KEPT, DEFAULT = np.random.default_rng(0), Path("kept"), default_dir()
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -39,11 +40,12 @@ def pixels(*shape: int) -> np.ndarray:
     return RNG.integers(0, 256, shape, np.uint8)
 
 
-def put(folder: Path, contents: dict[str, bytes]) -> Path:
-    """Files of these names and contents."""
+def put(contents: dict[str, bytes], folder: str | Path = ".") -> str | Path:
+    """Files of these names and contents in a folder, which is returned."""
     for name, content in contents.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     return folder
 
 
@@ -53,8 +55,8 @@ def encoded(picture: np.ndarray, form: str = "PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def save_pictures(folder: Path, *pictures: np.ndarray, form: str = "PNG", **options) -> Path:
-    return put(folder, {f"{i:03}.{form.lower()}": encoded(x, form, **options) for i, x in enumerate(pictures)})
+def save_pictures(folder: str, *pictures: np.ndarray, form: str = "PNG", **options) -> str:
+    return put({f"{i:03}.{form.lower()}": encoded(x, form, **options) for i, x in enumerate(pictures)}, folder)
 
 
 def refused(*words: str):
@@ -69,9 +71,9 @@ def refuses(source, *words: str, read=load, **how) -> str:
     return str(error.value)
 
 
-def lay(folder: Path, *names: str) -> Path:
+def lay(folder: str, *names: str) -> str:
     """A picture of one grey level under each name; the level is 100 and the picture's place in the list."""
-    return put(folder, {name: encoded(np.full((2, 2), 100 + i, np.uint8)) for i, name in enumerate(names)})
+    return put({name: encoded(np.full((2, 2), 100 + i, np.uint8)) for i, name in enumerate(names)}, folder)
 
 
 def levels(pixels: np.ndarray) -> list[int]:
@@ -83,9 +85,13 @@ def holds(found: data.Dataset, train: np.ndarray, test: np.ndarray) -> bool:
     return all(np.array_equal(x, a.reshape(len(a), -1)) for x, a in ((found.train, train), (found.test, test)))
 
 
+def opened(source, **how) -> data.Dataset:
+    return check(load(str(source), **how))
+
+
 def in_turn(source, **how) -> data.Dataset:
-    """A checked data set that is split by the rule of version 0.2."""
-    return check(load(str(source), split="every-tenth", **how))
+    """A data set that is split by the rule of version 0.2."""
+    return opened(source, split="every-tenth", **how)
 
 
 def check(dataset: data.Dataset) -> data.Dataset:
@@ -105,7 +111,7 @@ def check(dataset: data.Dataset) -> data.Dataset:
 
 
 def test_digits_are_the_uci_set_scaled_to_255_and_every_sixth_is_for_testing():
-    digits = check(load("digits"))
+    digits = opened("digits")
     assert (digits.name, digits.shape) == ("digits", (8, 8, 1)) and digits.train.shape == (1498, 64)
     assert digits.train[0, :8].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]  # 0 0 5 13 9 1 0 0 of 16
     assert digits.train[-1, -8:].tolist() == [0, 16, 128, 191, 223, 191, 16, 0]  # 0 1 8 12 14 12 1 0
@@ -128,12 +134,12 @@ def test_mnist_10k_is_the_published_test_file_whose_every_sixth_image_is_for_tes
     assert found.classes == tuple("0123456789")
 
 
-def test_mnist_10k_is_small_and_refused_when_altered_or_without_xz_in_python(monkeypatch, tmp_path):
+def test_mnist_10k_is_small_and_refused_when_altered_or_without_xz_in_python(monkeypatch):
     paths = list(Path(data.__file__).parent.glob("t10k-*.xz"))
     assert len(paths) == 2 and sum(path.stat().st_size for path in paths) < 1_400_000
-    put(tmp_path, {path.name: path.read_bytes() for path in paths})
-    monkeypatch.setattr(mnist, "__file__", str(tmp_path / "mnist.py"))
-    altered = tmp_path / "t10k-labels-idx1-ubyte.xz"
+    put({path.name: path.read_bytes() for path in paths})
+    monkeypatch.setattr(mnist, "__file__", "mnist.py")
+    altered = Path("t10k-labels-idx1-ubyte.xz")
     whole = altered.read_bytes()
     labels = lzma.decompress(whole)
     for content in (whole[:-20], whole[:2000] + b"x" + whole[2001:], lzma.compress(labels[:-1] + b"\0"), b"", labels):
@@ -143,18 +149,18 @@ def test_mnist_10k_is_small_and_refused_when_altered_or_without_xz_in_python(mon
     refuses("mnist-10k", "xz", "digits")
 
 
-def test_size_is_refused_where_it_has_no_meaning(tmp_path):
-    np.savez(tmp_path / "a.npz", train=pixels(2, 4), test=pixels(2, 4))
-    for source in ("digits", "mnist", tmp_path / "a.npz"):
-        refuses(source, "--size", str(source), data_dir=tmp_path, size=8)
-    refuses(save_pictures(tmp_path / "a", *pixels(2, 4, 4)), "--size must be at least 1, found 0", size=0)
+def test_size_is_refused_where_it_has_no_meaning():
+    np.savez("a.npz", train=pixels(2, 4), test=pixels(2, 4))
+    for source in ("digits", "mnist", "a.npz"):
+        refuses(source, "--size", str(source), data_dir=KEPT, size=8)
+    refuses(save_pictures("a", *pixels(2, 4, 4)), "--size must be at least 1, found 0", size=0)
 
 
-def test_what_the_system_refuses_is_a_data_error(tmp_path, monkeypatch, small_cifar):
+def test_what_the_system_refuses_is_a_data_error(monkeypatch, small_cifar):
     content = tar(small_cifar)
     monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
-    put(tmp_path, {"cifar-10-binary.tar.gz": content, cifar10.FOLDER: b"a file where the folder should be"})
-    assert "cifar10 could not be loaded" in refuses("cifar10", "exists", data_dir=tmp_path)
+    put({"cifar-10-binary.tar.gz": content, cifar10.FOLDER: b"a file where the folder should be"}, KEPT)
+    assert "cifar10 could not be loaded" in refuses("cifar10", "exists", data_dir=KEPT)
     # A row of the table is all that a new set needs.
     monkeypatch.setitem(data.DATASETS, "huge", lambda data_dir, download: np.empty(2**59, np.uint8))
     assert "does not fit into memory" in refuses("huge", "huge")
@@ -179,7 +185,7 @@ def test_the_default_place_is_the_variable_or_the_users_cache_and_embedded_sets_
 
     monkeypatch.setattr(Path, "home", homeless)
     refuses("mnist", "home folder", "TAMING_VAES_DATA", "--data-dir")
-    check(load("digits"))
+    opened("digits")
 
 
 @pytest.mark.parametrize("cast", [np.uint8, np.float32])
@@ -211,8 +217,8 @@ def test_binarization_is_fixed_by_its_seed_leaves_its_argument_alone_and_keeps_n
 
 
 @pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, failure):
-    path = tmp_path / "deep" / "file"
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(failure):
+    path = Path("deep/file")
     write_whole(path, lambda file: file.write(b"old"))
 
     def fail(file):
@@ -226,19 +232,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, failure):
     assert path.read_bytes() == b"newer" and os.listdir(path.parent) == ["file"]
 
 
-def test_the_file_is_on_the_disk_before_it_gets_its_name_and_then_the_name_too(tmp_path, monkeypatch):
+def test_the_file_is_on_the_disk_before_it_gets_its_name_and_then_the_name_too(monkeypatch):
     order = []
     monkeypatch.setattr(files.os, "fsync", lambda fd: order.append("fsync" + " folder" * stat.S_ISDIR(os.fstat(fd)[0])))
     replace = os.replace
     monkeypatch.setattr(files.os, "replace", lambda a, b: (order.append("replace"), replace(a, b)))
-    write_whole(tmp_path / "file", lambda file: file.write(b"x"))
+    write_whole("file", lambda file: file.write(b"x"))
     assert order == ["fsync", "replace", "fsync folder"]
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3) | st.tuples(st.integers(1, 9))), st.booleans())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_idx_gives_back_what_was_written_gzipped_or_not(tmp_path, array, zipped):
-    path = tmp_path / "file"  # no .gz in the name: the contents decide
+def test_idx_gives_back_what_was_written_gzipped_or_not(array, zipped):
+    path = Path("file")  # no .gz in the name: the contents decide
     path.write_bytes(gzip.compress(idx_bytes(array)) if zipped else idx_bytes(array))
     assert np.array_equal(idx.read_idx(path), array)
     assert np.array_equal(idx.read_idx(path, hashlib.sha256(idx_bytes(array)).hexdigest()), array)
@@ -264,36 +270,36 @@ BAD_IDX = {
 
 
 @pytest.mark.parametrize("test_name", ["t10k-images-idx3-ubyte.gz", "test-images.idx3-ubyte"])
-def test_a_folder_of_idx_files_is_a_data_set_also_of_one_row_or_three_columns(tmp_path, test_name):
+def test_a_folder_of_idx_files_is_a_data_set_also_of_one_row_or_three_columns(test_name):
     for shape in ((3, 4), (1, 4), (9, 3)):
         train, test = pixels(9, *shape), pixels(2, *shape)
         contents = {"train-images-idx3-ubyte": idx_bytes(train), test_name: gzip.compress(idx_bytes(test))}
-        found = check(load(str(put(tmp_path / "My fashion", contents))))
+        found = opened(put(contents, "My fashion"))
         assert (found.name, found.shape) == ("My-fashion", (*shape, 1)) and "as its files say" in found.split
         assert holds(found, train, test)
 
 
-def test_labels_beside_idx_files_of_any_names_are_the_images_classes_in_both_parts_or_not_at_all(tmp_path):
+def test_labels_beside_idx_files_of_any_names_are_the_images_classes_in_both_parts_or_not_at_all():
     train, test, start = pixels(5, 3, 4), pixels(2, 3, 4), "emnist-letters-"
     contents = {f"{start}train-images-idx3-ubyte": idx_bytes(train), f"{start}test-images-idx3-ubyte": idx_bytes(test)}
     contents[f"{start}train-labels-idx1-ubyte"] = idx_bytes(np.array([7, 3, 3, 9, 7], np.uint8))
-    assert load(str(put(tmp_path, contents))).labels is None
-    put(tmp_path, {f"{start}test-labels-idx1-ubyte": idx_bytes(np.array([9, 1], np.uint8))})
-    found = check(load(str(tmp_path)))
+    assert opened(put(contents)).labels is None
+    put({f"{start}test-labels-idx1-ubyte": idx_bytes(np.array([9, 1], np.uint8))})
+    found = opened(".")
     assert holds(found, train, test) and found.classes == ("1", "3", "7", "9")
     assert [labels.tolist() for labels in found.labels] == [[2, 1, 1, 3, 2], [3, 0]]
-    put(tmp_path, {f"{start}test-labels-idx1-ubyte": idx_bytes(np.array([9], np.uint8))})
-    refuses(tmp_path, "a label for each image", r"\[5, 2\], found \[5, 1\]")
-    put(tmp_path, {"emnist-digits-train-images-idx3-ubyte": idx_bytes(train)})
-    refuses(tmp_path, "2 data sets", "'emnist-digits-', 'emnist-letters-'")
+    put({f"{start}test-labels-idx1-ubyte": idx_bytes(np.array([9], np.uint8))})
+    refuses(".", "a label for each image", r"\[5, 2\], found \[5, 1\]")
+    put({"emnist-digits-train-images-idx3-ubyte": idx_bytes(train)})
+    refuses(".", "2 data sets", "'emnist-digits-', 'emnist-letters-'")
 
 
-def test_a_folder_of_idx_files_that_do_not_fit_is_refused(tmp_path):
-    put(tmp_path, {"train-images-idx3-ubyte": idx_bytes(pixels(5, 3, 4))})
-    refuses(tmp_path, "t10k-images", "none found")
+def test_a_folder_of_idx_files_that_do_not_fit_is_refused():
+    put({"train-images-idx3-ubyte": idx_bytes(pixels(5, 3, 4))})
+    refuses(".", "t10k-images", "none found")
     for shape, words in (((5, 4, 3), "5, 4, 3.*expected .N, 3, 4"), ((5,), r"sizes \(5,\)"), ((0, 3, 4), "0, 3, 4")):
-        put(tmp_path, {"t10k-images-idx3-ubyte": idx_bytes(pixels(*shape))})
-        refuses(tmp_path, words)
+        put({"t10k-images-idx3-ubyte": idx_bytes(pixels(*shape))})
+        refuses(".", words)
 
 
 @pytest.fixture
@@ -310,26 +316,26 @@ def small_mnist(monkeypatch):
 
 def lay_out(contents: dict[str, bytes], folder: Path) -> None:
     for i, (name, content) in enumerate(contents.items()):
-        put(folder, {f"{name}.gz": gzip.compress(content)} if i % 2 else {name: content})
+        put({f"{name}.gz": gzip.compress(content)} if i % 2 else {name: content}, folder)
 
 
-def test_mnist_files_found_are_taken_gzipped_or_not(tmp_path, small_mnist):
-    lay_out(small_mnist, tmp_path / "mnist")
-    found = check(load("mnist", tmp_path, download=False))
+def test_mnist_files_found_are_taken_gzipped_or_not(small_mnist):
+    lay_out(small_mnist, KEPT / "mnist")
+    found = check(load("mnist", KEPT, download=False))
     assert (found.name, found.shape) == ("mnist", (28, 28, 1))
     assert found.train.tobytes() == small_mnist["train-images-idx3-ubyte"][16:]
     assert found.test.tobytes() == small_mnist["t10k-images-idx3-ubyte"][16:]
     for labels, name in zip(found.labels, ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"), strict=True):
         assert [int(found.classes[label]) for label in labels] == list(small_mnist[name][8:])
-    (tmp_path / "mnist" / "train-labels-idx1-ubyte").unlink()
-    assert load("mnist", tmp_path, download=False).labels is None
+    (KEPT / "mnist" / "train-labels-idx1-ubyte").unlink()
+    assert load("mnist", KEPT, download=False).labels is None
 
 
 @pytest.mark.parametrize("name", mnist.SHA256)
-def test_an_altered_mnist_file_is_refused_also_when_only_a_label_changed(tmp_path, small_mnist, name):
+def test_an_altered_mnist_file_is_refused_also_when_only_a_label_changed(small_mnist, name):
     expected, good = mnist.SHA256[name], small_mnist[name]
-    lay_out(small_mnist | {name: good[:-1] + bytes([good[-1] ^ 1])}, tmp_path / "mnist")
-    refuses("mnist", name, expected, "found", "delete it", data_dir=tmp_path, download=False)
+    lay_out(small_mnist | {name: good[:-1] + bytes([good[-1] ^ 1])}, KEPT / "mnist")
+    refuses("mnist", name, expected, "found", "delete it", data_dir=KEPT, download=False)
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -372,19 +378,19 @@ def everything_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if not path.is_dir())
 
 
-def test_missing_mnist_is_downloaded_whole_verified_and_not_asked_for_again(tmp_path, small_mnist, server, monkeypatch):
+def test_missing_mnist_is_downloaded_whole_verified_and_not_asked_for_again(small_mnist, server, monkeypatch):
     monkeypatch.setattr(mnist, "MIRRORS", (server.url + "/a/", server.url + "/b/"))
     for name, content in small_mnist.items():
         whole = gzip.compress(content)
         server.answer(f"/a/{name}.gz", whole[:-20], promised=len(whole))  # the first mirror breaks off
         server.answer(f"/b/{name}.gz", whole)
-    found = load("mnist", tmp_path)
+    found = load("mnist", KEPT)
     assert found.train.tobytes() == small_mnist["train-images-idx3-ubyte"][16:]
-    assert everything_in(tmp_path) == sorted(f"{name}.gz" for name in small_mnist)
-    assert np.array_equal(load("mnist", tmp_path).test, found.test) and len(server.asked) == 8
+    assert everything_in(KEPT) == sorted(f"{name}.gz" for name in small_mnist)
+    assert np.array_equal(load("mnist", KEPT).test, found.test) and len(server.asked) == 8
 
 
-def test_a_bad_download_is_tried_again_then_refused_and_leaves_nothing(tmp_path, small_mnist, server, monkeypatch):
+def test_a_bad_download_is_tried_again_then_refused_and_leaves_nothing(small_mnist, server, monkeypatch):
     first = "train-images-idx3-ubyte"
     good = gzip.compress(small_mnist[first])
     monkeypatch.setattr(mnist, "MIRRORS", (server.url + "/",))
@@ -400,23 +406,21 @@ def test_a_bad_download_is_tried_again_then_refused_and_leaves_nothing(tmp_path,
         start = time.monotonic()
         server.asked.clear()
         server.answer(f"/{first}.gz", **answer)
-        words = str(tmp_path / "mnist"), first, server.url, "could not be downloaded", "by hand"
-        refuses("mnist", *words, data_dir=tmp_path)
-        assert everything_in(tmp_path) == [] and server.asked == [f"/{first}.gz"] * 2, kind
+        words = str(KEPT / "mnist"), first, server.url, "could not be downloaded", "by hand"
+        refuses("mnist", *words, data_dir=KEPT)
+        assert everything_in(KEPT) == [] and server.asked == [f"/{first}.gz"] * 2, kind
         assert time.monotonic() - start < 2.5, kind  # a stalled server is not waited for
 
 
-def test_without_a_network_the_error_says_where_files_are_looked_for_and_whence_to_get_them(
-    tmp_path, small_mnist, server
-):
+def test_without_a_network_the_error_says_where_files_are_looked_for_and_whence_to_get_them(small_mnist, server):
     mnist.MIRRORS = (server.url + "/",)  # small_mnist restores it
     for source, words in (("mnist", [server.url]), ("cifar10", ["cs.toronto.edu"])):
-        refuses(source, str(tmp_path), "by hand", *words, data_dir=tmp_path, download=False)
+        refuses(source, str(KEPT), "by hand", *words, data_dir=KEPT, download=False)
     assert server.asked == []
     server.stop()
-    words = str(tmp_path / "mnist" / "train-images-idx3-ubyte.gz"), "refused", f"get {server.url}/"
-    refuses("mnist", *words, data_dir=tmp_path)
-    assert everything_in(tmp_path) == []
+    words = str(KEPT / "mnist" / "train-images-idx3-ubyte.gz"), "refused", f"get {server.url}/"
+    refuses("mnist", *words, data_dir=KEPT)
+    assert everything_in(KEPT) == []
 
 
 NAMES = cifar10.TRAIN + cifar10.TEST
@@ -446,8 +450,8 @@ def tar(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def test_cifar_planes_become_pixels_channel_last(tmp_path, small_cifar):
-    found = check(load("cifar10", put(tmp_path, small_cifar), download=False))
+def test_cifar_planes_become_pixels_channel_last(small_cifar):
+    found = check(load("cifar10", put(small_cifar, KEPT), download=False))
     assert (found.name, found.shape, len(found.train)) == ("cifar10", (32, 32, 3), 15)
     records = np.frombuffer(b"".join(small_cifar.values()), np.uint8).reshape(18, 3073)
     for image, label, record in zip(found.population, np.concatenate(found.labels), records, strict=True):
@@ -459,45 +463,45 @@ def test_cifar_planes_become_pixels_channel_last(tmp_path, small_cifar):
 
 
 @pytest.mark.parametrize("name", [NAMES[0], NAMES[4], NAMES[5]])
-def test_a_cifar_file_of_a_wrong_size_or_with_other_contents_is_refused(tmp_path, small_cifar, name):
-    path, good = put(tmp_path, small_cifar) / cifar10.FOLDER / name, small_cifar[f"{cifar10.FOLDER}/{name}"]
+def test_a_cifar_file_of_a_wrong_size_or_with_other_contents_is_refused(small_cifar, name):
+    path, good = put(small_cifar, KEPT) / cifar10.FOLDER / name, small_cifar[f"{cifar10.FOLDER}/{name}"]
     for content in (b"", good[:-1], good + b"x"):
         path.write_bytes(content)
-        refuses("cifar10", name, "expected 9219", f"found {len(content)}", data_dir=tmp_path)
+        refuses("cifar10", name, "expected 9219", f"found {len(content)}", data_dir=KEPT)
     another_label = bytes([(good[0] + 1) % 10])
     another_pixel = bytes([good[-1] ^ 1])
     for content in (bytes(len(good)), another_label + good[1:], good[:-1] + another_pixel, good[:6146] + good[:3073]):
         path.write_bytes(content)
-        refuses("cifar10", name, "not the published", "delete", data_dir=tmp_path)
+        refuses("cifar10", name, "not the published", "delete", data_dir=KEPT)
 
 
-def test_the_records_of_cifar_may_stand_in_another_order_but_not_in_the_other_part(tmp_path, small_cifar):
+def test_the_records_of_cifar_may_stand_in_another_order_but_not_in_the_other_part(small_cifar):
     *train, test = small_cifar
     whole = b"".join(small_cifar[name] for name in train)
     turned = [whole[i : i + 3073] for i in range(0, len(whole), 3073)][::-1]
     in_order = {name: b"".join(turned[3 * i : 3 * i + 3]) for i, name in enumerate(train)}
-    put(tmp_path, small_cifar | in_order)
-    assert load("cifar10", tmp_path).labels[0].tolist() == [record[0] for record in turned]
-    put(tmp_path, {test: small_cifar[train[0]]})
-    refuses("cifar10", "test_batch.bin", "published", data_dir=tmp_path)
+    put(small_cifar | in_order, KEPT)
+    assert load("cifar10", KEPT).labels[0].tolist() == [record[0] for record in turned]
+    put({test: small_cifar[train[0]]}, KEPT)
+    refuses("cifar10", "test_batch.bin", "published", data_dir=KEPT)
 
 
-def test_missing_cifar_is_downloaded_verified_and_extracted(tmp_path, small_cifar, server, monkeypatch):
+def test_missing_cifar_is_downloaded_verified_and_extracted(small_cifar, server, monkeypatch):
     content = tar(small_cifar)
     monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
     monkeypatch.setattr(cifar10, "URLS", (server.url + "/cifar.tar.gz",))
     server.answer("/cifar.tar.gz", content[:-1] + b"x")
-    refuses("cifar10", "sent something else", "by hand", data_dir=tmp_path)
-    assert everything_in(tmp_path) == []
+    refuses("cifar10", "sent something else", "by hand", data_dir=KEPT)
+    assert everything_in(KEPT) == []
     server.answer("/cifar.tar.gz", content)
-    first = check(load("cifar10", tmp_path))
-    assert everything_in(tmp_path) == sorted([*NAMES, "cifar-10-binary.tar.gz"])
-    missing = tmp_path / cifar10.FOLDER / NAMES[2]
+    first = check(load("cifar10", KEPT))
+    assert everything_in(KEPT) == sorted([*NAMES, "cifar-10-binary.tar.gz"])
+    missing = KEPT / cifar10.FOLDER / NAMES[2]
     missing.unlink()  # it comes back from the archive that is kept
-    assert np.array_equal(load("cifar10", tmp_path).train, first.train) and len(server.asked) == 3
+    assert np.array_equal(load("cifar10", KEPT).train, first.train) and len(server.asked) == 3
     missing.unlink()
-    put(tmp_path, {"cifar-10-binary.tar.gz": content + b"x"})
-    refuses("cifar10", "cifar-10-binary.tar.gz", cifar10.MD5, "found", data_dir=tmp_path)
+    put({"cifar-10-binary.tar.gz": content + b"x"}, KEPT)
+    refuses("cifar10", "cifar-10-binary.tar.gz", cifar10.MD5, "found", data_dir=KEPT)
     assert not missing.exists()
 
 
@@ -506,19 +510,19 @@ def test_missing_cifar_is_downloaded_verified_and_extracted(tmp_path, small_cifa
     ("one", "shape"),
     [((5, 7), (5, 7, 1)), ((5, 7, 1), (5, 7, 1)), ((5, 7, 3), (5, 7, 3)), ((49,), (7, 7, 1)), ((48,), (1, 48, 1))],
 )
-def test_an_npz_of_any_allowed_shape_is_a_data_set(tmp_path, save, one, shape):
+def test_an_npz_of_any_allowed_shape_is_a_data_set(save, one, shape):
     train, test = pixels(6, *one), np.asfortranarray(pixels(2, *one))
-    save(tmp_path / "my set.v2.npz", train=train, test=test)
-    found = check(load(str(tmp_path / "my set.v2.npz")))
+    save("my set.v2.npz", train=train, test=test)
+    found = opened("my set.v2.npz")
     assert (found.name, found.shape, found.train.dtype) == ("my-set.v2", shape, np.uint8)
     assert holds(found, train, test)
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", ">f8"])
-def test_floats_of_any_width_become_float32(tmp_path, dtype):
+def test_floats_of_any_width_become_float32(dtype):
     train, test = RNG.random((4, 9)).astype(dtype), np.ones((1, 9), dtype)
-    np.savez(tmp_path / "a.npz", train=train, test=test)
-    found = check(load(str(tmp_path / "a.npz")))
+    np.savez("a.npz", train=train, test=test)
+    found = opened("a.npz")
     assert found.train.dtype == np.float32 and np.array_equal(found.train, train.astype(np.float32))
 
 
@@ -557,13 +561,13 @@ BAD_ARRAYS = {
     "labels", [("labels",), ("y_train", "y_test"), ("train_labels", "test_labels"), ()], ids="-".join
 )
 @pytest.mark.parametrize("images", [("train", "test"), ("x_train", "x_test"), ("train_images", "test_images")])
-def test_the_usual_pairs_of_names_are_a_split_and_labels_keep_to_their_images(tmp_path, images, labels):
+def test_the_usual_pairs_of_names_are_a_split_and_labels_keep_to_their_images(images, labels):
     train, test = np.array([5, -1, 5], np.int16), np.array([[700], [5]], np.int16)  # (N,) and (N, 1)
     of_all = [np.concatenate([train, test[:, 0]])]
     arrays = dict(zip(labels, of_all if len(labels) == 1 else [train, test], strict=False))
     x = pixels(5, 4)
-    np.savez(tmp_path / "a.npz", **{images[0]: x[:3], images[1]: x[3:]}, **arrays, unread=np.arange(3))
-    found = check(load(str(tmp_path / "a.npz")))
+    np.savez("a.npz", **{images[0]: x[:3], images[1]: x[3:]}, **arrays, unread=np.arange(3))
+    found = opened("a.npz")
     assert holds(found, x[:3], x[3:])
     assert found.split == f"3 images to train on and 2 to test: the arrays {images[0]} and {images[1]}"
     assert found.classes == (("-1", "5", "700") if labels else None)
@@ -571,8 +575,8 @@ def test_the_usual_pairs_of_names_are_a_split_and_labels_keep_to_their_images(tm
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_of_one_array_every_tenth_image_is_for_testing_by_the_rule_of_version_0_2(tmp_path, kind):
-    images, path = pixels(25, 4, 6), tmp_path / f"mine.{kind}"
+def test_of_one_array_every_tenth_image_is_for_testing_by_the_rule_of_version_0_2(kind):
+    images, path = pixels(25, 4, 6), f"mine.{kind}"
     np.save(path, images) if kind == "npy" else np.savez(path, faces=images, labels=np.arange(25) // 2)
     found = in_turn(path)
     assert (found.name, found.shape) == ("mine", (4, 6, 1)) and "every tenth" in found.split
@@ -582,12 +586,12 @@ def test_of_one_array_every_tenth_image_is_for_testing_by_the_rule_of_version_0_
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
-def test_every_version_of_the_npy_format_is_read_and_members_that_are_no_arrays_do_not_count(tmp_path, version):
+def test_every_version_of_the_npy_format_is_read_and_members_that_are_no_arrays_do_not_count(version):
     images, buffer = RNG.random((4, 9)).astype(np.float32), io.BytesIO()
     np.lib.format.write_array(buffer, images, version)
     content = {"x.npy": buffer.getvalue(), "README.txt": b"hello"}
-    put(tmp_path, {"mine.npy": buffer.getvalue(), "mine.npz": zipped(content)})
-    for found in (in_turn(tmp_path / "mine.npy"), in_turn(tmp_path / "mine.npz")):
+    put({"mine.npy": buffer.getvalue(), "mine.npz": zipped(content)})
+    for found in (in_turn("mine.npy"), in_turn("mine.npz")):
         assert holds(found, images[:3], images[3:])
 
 
@@ -650,45 +654,45 @@ HOSTILE_NPZ = {
 }
 
 
-def test_loading_executes_nothing(tmp_path):
+def test_loading_executes_nothing():
     class Bomb:
         def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "executed"),))
+            return (os.mkdir, ("executed",))
 
     hostile = np.array([[Bomb()]], dtype=object)
-    np.savez(tmp_path / "mine.npz", train=hostile, test=hostile)
-    np.savez(tmp_path / "labels.npz", images=pixels(1, 4), labels=hostile)
-    np.save(tmp_path / "mine.npy", hostile)
+    np.savez("mine.npz", train=hostile, test=hostile)
+    np.savez("labels.npz", images=pixels(1, 4), labels=hostile)
+    np.save("mine.npy", hostile)
     for name, words in (
         ("mine.npz", "train.*never unpickled"),
         ("mine.npy", "unpickled"),
         ("labels.npz", "labels is object"),
     ):
-        refuses(tmp_path / name, name, words)
-    assert not (tmp_path / "executed").exists()
+        refuses(name, name, words)
+    assert not Path("executed").exists()
 
 
-def test_pictures_are_found_in_folders_at_any_depth_among_other_files(tmp_path):
-    lay(tmp_path, "a/b/c/d/deep.png", "a/top.png", "z.BMP", ".hidden/x.png", "a/.thumbnail.png")
-    put(tmp_path, {"labels.csv": b"cat,dog", "a/._000.png": b"what a file manager leaves"})
-    (tmp_path / "a" / "folder.png").mkdir()
-    found = in_turn(tmp_path)
+def test_pictures_are_found_in_folders_at_any_depth_among_other_files():
+    lay(".", "a/b/c/d/deep.png", "a/top.png", "z.BMP", ".hidden/x.png", "a/.thumbnail.png")
+    put({"labels.csv": b"cat,dog", "a/._000.png": b"what a file manager leaves"})
+    Path("a/folder.png").mkdir()
+    found = in_turn(".")
     assert found.files == (["a/b/c/d/deep.png", "a/top.png"], ["z.BMP"])
     assert levels(found.train) == [0, 1] and levels(found.test) == [2]
     assert found.labels is None  # one picture lies in no folder
 
 
 @pytest.mark.skipif(os.name != "posix", reason="not everybody may make links on Windows")
-def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
-    lay(tmp_path / "elsewhere", "0.png", "1.png")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "cats").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "mine")
-    assert folders.find(tmp_path / "mine") == (["cats/0.png", "cats/1.png"], "")
+def test_links_to_folders_are_followed_but_not_in_a_circle():
+    lay("elsewhere", "0.png", "1.png")
+    Path("mine").mkdir()
+    Path("mine/cats").symlink_to(Path("elsewhere").resolve())
+    Path("elsewhere/up").symlink_to(Path("mine").resolve())
+    assert folders.find(Path("mine")) == (["cats/0.png", "cats/1.png"], "")
 
 
-def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
-    lay(tmp_path, "a/0.png", "b/1.png", "b/2.png")
+def test_a_folder_that_may_not_be_read_is_not_passed_over(monkeypatch):
+    lay(".", "a/0.png", "b/1.png", "b/2.png")
     scandir = os.scandir
 
     def deny(path):
@@ -697,35 +701,35 @@ def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", deny)
-    assert "Permission denied" in refuses(tmp_path, "a")
+    assert "Permission denied" in refuses(".", "a")
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
-def test_the_six_formats_are_read(tmp_path, form):
+def test_the_six_formats_are_read(form):
     grey = [np.full((8, 8), level, np.uint8) for level in (40, 200)]
-    found = in_turn(save_pictures(tmp_path, *grey, form=form))
+    found = in_turn(save_pictures(".", *grey, form=form))
     assert abs(int(found.train[0, 0]) - 40) <= 2 and abs(int(found.test[0, 0]) - 200) <= 2
 
 
-def test_pictures_are_grey_only_if_all_are(tmp_path):
+def test_pictures_are_grey_only_if_all_are():
     colour, grey = pixels(3, 3, 3), pixels(3, 3)
-    assert in_turn(save_pictures(tmp_path / "grey", grey, grey)).shape == (3, 3, 1)
-    found = in_turn(save_pictures(tmp_path / "several", grey, grey, colour, grey, colour))
+    assert in_turn(save_pictures("grey", grey, grey)).shape == (3, 3, 1)
+    found = in_turn(save_pictures("several", grey, grey, colour, grey, colour))
     expected = [x.repeat(3) if x is grey else x.ravel() for x in (grey, grey, colour, grey, colour)]
     assert found.shape == (3, 3, 3) and np.array_equal(found.population, expected)
     assert "3 of them are grey and are read as RGB" in found.split
 
 
-def test_every_picture_is_decoded_once(tmp_path, monkeypatch):
-    save_pictures(tmp_path, pixels(3, 3), *pixels(11, 3, 3, 3))
+def test_every_picture_is_decoded_once(monkeypatch):
+    save_pictures(".", pixels(3, 3), *pixels(11, 3, 3, 3))
     opened, open_picture = [], Image.open
     monkeypatch.setattr(Image, "open", lambda *args, **options: opened.append(1) or open_picture(*args, **options))
-    assert load(str(tmp_path)).shape == (3, 3, 3) and len(opened) == 12
+    assert load(".").shape == (3, 3, 3) and len(opened) == 12
 
 
-def test_the_split_of_pictures_costs_no_second_copy(tmp_path):
-    save_pictures(tmp_path, *np.zeros((12, 400, 400), np.uint8))
-    assert peak(load, str(tmp_path)) < 1.4 * 12 * 400 * 400
+def test_the_split_of_pictures_costs_no_second_copy():
+    save_pictures(".", *np.zeros((12, 400, 400), np.uint8))
+    assert peak(load, ".") < 1.4 * 12 * 400 * 400
 
 
 HIDDEN = np.array([[[255, 0, 0, 0], [0, 0, 0, 255]], [[0, 0, 255, 0], [40, 80, 120, 51]]], np.uint8)
@@ -733,12 +737,12 @@ SEEN = [[255, 255, 255], [0, 0, 0], [255, 255, 255], [212, 220, 228]]  # 40·0.2
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
-def test_colour_under_transparency_is_not_seen_and_the_ground_is_white(tmp_path, form):
-    found = load(str(save_pictures(tmp_path, HIDDEN, HIDDEN, form=form, lossless=True, exact=True)))
+def test_colour_under_transparency_is_not_seen_and_the_ground_is_white(form):
+    found = opened(save_pictures(".", HIDDEN, HIDDEN, form=form, lossless=True, exact=True))
     assert found.shape == (2, 2, 3) and np.abs(found.train.reshape(4, 3).astype(int) - SEEN).max() <= 1
 
 
-def test_transparency_in_grey_in_palettes_and_as_one_colour_is_white_too(tmp_path):
+def test_transparency_in_grey_in_palettes_and_as_one_colour_is_white_too():
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([9, 9, 9, 200, 0, 0])
     grey, colour = Image.fromarray(HIDDEN).convert("LA"), Image.fromarray(HIDDEN[..., :3])
@@ -747,35 +751,35 @@ def test_transparency_in_grey_in_palettes_and_as_one_colour_is_white_too(tmp_pat
         ("palette.gif", palette, {"transparency": 1}, [9, 9, 9, 255, 255, 255]),
         ("colour.png", colour, {"transparency": (255, 0, 0)}, [255, 255, 255, 0, 0, 0]),
     ):
-        picture.save(tmp_path / name, **options)
-        found, *_ = data.images.read(tmp_path, [name])
+        picture.save(name, **options)
+        found, *_ = data.images.read(Path(), [name])
         assert found[0, : len(expected)].tolist() == expected
 
 
-def test_photographs_are_turned_upright(tmp_path):
+def test_photographs_are_turned_upright():
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
     picture = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    found = load(str(save_pictures(tmp_path, picture, picture, exif=exif)))
+    found = opened(save_pictures(".", picture, picture, exif=exif))
     assert found.train.reshape(3, 2).tolist() == [[3, 0], [4, 1], [5, 2]]
 
 
-def test_pictures_of_two_sizes_need_the_option_size(tmp_path):
+def test_pictures_of_two_sizes_need_the_option_size():
     middle = np.zeros((4, 10, 3), np.uint8)
     middle[:, 3:7] = 200  # the square in the middle
-    save_pictures(tmp_path, middle, np.full((7, 7, 3), 9, np.uint8))
-    refuses(tmp_path, "2 sizes", "1 of 10 x 4 such as 000.png", "1 of 7 x 7 such as 001.png", "--size")
-    found = in_turn(tmp_path, size=2)
+    save_pictures(".", middle, np.full((7, 7, 3), 9, np.uint8))
+    refuses(".", "2 sizes", "1 of 10 x 4 such as 000.png", "1 of 7 x 7 such as 001.png", "--size")
+    found = in_turn(".", size=2)
     assert found.shape == (2, 2, 3) and (found.test == 9).all()
     assert (abs(found.train.astype(int) - 200) < 10).all()  # the filter sees a little beyond the square
 
 
 @pytest.mark.parametrize("size", [16, 32])
-def test_a_jpeg_is_scaled_to_the_same_picture_as_one_that_is_decoded_whole(tmp_path, size):
+def test_a_jpeg_is_scaled_to_the_same_picture_as_one_that_is_decoded_whole(size):
     high, wide = np.arange(size * 4)[:, None], np.arange(size * 5)
     waves = (127 + 120 * np.sin(high / 3) * np.cos(wide / 4)).astype(np.uint8)
-    put(tmp_path, {"a.jpg": encoded(waves, "JPEG", quality=95), "b.png": encoded(waves)})
-    found = load(str(tmp_path), size=size)
+    put({"a.jpg": encoded(waves, "JPEG", quality=95), "b.png": encoded(waves)})
+    found = load(".", size=size)
     assert np.abs(found.train.astype(int) - found.test).max() <= 6 and found.train.std() > 30
 
 
@@ -809,33 +813,33 @@ BAD = {
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in BAD.items() for kind in kinds])
-def test_a_file_that_is_not_what_it_says_is_refused_by_name_and_costs_no_memory(tmp_path, name, kind):
-    (content, *words), path = BAD[name][kind], tmp_path / name
+def test_a_file_that_is_not_what_it_says_is_refused_by_name_and_costs_no_memory(name, kind):
+    (content, *words), path = BAD[name][kind], Path(name)
     if "idx" in name:
-        put(tmp_path, {"t10k-images-idx3-ubyte": GOOD})
+        put({"t10k-images-idx3-ubyte": GOOD})
     if "png" in name:
-        save_pictures(tmp_path, *pixels(3, 3, 3))
+        save_pictures(".", *pixels(3, 3, 3))
     np.savez(path, **content) if "arrays" in name else path.write_bytes(content)
-    assert peak(refuses, path if ".np" in name else tmp_path, name, *words) < (1e6 if "npy" in name else 4e6)
+    assert peak(refuses, path if ".np" in name else ".", name, *words) < (1e6 if "npy" in name else 4e6)
 
 
-def test_all_broken_pictures_are_named_at_once_and_none_is_passed_over(tmp_path):
-    save_pictures(tmp_path, *pixels(5, 9, 9), pixels(4, 4))
-    whole = (tmp_path / "003.png").read_bytes()
-    put(tmp_path, {"001.png": b"", "003.png": whole[: len(whole) // 2]})
-    refuses(tmp_path, "2 of 6", r"001.png \(.*PNG", r"003.png \(.*truncated", "delete them or move them")
+def test_all_broken_pictures_are_named_at_once_and_none_is_passed_over():
+    save_pictures(".", *pixels(5, 9, 9), pixels(4, 4))
+    whole = Path("003.png").read_bytes()
+    put({"001.png": b"", "003.png": whole[: len(whole) // 2]})
+    refuses(".", "2 of 6", r"001.png \(.*PNG", r"003.png \(.*truncated", "delete them or move them")
     for name in ("001.png", "003.png"):
-        (tmp_path / name).unlink()
-    refuses(tmp_path, "3 of 9 x 9", "1 of 4 x 4")
-    (tmp_path / "005.png").unlink()
-    assert in_turn(tmp_path).files == (["000.png", "002.png"], ["004.png"])
-    put(tmp_path, {f"{i}.png": b"" for i in range(100, 140)})
-    refuses(tmp_path, "40 of 43", "100.png", "119.png", "and 20 more")
+        Path(name).unlink()
+    refuses(".", "3 of 9 x 9", "1 of 4 x 4")
+    Path("005.png").unlink()
+    assert in_turn(".").files == (["000.png", "002.png"], ["004.png"])
+    put({f"{i}.png": b"" for i in range(100, 140)})
+    refuses(".", "40 of 43", "100.png", "119.png", "and 20 more")
 
 
 def read_pictures(path: Path) -> None:
-    put(path.parent, {"001.png": path.read_bytes()})
-    check(load(str(path.parent), size=4))
+    put({"001.png": path.read_bytes()})
+    opened(".", size=4)
 
 
 LABELS = mutations(npy_bytes((3,), bytes(3))).map(lambda content: npz_of(EIGHT, zipfile.ZIP_STORED, labels=content))
@@ -843,15 +847,15 @@ STORED = mutations(EIGHT).map(lambda content: npz_of(content, zipfile.ZIP_STORED
 FORMS = st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
 ANY = {
     "file": (mutations(GOOD) | mutations(gzip.compress(GOOD, mtime=0)), idx.read_idx),
-    "mine.npz": (mutations(npz_of(EIGHT)) | mutations(EIGHT) | STORED | LABELS, lambda path: check(load(str(path)))),
+    "mine.npz": (mutations(npz_of(EIGHT)) | mutations(EIGHT) | STORED | LABELS, opened),
     "000.png": (FORMS.flatmap(lambda form: mutations(encoded(COLOUR, form))), read_pictures),
 }
 
 
 @pytest.mark.parametrize("name", ANY)
 @CASES
-def test_any_bytes_are_a_file_that_is_read_or_a_data_error_of_its_name(tmp_path, name, cases):
-    (contents, read), path = ANY[name], tmp_path / name
+def test_any_bytes_are_a_file_that_is_read_or_a_data_error_of_its_name(name, cases):
+    (contents, read), path = ANY[name], Path(name)
 
     def attempt(content: bytes) -> None:
         path.write_bytes(content)
@@ -863,57 +867,58 @@ def test_any_bytes_are_a_file_that_is_read_or_a_data_error_of_its_name(tmp_path,
     for_all(cases, contents, attempt)
 
 
-def test_pictures_of_one_file_or_a_folder_are_brought_to_a_models_shape_without_a_split(tmp_path):
+def test_pictures_of_one_file_or_a_folder_are_brought_to_a_models_shape_without_a_split():
     left, picture = np.zeros((4, 8, 3), np.uint8), pixels(5, 7, 3)
     left[:, :4] = (200, 100, 50)
-    put(lay(tmp_path, "train/0.png", "test/1.png"), {"train/wide.png": encoded(left), "same.png": encoded(picture)})
-    found, names = images_at(str(tmp_path), (2, 2, 3))
+    lay(".", "train/0.png", "test/1.png")
+    put({"train/wide.png": encoded(left), "same.png": encoded(picture)})
+    found, names = images_at(".", (2, 2, 3))
     assert names == ["same.png", "test/1.png", "train/0.png", "train/wide.png"] and found.dtype == np.uint8
     assert found[1:3].tolist() == [[101] * 12, [100] * 12]
     wide = found[3].reshape(2, 2, 3)[:, 0].astype(int)
     assert np.abs(wide - (200, 100, 50)).max() < 60  # the filter sees the middle
-    found, names = images_at(tmp_path / "train" / "wide.png", (4, 8, 1))
+    found, names = images_at(Path("train/wide.png"), (4, 8, 1))
     assert names == ["wide.png"] and np.array_equal(found[0].reshape(4, 8)[:, :4], np.full((4, 4), 124))
-    assert np.array_equal(images_at(tmp_path / "same.png", (5, 7, 3))[0], picture.reshape(1, -1))
+    assert np.array_equal(images_at("same.png", (5, 7, 3))[0], picture.reshape(1, -1))
 
 
 @pytest.mark.parametrize("save", [np.uint8, np.float32])
-def test_arrays_of_a_models_shape_are_read_whole(tmp_path, save):
+def test_arrays_of_a_models_shape_are_read_whole(save):
     train, test = pixels(3, 4, 6), pixels(2, 4, 6)
     if save is np.float32:
         train, test = (array / np.float32(255) for array in (train, test))
-    np.savez(tmp_path / "a.npz", x_train=train, x_test=test, y_train=np.arange(3), y_test=np.arange(2))
-    np.save(tmp_path / "one.npy", train[:1].reshape(1, -1))
-    found, names = images_at(tmp_path / "a.npz", (4, 6, 1))
+    np.savez("a.npz", x_train=train, x_test=test, y_train=np.arange(3), y_test=np.arange(2))
+    np.save("one.npy", train[:1].reshape(1, -1))
+    found, names = images_at("a.npz", (4, 6, 1))
     assert found.dtype == save and np.array_equal(found, np.concatenate([train, test]).reshape(5, 24))
     assert names == ["x_train/0", "x_train/1", "x_train/2", "x_test/0", "x_test/1"]
-    found, names = images_at(tmp_path / "one.npy", (4, 6, 1))
+    found, names = images_at("one.npy", (4, 6, 1))
     assert np.array_equal(found, train[:1].reshape(1, 24)) and names == ["images/0"]
     for shape in ((6, 4, 1), (4, 6, 3), (5, 5, 1)):
         with refused("a.npz", r"shape \(3, 4, 6\)", "expected .N, " + str(shape)[1:-1]):
-            images_at(tmp_path / "a.npz", shape)
+            images_at("a.npz", shape)
 
 
-def test_a_name_gives_its_test_images_and_idx_files_give_all(tmp_path, small_mnist):
-    lay_out(small_mnist, tmp_path / "mnist")
+def test_a_name_gives_its_test_images_and_idx_files_give_all(small_mnist):
+    lay_out(small_mnist, "mnist")
     test = np.frombuffer(small_mnist["t10k-images-idx3-ubyte"][16:], np.uint8).reshape(4, 784)
-    found, names = images_at("mnist", (28, 28, 1), tmp_path, download=False)
+    found, names = images_at("mnist", (28, 28, 1), Path(), download=False)
     assert np.array_equal(found, test) and names == ["test/0", "test/1", "test/2", "test/3"]
-    found, names = images_at(tmp_path / "mnist", [28, 28, 1])  # as JSON gives a shape back
+    found, names = images_at("./mnist", [28, 28, 1])  # as JSON gives a shape back
     assert found.shape == (10, 784) and np.array_equal(found[6:], test) and names[5:7] == ["train/5", "test/0"]
     with refused("mnist", r"expected \(N, 32, 32, 3\)", r"shape \(4, 28, 28, 1\)"):
-        images_at("mnist", (32, 32, 3), tmp_path, download=False)
+        images_at("mnist", (32, 32, 3), Path(), download=False)
 
 
-def test_what_holds_no_images_is_refused(tmp_path):
-    (tmp_path / "empty").mkdir()
-    put(tmp_path, {"a.txt": b"hello", "b.png": b"hello"})
-    refuses(tmp_path / "empty", "at least two pictures", "found 0")
-    refuses(save_pictures(tmp_path / "one", *pixels(1, 4, 4)), "at least two pictures", "found 1")
+def test_what_holds_no_images_is_refused():
+    Path("empty").mkdir()
+    put({"a.txt": b"hello", "b.png": b"hello"})
+    refuses("empty", "at least two pictures", "found 0")
+    refuses(save_pictures("one", *pixels(1, 4, 4)), "at least two pictures", "found 1")
     reasons = {"empty": "found none", "a.txt": "npz", "b.png": "none of PNG", "nothing": "no file, folder or data set"}
     for name, words in reasons.items():
         with refused(name, words):
-            images_at(tmp_path / name, (2, 2, 1))
+            images_at(name, (2, 2, 1))
     refuses("nonesuch", "nonesuch", "mnist-10k, digits, mnist, cifar10", "npz")
 
 
@@ -923,7 +928,7 @@ def test_what_holds_no_images_is_refused(tmp_path):
 )
 def test_the_real_files_are_verified_and_have_the_published_mean_of_each_channel(name, counts, means):
     try:
-        found = check(load(name, download=False))
+        found = check(load(name, DEFAULT, download=False))
     except DataError as error:
         pytest.skip(f"{name} is not in $TAMING_VAES_DATA: {error}")
     assert (len(found.train), len(found.test)) == counts
