@@ -6,10 +6,10 @@ import http.server
 import io
 import lzma
 import os
+import shutil
 import stat
 import struct
 import sys
-import tarfile
 import threading
 import time
 import zipfile
@@ -29,7 +29,8 @@ from data.files import write_whole
 from tests.hostile import CASES, for_all, mutations, peak
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
-RNG, KEPT, DEFAULT = np.random.default_rng(0), Path("kept"), default_dir()
+RNG, DEFAULT = np.random.default_rng(0), default_dir()
+HERE = Path("no-data")  # the default of `elsewhere`
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -152,15 +153,15 @@ def test_mnist_10k_is_small_and_refused_when_altered_or_without_xz_in_python(mon
 def test_size_is_refused_where_it_has_no_meaning():
     np.savez("a.npz", train=pixels(2, 4), test=pixels(2, 4))
     for source in ("digits", "mnist", "a.npz"):
-        refuses(source, "--size", str(source), data_dir=KEPT, size=8)
+        refuses(source, "--size", str(source), size=8)
     refuses(save_pictures("a", *pixels(2, 4, 4)), "--size must be at least 1, found 0", size=0)
 
 
 def test_what_the_system_refuses_is_a_data_error(monkeypatch, small_cifar):
     content = tar(small_cifar)
     monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
-    put({"cifar-10-binary.tar.gz": content, cifar10.FOLDER: b"a file where the folder should be"}, KEPT)
-    assert "cifar10 could not be loaded" in refuses("cifar10", "exists", data_dir=KEPT)
+    put({"cifar-10-binary.tar.gz": content, cifar10.FOLDER: b"a file where the folder should be"}, HERE)
+    assert "cifar10 could not be loaded" in refuses("cifar10", "exists")
     # A row of the table is all that a new set needs.
     monkeypatch.setitem(data.DATASETS, "huge", lambda data_dir, download: np.empty(2**59, np.uint8))
     assert "does not fit into memory" in refuses("huge", "huge")
@@ -320,58 +321,46 @@ def lay_out(contents: dict[str, bytes], folder: Path) -> None:
 
 
 def test_mnist_files_found_are_taken_gzipped_or_not(small_mnist):
-    lay_out(small_mnist, KEPT / "mnist")
-    found = check(load("mnist", KEPT, download=False))
+    lay_out(small_mnist, HERE / "mnist")
+    found = check(load("mnist", HERE, download=False))
     assert (found.name, found.shape) == ("mnist", (28, 28, 1))
     assert found.train.tobytes() == small_mnist["train-images-idx3-ubyte"][16:]
     assert found.test.tobytes() == small_mnist["t10k-images-idx3-ubyte"][16:]
     for labels, name in zip(found.labels, ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"), strict=True):
         assert [int(found.classes[label]) for label in labels] == list(small_mnist[name][8:])
-    (KEPT / "mnist" / "train-labels-idx1-ubyte").unlink()
-    assert load("mnist", KEPT, download=False).labels is None
+    (HERE / "mnist" / "train-labels-idx1-ubyte").unlink()
+    assert load("mnist", download=False).labels is None
 
 
 @pytest.mark.parametrize("name", mnist.SHA256)
 def test_an_altered_mnist_file_is_refused_also_when_only_a_label_changed(small_mnist, name):
     expected, good = mnist.SHA256[name], small_mnist[name]
-    lay_out(small_mnist | {name: good[:-1] + bytes([good[-1] ^ 1])}, KEPT / "mnist")
-    refuses("mnist", name, expected, "found", "delete it", data_dir=KEPT, download=False)
+    lay_out(small_mnist | {name: good[:-1] + bytes([good[-1] ^ 1])}, HERE / "mnist")
+    refuses("mnist", name, expected, "found", "delete it", download=False)
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
-        status, promised, body, stall = self.server.answers.get(self.path, (404, None, b"", 0))
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body) if promised is None else promised))
+        answer = self.server.answers.get(self.path, {"status": 404, "body": b""})
+        self.send_response(answer.get("status", 200))
+        self.send_header("Content-Length", str(answer.get("promised", len(answer["body"]))))
         self.end_headers()
-        self.wfile.write(body)
-        time.sleep(stall)
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """A server on this machine whose answer to each path is set by the test; `asked` lists the paths."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.answers, self.asked, self.url = {}, [], f"http://127.0.0.1:{self.server_port}"
-        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
-
-    def answer(self, path: str, body: bytes, status: int = 200, promised: int | None = None, stall: float = 0) -> None:
-        self.answers[path] = (status, promised, body, stall)
-
-    def stop(self) -> None:
-        self.shutdown()
-        self.server_close()
+        self.wfile.write(answer["body"])
+        time.sleep(answer.get("stall", 0))
 
 
 @pytest.fixture
 def server(monkeypatch):
+    """A server on this machine: the test sets `answers` by their paths, and `asked` lists the paths."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(download, "PAUSES", (0, 0))
-    running = Server()
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    running.answers, running.asked, running.url = {}, [], f"http://127.0.0.1:{running.server_port}"
+    threading.Thread(target=running.serve_forever, args=[0.01], daemon=True).start()
     yield running
-    running.stop()
+    running.shutdown()
+    running.server_close()
 
 
 def everything_in(folder: Path) -> list[str]:
@@ -382,12 +371,12 @@ def test_missing_mnist_is_downloaded_whole_verified_and_not_asked_for_again(smal
     monkeypatch.setattr(mnist, "MIRRORS", (server.url + "/a/", server.url + "/b/"))
     for name, content in small_mnist.items():
         whole = gzip.compress(content)
-        server.answer(f"/a/{name}.gz", whole[:-20], promised=len(whole))  # the first mirror breaks off
-        server.answer(f"/b/{name}.gz", whole)
-    found = load("mnist", KEPT)
+        server.answers[f"/b/{name}.gz"] = {"body": whole}  # the first mirror breaks off
+        server.answers[f"/a/{name}.gz"] = {"body": whole[:-20], "promised": len(whole)}
+    found = load("mnist")
     assert found.train.tobytes() == small_mnist["train-images-idx3-ubyte"][16:]
-    assert everything_in(KEPT) == sorted(f"{name}.gz" for name in small_mnist)
-    assert np.array_equal(load("mnist", KEPT).test, found.test) and len(server.asked) == 8
+    assert everything_in(HERE) == sorted(f"{name}.gz" for name in small_mnist)
+    assert np.array_equal(load("mnist").test, found.test) and len(server.asked) == 8
 
 
 def test_a_bad_download_is_tried_again_then_refused_and_leaves_nothing(small_mnist, server, monkeypatch):
@@ -405,22 +394,23 @@ def test_a_bad_download_is_tried_again_then_refused_and_leaves_nothing(small_mni
     }.items():
         start = time.monotonic()
         server.asked.clear()
-        server.answer(f"/{first}.gz", **answer)
-        words = str(KEPT / "mnist"), first, server.url, "could not be downloaded", "by hand"
-        refuses("mnist", *words, data_dir=KEPT)
-        assert everything_in(KEPT) == [] and server.asked == [f"/{first}.gz"] * 2, kind
+        server.answers[f"/{first}.gz"] = answer
+        words = str(HERE / "mnist"), first, server.url, "could not be downloaded", "by hand"
+        refuses("mnist", *words)
+        assert everything_in(HERE) == [] and server.asked == [f"/{first}.gz"] * 2, kind
         assert time.monotonic() - start < 2.5, kind  # a stalled server is not waited for
 
 
 def test_without_a_network_the_error_says_where_files_are_looked_for_and_whence_to_get_them(small_mnist, server):
     mnist.MIRRORS = (server.url + "/",)  # small_mnist restores it
     for source, words in (("mnist", [server.url]), ("cifar10", ["cs.toronto.edu"])):
-        refuses(source, str(KEPT), "by hand", *words, data_dir=KEPT, download=False)
+        refuses(source, str(HERE), "by hand", *words, download=False)
     assert server.asked == []
-    server.stop()
-    words = str(KEPT / "mnist" / "train-images-idx3-ubyte.gz"), "refused", f"get {server.url}/"
-    refuses("mnist", *words, data_dir=KEPT)
-    assert everything_in(KEPT) == []
+    server.shutdown()
+    server.server_close()
+    words = str(HERE / "mnist" / "train-images-idx3-ubyte.gz"), "refused", f"get {server.url}/"
+    refuses("mnist", *words)
+    assert everything_in(HERE) == []
 
 
 NAMES = cifar10.TRAIN + cifar10.TEST
@@ -441,38 +431,32 @@ def small_cifar(monkeypatch):
 
 
 def tar(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    put(members, "unpacked")
+    return Path(shutil.make_archive("packed", "gztar", "unpacked", cifar10.FOLDER)).read_bytes()
 
 
 def test_cifar_planes_become_pixels_channel_last(small_cifar):
-    found = check(load("cifar10", put(small_cifar, KEPT), download=False))
+    found = check(load("cifar10", put(small_cifar, HERE), download=False))
     assert (found.name, found.shape, len(found.train)) == ("cifar10", (32, 32, 3), 15)
     records = np.frombuffer(b"".join(small_cifar.values()), np.uint8).reshape(18, 3073)
-    for image, label, record in zip(found.population, np.concatenate(found.labels), records, strict=True):
-        for channel in range(3):
-            plane = record[1 + 1024 * channel : 1025 + 1024 * channel].reshape(32, 32)
-            assert np.array_equal(image.reshape(32, 32, 3)[:, :, channel], plane)
-        assert label == record[0]
+    for channel in range(3):
+        planes = records[:, 1 + 1024 * channel : 1025 + 1024 * channel].reshape(18, 32, 32)
+        assert np.array_equal(found.population.reshape(18, 32, 32, 3)[..., channel], planes)
+    assert np.array_equal(np.concatenate(found.labels), records[:, 0])
     assert found.classes[3:7] == ("cat", "deer", "dog", "frog") and len(found.classes) == 10
 
 
 @pytest.mark.parametrize("name", [NAMES[0], NAMES[4], NAMES[5]])
 def test_a_cifar_file_of_a_wrong_size_or_with_other_contents_is_refused(small_cifar, name):
-    path, good = put(small_cifar, KEPT) / cifar10.FOLDER / name, small_cifar[f"{cifar10.FOLDER}/{name}"]
+    path, good = put(small_cifar, HERE) / cifar10.FOLDER / name, small_cifar[f"{cifar10.FOLDER}/{name}"]
     for content in (b"", good[:-1], good + b"x"):
         path.write_bytes(content)
-        refuses("cifar10", name, "expected 9219", f"found {len(content)}", data_dir=KEPT)
+        refuses("cifar10", name, "expected 9219", f"found {len(content)}")
     another_label = bytes([(good[0] + 1) % 10])
     another_pixel = bytes([good[-1] ^ 1])
     for content in (bytes(len(good)), another_label + good[1:], good[:-1] + another_pixel, good[:6146] + good[:3073]):
         path.write_bytes(content)
-        refuses("cifar10", name, "not the published", "delete", data_dir=KEPT)
+        refuses("cifar10", name, "not the published", "delete")
 
 
 def test_the_records_of_cifar_may_stand_in_another_order_but_not_in_the_other_part(small_cifar):
@@ -480,28 +464,28 @@ def test_the_records_of_cifar_may_stand_in_another_order_but_not_in_the_other_pa
     whole = b"".join(small_cifar[name] for name in train)
     turned = [whole[i : i + 3073] for i in range(0, len(whole), 3073)][::-1]
     in_order = {name: b"".join(turned[3 * i : 3 * i + 3]) for i, name in enumerate(train)}
-    put(small_cifar | in_order, KEPT)
-    assert load("cifar10", KEPT).labels[0].tolist() == [record[0] for record in turned]
-    put({test: small_cifar[train[0]]}, KEPT)
-    refuses("cifar10", "test_batch.bin", "published", data_dir=KEPT)
+    put(small_cifar | in_order, HERE)
+    assert load("cifar10").labels[0].tolist() == [record[0] for record in turned]
+    put({test: small_cifar[train[0]]}, HERE)
+    refuses("cifar10", "test_batch.bin", "published")
 
 
 def test_missing_cifar_is_downloaded_verified_and_extracted(small_cifar, server, monkeypatch):
     content = tar(small_cifar)
     monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
     monkeypatch.setattr(cifar10, "URLS", (server.url + "/cifar.tar.gz",))
-    server.answer("/cifar.tar.gz", content[:-1] + b"x")
-    refuses("cifar10", "sent something else", "by hand", data_dir=KEPT)
-    assert everything_in(KEPT) == []
-    server.answer("/cifar.tar.gz", content)
-    first = check(load("cifar10", KEPT))
-    assert everything_in(KEPT) == sorted([*NAMES, "cifar-10-binary.tar.gz"])
-    missing = KEPT / cifar10.FOLDER / NAMES[2]
+    server.answers["/cifar.tar.gz"] = {"body": content[:-1] + b"x"}
+    refuses("cifar10", "sent something else", "by hand")
+    assert everything_in(HERE) == []
+    server.answers["/cifar.tar.gz"] = {"body": content}
+    first = check(load("cifar10"))
+    assert everything_in(HERE) == sorted([*NAMES, "cifar-10-binary.tar.gz"])
+    missing = HERE / cifar10.FOLDER / NAMES[2]
     missing.unlink()  # it comes back from the archive that is kept
-    assert np.array_equal(load("cifar10", KEPT).train, first.train) and len(server.asked) == 3
+    assert np.array_equal(load("cifar10").train, first.train) and len(server.asked) == 3
     missing.unlink()
-    put({"cifar-10-binary.tar.gz": content + b"x"}, KEPT)
-    refuses("cifar10", "cifar-10-binary.tar.gz", cifar10.MD5, "found", data_dir=KEPT)
+    put({"cifar-10-binary.tar.gz": content + b"x"}, HERE)
+    refuses("cifar10", "cifar-10-binary.tar.gz", cifar10.MD5, "found")
     assert not missing.exists()
 
 
@@ -557,9 +541,7 @@ BAD_ARRAYS = {
 }
 
 
-@pytest.mark.parametrize(
-    "labels", [("labels",), ("y_train", "y_test"), ("train_labels", "test_labels"), ()], ids="-".join
-)
+@pytest.mark.parametrize("labels", [("labels",), ("y_train", "y_test"), ("train_labels", "test_labels"), ()])
 @pytest.mark.parametrize("images", [("train", "test"), ("x_train", "x_test"), ("train_images", "test_images")])
 def test_the_usual_pairs_of_names_are_a_split_and_labels_keep_to_their_images(images, labels):
     train, test = np.array([5, -1, 5], np.int16), np.array([[700], [5]], np.int16)  # (N,) and (N, 1)
@@ -663,12 +645,9 @@ def test_loading_executes_nothing():
     np.savez("mine.npz", train=hostile, test=hostile)
     np.savez("labels.npz", images=pixels(1, 4), labels=hostile)
     np.save("mine.npy", hostile)
-    for name, words in (
-        ("mine.npz", "train.*never unpickled"),
-        ("mine.npy", "unpickled"),
-        ("labels.npz", "labels is object"),
-    ):
-        refuses(name, name, words)
+    refuses("mine.npz", "mine.npz", "train.*never unpickled")
+    refuses("mine.npy", "mine.npy", "unpickled")
+    refuses("labels.npz", "labels.npz", "labels is object")
     assert not Path("executed").exists()
 
 
