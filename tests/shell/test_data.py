@@ -104,10 +104,10 @@ def check(dataset: data.Dataset) -> data.Dataset:
     counts = len(dataset.train), len(dataset.test)
     assert dataset.split.startswith("{:,} images to train on and {:,} to test: ".format(*counts))
     assert (dataset.labels is None) == (dataset.classes is None)
-    for labels, count in zip(dataset.labels or (), counts, strict=dataset.labels is not None):
-        assert labels.shape == (count,) and set(labels) <= set(range(len(dataset.classes)))
-    for names, count in zip(dataset.files or (), counts, strict=dataset.files is not None):
-        assert len(names) == count
+    for parts in (dataset.labels, dataset.files):
+        assert parts is None or tuple(map(len, parts)) == counts
+    for labels in dataset.labels or ():
+        assert labels.ndim == 1 and {*labels} <= {*range(len(dataset.classes))}
     return dataset
 
 
@@ -124,7 +124,7 @@ def test_digits_are_the_uci_set_scaled_to_255_and_every_sixth_is_for_testing():
     assert Path(data.__file__).with_name("digits.npz").stat().st_size < 100_000
 
 
-def test_mnist_10k_is_the_published_test_file_whose_every_sixth_image_is_for_testing():
+def test_mnist_10k_is_the_published_file_and_every_sixth_image_is_for_testing():
     found = check(load("mnist-10k", Path("nowhere"), download=False))
     assert (found.name, found.shape) == ("mnist-10k", (28, 28, 1)) and found.train.shape == (8334, 784)
     order = np.argsort(np.arange(10_000) % 6 == 5, kind="stable")  # what is for testing comes last
@@ -167,7 +167,7 @@ def test_what_the_system_refuses_is_a_data_error(monkeypatch, small_cifar):
     assert "does not fit into memory" in refuses("huge", "huge")
 
 
-def test_the_default_place_is_the_variable_or_the_users_cache_and_embedded_sets_need_none(monkeypatch, tmp_path):
+def test_the_default_place_is_the_variable_or_the_users_cache_or_none_is_needed(monkeypatch, tmp_path):
     monkeypatch.setenv("TAMING_VAES_DATA", str(tmp_path))
     assert default_dir() == tmp_path
     refuses("mnist", str(tmp_path), "train-images-idx3-ubyte.gz", "by hand", download=False)
@@ -206,7 +206,7 @@ def test_binarization_never_changes_black_and_white(monkeypatch, draw):
         assert binarize(black_and_white, 0).tolist() == [[0, 255]]
 
 
-def test_binarization_is_fixed_by_its_seed_leaves_its_argument_alone_and_keeps_no_float_copy():
+def test_binarization_is_fixed_by_its_seed_alters_nothing_and_keeps_no_float_copy():
     grey = pixels(3000, 9)
     before = grey.copy()
     assert np.array_equal(binarize(grey, 1), binarize(grey, 1)) and np.array_equal(grey, before)
@@ -233,7 +233,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(failure):
     assert path.read_bytes() == b"newer" and os.listdir(path.parent) == ["file"]
 
 
-def test_the_file_is_on_the_disk_before_it_gets_its_name_and_then_the_name_too(monkeypatch):
+def test_a_file_is_on_the_disk_before_its_name_and_then_the_name_too(monkeypatch):
     order = []
     monkeypatch.setattr(files.os, "fsync", lambda fd: order.append("fsync" + " folder" * stat.S_ISDIR(os.fstat(fd)[0])))
     replace = os.replace
@@ -271,7 +271,7 @@ BAD_IDX = {
 
 
 @pytest.mark.parametrize("test_name", ["t10k-images-idx3-ubyte.gz", "test-images.idx3-ubyte"])
-def test_a_folder_of_idx_files_is_a_data_set_also_of_one_row_or_three_columns(test_name):
+def test_a_folder_of_idx_files_is_a_data_set_of_any_height_and_width(test_name):
     for shape in ((3, 4), (1, 4), (9, 3)):
         train, test = pixels(9, *shape), pixels(2, *shape)
         contents = {"train-images-idx3-ubyte": idx_bytes(train), test_name: gzip.compress(idx_bytes(test))}
@@ -280,7 +280,7 @@ def test_a_folder_of_idx_files_is_a_data_set_also_of_one_row_or_three_columns(te
         assert holds(found, train, test)
 
 
-def test_labels_beside_idx_files_of_any_names_are_the_images_classes_in_both_parts_or_not_at_all():
+def test_labels_beside_idx_files_of_any_names_are_classes_of_both_parts_or_none():
     train, test, start = pixels(5, 3, 4), pixels(2, 3, 4), "emnist-letters-"
     contents = {f"{start}train-images-idx3-ubyte": idx_bytes(train), f"{start}test-images-idx3-ubyte": idx_bytes(test)}
     contents[f"{start}train-labels-idx1-ubyte"] = idx_bytes(np.array([7, 3, 3, 9, 7], np.uint8))
@@ -333,7 +333,7 @@ def test_mnist_files_found_are_taken_gzipped_or_not(small_mnist):
 
 
 @pytest.mark.parametrize("name", mnist.SHA256)
-def test_an_altered_mnist_file_is_refused_also_when_only_a_label_changed(small_mnist, name):
+def test_an_altered_mnist_file_is_refused_even_if_only_a_label_changed(small_mnist, name):
     expected, good = mnist.SHA256[name], small_mnist[name]
     lay_out(small_mnist | {name: good[:-1] + bytes([good[-1] ^ 1])}, HERE / "mnist")
     refuses("mnist", name, expected, "found", "delete it", download=False)
@@ -367,7 +367,7 @@ def everything_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if not path.is_dir())
 
 
-def test_missing_mnist_is_downloaded_whole_verified_and_not_asked_for_again(small_mnist, server, monkeypatch):
+def test_missing_mnist_is_downloaded_whole_verified_and_only_once(small_mnist, server, monkeypatch):
     monkeypatch.setattr(mnist, "MIRRORS", (server.url + "/a/", server.url + "/b/"))
     for name, content in small_mnist.items():
         whole = gzip.compress(content)
@@ -401,7 +401,7 @@ def test_a_bad_download_is_tried_again_then_refused_and_leaves_nothing(small_mni
         assert time.monotonic() - start < 2.5, kind  # a stalled server is not waited for
 
 
-def test_without_a_network_the_error_says_where_files_are_looked_for_and_whence_to_get_them(small_mnist, server):
+def test_without_a_network_the_error_says_where_files_belong_and_whence_to_get_them(small_mnist, server):
     mnist.MIRRORS = (server.url + "/",)  # small_mnist restores it
     for source, words in (("mnist", [server.url]), ("cifar10", ["cs.toronto.edu"])):
         refuses(source, str(HERE), "by hand", *words, download=False)
@@ -459,7 +459,7 @@ def test_a_cifar_file_of_a_wrong_size_or_with_other_contents_is_refused(small_ci
         refuses("cifar10", name, "not the published", "delete")
 
 
-def test_the_records_of_cifar_may_stand_in_another_order_but_not_in_the_other_part(small_cifar):
+def test_records_of_cifar_may_stand_in_another_order_but_not_in_the_other_part(small_cifar):
     *train, test = small_cifar
     whole = b"".join(small_cifar[name] for name in train)
     turned = [whole[i : i + 3073] for i in range(0, len(whole), 3073)][::-1]
@@ -517,10 +517,7 @@ BAD_ARRAYS = {
     "no arrays": ({}, "found nothing"),
     "one image": ({"train": OK[:1]}, "at least two", "found 1"),
     "too few labels": ({"train": OK, "test": OK, "labels": np.arange(7)}, "label", r"\[4, 4\]", r"\[7\]"),
-    "labels of the other part": (
-        {"x_train": OK, "x_test": OK[:1], "y_train": np.arange(1), "y_test": np.arange(4)},
-        r"\[4, 1\], found \[1, 4\]",
-    ),
+    "labels swapped": ({"x_train": OK, "x_test": OK[:1], "y_train": [0], "y_test": [0] * 4}, r"\[4, 1\].*\[1, 4\]"),
     "labels of one array in two": ({"x": OK, "y_train": np.arange(3), "y_test": np.arange(1)}, r"\[4\]", r"\[3, 1\]"),
     "labels that are no integers": ({"x": OK, "labels": np.ones(4)}, "labels is float64", "integer"),
     "labels that are no column": ({"x": OK, "labels": np.eye(4, dtype=int)}, "labels", r"\(4, 4\)"),
@@ -543,7 +540,7 @@ BAD_ARRAYS = {
 
 @pytest.mark.parametrize("labels", [("labels",), ("y_train", "y_test"), ("train_labels", "test_labels"), ()])
 @pytest.mark.parametrize("images", [("train", "test"), ("x_train", "x_test"), ("train_images", "test_images")])
-def test_the_usual_pairs_of_names_are_a_split_and_labels_keep_to_their_images(images, labels):
+def test_usual_pairs_of_names_are_a_split_and_labels_keep_to_their_images(images, labels):
     train, test = np.array([5, -1, 5], np.int16), np.array([[700], [5]], np.int16)  # (N,) and (N, 1)
     of_all = [np.concatenate([train, test[:, 0]])]
     arrays = dict(zip(labels, of_all if len(labels) == 1 else [train, test], strict=False))
@@ -557,7 +554,7 @@ def test_the_usual_pairs_of_names_are_a_split_and_labels_keep_to_their_images(im
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_of_one_array_every_tenth_image_is_for_testing_by_the_rule_of_version_0_2(kind):
+def test_every_tenth_image_is_for_testing_by_the_rule_of_version_0_2(kind):
     images, path = pixels(25, 4, 6), f"mine.{kind}"
     np.save(path, images) if kind == "npy" else np.savez(path, faces=images, labels=np.arange(25) // 2)
     found = in_turn(path)
@@ -568,7 +565,7 @@ def test_of_one_array_every_tenth_image_is_for_testing_by_the_rule_of_version_0_
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
-def test_every_version_of_the_npy_format_is_read_and_members_that_are_no_arrays_do_not_count(version):
+def test_every_version_of_npy_is_read_and_members_that_are_no_arrays_do_not_count(version):
     images, buffer = RNG.random((4, 9)).astype(np.float32), io.BytesIO()
     np.lib.format.write_array(buffer, images, version)
     content = {"x.npy": buffer.getvalue(), "README.txt": b"hello"}
@@ -792,7 +789,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in BAD.items() for kind in kinds])
-def test_a_file_that_is_not_what_it_says_is_refused_by_name_and_costs_no_memory(name, kind):
+def test_a_file_that_lies_is_refused_by_name_and_costs_no_memory(name, kind):
     (content, *words), path = BAD[name][kind], Path(name)
     if "idx" in name:
         put({"t10k-images-idx3-ubyte": GOOD})
@@ -833,7 +830,7 @@ ANY = {
 
 @pytest.mark.parametrize("name", ANY)
 @CASES
-def test_any_bytes_are_a_file_that_is_read_or_a_data_error_of_its_name(name, cases):
+def test_any_bytes_are_read_or_a_data_error_that_names_the_file(name, cases):
     (contents, read), path = ANY[name], Path(name)
 
     def attempt(content: bytes) -> None:
@@ -846,7 +843,7 @@ def test_any_bytes_are_a_file_that_is_read_or_a_data_error_of_its_name(name, cas
     for_all(cases, contents, attempt)
 
 
-def test_pictures_of_one_file_or_a_folder_are_brought_to_a_models_shape_without_a_split():
+def test_a_picture_or_a_folder_is_brought_to_a_models_shape_without_a_split():
     left, picture = np.zeros((4, 8, 3), np.uint8), pixels(5, 7, 3)
     left[:, :4] = (200, 100, 50)
     lay(".", "train/0.png", "test/1.png")
@@ -905,7 +902,7 @@ def test_what_holds_no_images_is_refused():
     ("name", "counts", "means"),
     [("mnist", (60_000, 10_000), [0.1307]), ("cifar10", (50_000, 10_000), [0.4914, 0.4822, 0.4465])],
 )
-def test_the_real_files_are_verified_and_have_the_published_mean_of_each_channel(name, counts, means):
+def test_the_real_files_are_verified_and_have_the_published_means(name, counts, means):
     try:
         found = check(load(name, DEFAULT, download=False))
     except DataError as error:
