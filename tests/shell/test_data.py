@@ -654,8 +654,7 @@ def test_pictures_are_found_in_folders_at_any_depth_among_other_files():
     Path("a/folder.png").mkdir()
     found = in_turn(".")
     assert found.files == (["a/b/c/d/deep.png", "a/top.png"], ["z.BMP"])
-    assert levels(found.train) == [0, 1] and levels(found.test) == [2]
-    assert found.labels is None  # one picture lies in no folder
+    assert levels(found.population) == [0, 1, 2] and found.labels is None  # one picture lies in no folder
 
 
 @pytest.mark.skipif(os.name != "posix", reason="not everybody may make links on Windows")
@@ -804,8 +803,8 @@ def test_all_broken_pictures_are_named_at_once_and_none_is_passed_over():
     whole = Path("003.png").read_bytes()
     put({"001.png": b"", "003.png": whole[: len(whole) // 2]})
     refuses(".", "2 of 6", r"001.png \(.*PNG", r"003.png \(.*truncated", "delete them or move them")
-    for name in ("001.png", "003.png"):
-        Path(name).unlink()
+    Path("001.png").unlink()
+    Path("003.png").unlink()
     refuses(".", "3 of 9 x 9", "1 of 4 x 4")
     Path("005.png").unlink()
     assert in_turn(".").files == (["000.png", "002.png"], ["004.png"])

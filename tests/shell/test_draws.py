@@ -25,7 +25,7 @@ def test_initial_weights_follow_the_seed(output):
 
 
 def test_figures_are_drawn_from_noise_of_their_own_whatever_the_training_drew():
-    options = ["--method", "vae", "--lr", f"{FROZEN}", "--hidden", "8", "--latent", "2", "--nll-samples", "2"]
+    options = f"--method vae --lr {FROZEN} --hidden 8 --latent 2 --nll-samples 2".split()
     short, long = (made(epochs, *options, "--epochs", epochs, quick=[]) for epochs in ("1", "2"))
     for name in ("rate", "error", "elbo", "nll", "mutual_information"):
         assert short[name] == pytest.approx(long[name], rel=1e-6), name
