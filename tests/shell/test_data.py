@@ -157,7 +157,7 @@ def test_size_is_refused_where_it_has_no_meaning():
     refuses(save_pictures("a", *pixels(2, 4, 4)), "--size must be at least 1, found 0", size=0)
 
 
-def test_what_the_system_refuses_is_a_data_error(monkeypatch, small_cifar):
+def test_what_the_system_refuses_is_a_data_error_and_not_passed_over(monkeypatch, small_cifar):
     content = tar(small_cifar)
     monkeypatch.setattr(cifar10, "MD5", hashlib.md5(content).hexdigest())
     put({"cifar-10-binary.tar.gz": content, cifar10.FOLDER: b"a file where the folder should be"}, HERE)
@@ -165,6 +165,16 @@ def test_what_the_system_refuses_is_a_data_error(monkeypatch, small_cifar):
     # A row of the table is all that a new set needs.
     monkeypatch.setitem(data.DATASETS, "huge", lambda data_dir, download: np.empty(2**59, np.uint8))
     assert "does not fit into memory" in refuses("huge", "huge")
+    lay("mine", "a/0.png", "b/1.png", "b/2.png")
+    scandir = os.scandir
+
+    def deny(path):
+        if Path(path).name == "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    assert "Permission denied" in refuses("mine", "a")
 
 
 def test_the_default_place_is_the_variable_or_the_users_cache_or_none_is_needed(monkeypatch, tmp_path):
@@ -666,19 +676,6 @@ def test_links_to_folders_are_followed_but_not_in_a_circle():
     assert folders.find(Path("mine")) == (["cats/0.png", "cats/1.png"], "")
 
 
-def test_a_folder_that_may_not_be_read_is_not_passed_over(monkeypatch):
-    lay(".", "a/0.png", "b/1.png", "b/2.png")
-    scandir = os.scandir
-
-    def deny(path):
-        if Path(path).name == "a":
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", deny)
-    assert "Permission denied" in refuses(".", "a")
-
-
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
 def test_the_six_formats_are_read(form):
     grey = [np.full((8, 8), level, np.uint8) for level in (40, 200)]
@@ -686,20 +683,17 @@ def test_the_six_formats_are_read(form):
     assert abs(int(found.train[0, 0]) - 40) <= 2 and abs(int(found.test[0, 0]) - 200) <= 2
 
 
-def test_pictures_are_grey_only_if_all_are():
+def test_pictures_are_grey_only_if_all_are_and_each_is_decoded_once(monkeypatch):
     colour, grey = pixels(3, 3, 3), pixels(3, 3)
     assert in_turn(save_pictures("grey", grey, grey)).shape == (3, 3, 1)
-    found = in_turn(save_pictures("several", grey, grey, colour, grey, colour))
-    expected = [x.repeat(3) if x is grey else x.ravel() for x in (grey, grey, colour, grey, colour)]
-    assert found.shape == (3, 3, 3) and np.array_equal(found.population, expected)
+    several = grey, grey, colour, grey, colour
+    save_pictures("several", *several)
+    decoded, read = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda *args, **options: decoded.append(1) or read(*args, **options))
+    found = in_turn("several")
+    assert found.shape == (3, 3, 3) and len(decoded) == 5
+    assert np.array_equal(found.population, [x.repeat(3) if x is grey else x.ravel() for x in several])
     assert "3 of them are grey and are read as RGB" in found.split
-
-
-def test_every_picture_is_decoded_once(monkeypatch):
-    save_pictures(".", pixels(3, 3), *pixels(11, 3, 3, 3))
-    opened, open_picture = [], Image.open
-    monkeypatch.setattr(Image, "open", lambda *args, **options: opened.append(1) or open_picture(*args, **options))
-    assert load(".").shape == (3, 3, 3) and len(opened) == 12
 
 
 def test_the_split_of_pictures_costs_no_second_copy():
@@ -759,11 +753,10 @@ def test_a_jpeg_is_scaled_to_the_same_picture_as_one_that_is_decoded_whole(size)
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zipfile.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    """One pixel under a header of another size."""
+    pixel = encoded(np.zeros((1, 1), np.uint8))
+    header = b"IHDR" + struct.pack(">II", width, height) + pixel[24:29]
+    return pixel[:12] + header + struct.pack(">I", zipfile.crc32(header)) + pixel[33:]
 
 
 COLOUR = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
