@@ -26,7 +26,7 @@ def peak(call, *args) -> int:
 def for_all(cases: int, contents: st.SearchStrategy, read) -> None:
     """read(content) for so many drawn contents: what it does not raise itself is an error, and so is much memory."""
 
-    @settings(max_examples=cases, deadline=None, database=None)
+    @settings(max_examples=cases, database=None)
     @given(contents)
     def frugal(content) -> None:
         assert peak(read, content) < MEMORY

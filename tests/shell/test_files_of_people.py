@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -18,11 +18,10 @@ from tests.shell.test_data import encoded, holds, idx_bytes, in_turn, lay, level
 from tests.shell.test_data import save_pictures as save
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
-SMALL = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def entrances(x: np.ndarray) -> dict:
-    """Every way in for the same images (N, H, W): name -> a function that returns them as rows, in any order."""
+    """Every way in for the images (N, H, W): name -> a function that returns rows, in any order."""
     np.save("a.npy", x)
     np.savez("a.npz", train=x[:-1], test=x[-1:])
     ways = {
@@ -116,7 +115,7 @@ def test_a_shuffled_split_is_a_tenth_of_each_class_drawn_by_a_fixed_seed():
 
 
 @given(st.integers(2, 120), st.integers(1, 120), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_shuffled_split_leaves_neither_part_empty_and_is_in_proportion(count, kinds, turn):
     classes = np.arange(count) % kinds if turn else np.sort(np.arange(count) % kinds)
     test, _ = held_out(count, "shuffled", classes)
@@ -137,7 +136,7 @@ def test_the_smallest_sets_load(count):
     assert len(in_turn(save("g", *pixels(count, 4, 4))).test) == 1
 
 
-TREES = {  # folders, a picture in each -> which are for testing, None without a split, or words of a refusal; classes
+TREES = {  # folders, a picture in each -> which are for testing, or None, or words of a refusal; classes
     "at the top": (["test", "train"], [0], ""),
     "with classes below": (["test/cat", "train/cat", "train/dog/x"], [0], "cat dog"),
     "below the classes": (["cat/train", "dog/test", "dog/train"], [1], "cat dog"),
@@ -185,7 +184,7 @@ def test_one_level_of_the_tree_is_the_split_and_labels_are_not_lost(kind):
 
 
 @given(st.lists(st.sampled_from(["car", "train", "test", "val"]), min_size=1, max_size=3, unique=True), st.data())
-@SMALL
+@settings(max_examples=60)
 def test_no_picture_for_testing_is_ever_trained_on(classes, draw):
     """Trees built from a known split: the rule finds it, or refuses."""
     pairs = [("train", "test"), ("Training", "testing"), ("trainA", "testA"), ("train", "val")]
@@ -373,7 +372,7 @@ NAMES = st.text(st.characters(), max_size=99) | st.sampled_from(["../x", "a.jpg"
 
 
 @given(st.lists(NAMES))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_names_of_files_are_safe_and_distinct_whatever_the_names(names):
     stems = file_names(names)
     assert len({stem.lower() for stem in stems} - {"sheet"}) == len(names)

@@ -91,7 +91,7 @@ def test_a_run_says_first_how_where_and_on_which_images_it_trains(source, where,
 
 
 def test_images_without_a_finite_score_are_named_counted_and_in_no_figure(capsys):
-    """Images that vary by a millionth, and among those to test an image that is a million times as far away."""
+    """Images that vary by a millionth, and a test image that is a million times as far away."""
     x = (1e-6 * np.random.default_rng(0).random((60, 9))).astype(np.float32)
     test = np.concatenate([x[:4], np.ones((1, 9), np.float32), x[4:9]])
     chosen = {"hidden": (8,), "latent": 3, "kappa": 3e-7, "epochs": 3, "backend": NAME, "nll_samples": 5}
