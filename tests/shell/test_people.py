@@ -47,8 +47,8 @@ def drawn(monkeypatch):
 
 
 def ran(line: str, *more: str) -> bool:
-    """Whether a command line, of words without spaces and `more`, ends well."""
-    return run.main([*line.split(), *more]) == 0
+    """Whether a command of `more` and the words of a line ends well."""
+    return run.main([*more, *line.split()]) == 0
 
 
 def save_pictures(folder, count=12) -> None:
@@ -451,7 +451,7 @@ def test_no_name_from_a_file_is_a_path(folder):
     Path("mine/deep").mkdir(parents=True)
     with zipfile.ZipFile("mine/deep/x.npz", "w") as archive, archive.open("../../x.npy", "w") as member:
         np.save(member, TEST[:3].reshape(3, 8, 8))
-    assert ran("--reconstruct mine/deep/x.npz --out mine/deep/out --load", str(folder))
+    assert ran("--reconstruct mine/deep/x.npz --out mine/deep/out", "--load", str(folder))
     assert {path.parent for path in contents(".")} == {Path("mine/deep"), Path("mine/deep/out")}
     assert [*json_of("mine/deep/out", "pictures.json")["of"].values()] == [f"../../x/{i}" for i in range(3)]
 
