@@ -90,7 +90,7 @@ def _kind(source: str, data_dir: Path | None) -> ModuleType | None:
     own = Path(source)
     if source in DATASETS:
         # What lies in ./mnist may be the named data set's own folder.
-        if own.exists() and not (data_dir or default_dir()).resolve() == Path.cwd():
+        if own.exists() and not Path(data_dir or default_dir()).resolve() == Path.cwd():
             raise DataError(f"{source} is the name of a data set and of a file here: give ./{source} for the file")
         return None
     if own.is_dir():

@@ -24,14 +24,14 @@ def test_initial_weights_follow_the_seed(output):
     assert (a[:weights] != b[:weights]).mean() > 0.9 and (a == same).all()
 
 
-def test_the_figures_are_drawn_from_noise_of_their_own_however_much_the_training_drew():
-    options = ["--method", "vae", "--lr", f"{FROZEN}", "--hidden", "8", "--latent", "2", "--nll-samples", "2"]
+def test_figures_are_drawn_from_noise_of_their_own_whatever_the_training_drew():
+    options = f"--method vae --lr {FROZEN} --hidden 8 --latent 2 --nll-samples 2".split()
     short, long = (made(epochs, *options, "--epochs", epochs, quick=[]) for epochs in ("1", "2"))
     for name in ("rate", "error", "elbo", "nll", "mutual_information"):
         assert short[name] == pytest.approx(long[name], rel=1e-6), name
 
 
-def test_pixels_that_are_binarized_anew_are_white_as_often_as_they_are_grey_and_never_the_same_twice():
+def test_pixels_are_binarized_anew_each_time_and_are_white_as_often_as_grey():
     grey = np.tile(np.array([0, 51, 204, 255], np.uint8), (500, 1))
     read, noise, rows = reader(TESTED, grey, True), TESTED.noise(0), TESTED.xp.arange(500)
     first, second = host(read(rows, noise)), host(read(rows, noise))
@@ -40,7 +40,7 @@ def test_pixels_that_are_binarized_anew_are_white_as_often_as_they_are_grey_and_
     assert 0.25 < (first != second)[:, 1:3].mean() < 0.39  # 2·0.2·0.8 = 0.32
 
 
-def test_the_constraint_is_measured_on_test_images_and_the_constraint_of_training_on_training_images():
+def test_a_constraint_is_measured_on_test_images_and_on_training_images_apart():
     rng = np.random.default_rng(0)
     train = (0.5 + rng.normal(size=(300, 3)) @ rng.normal(size=(3, 16)) / 10).clip(0, 1)
     options = {"kappa": 0.3, "epochs": 1, "output": "linear", "hidden": (8,), "latent": 3, "lr": FROZEN}
@@ -50,7 +50,7 @@ def test_the_constraint_is_measured_on_test_images_and_the_constraint_of_trainin
     assert summary["constraint"] == pytest.approx(summary["error"] - 0.3**2, rel=1e-6)
 
 
-def test_encodings_are_those_of_the_rate_and_watched_images_are_decoded_by_the_same_draws_in_every_run():
+def test_encodings_are_those_of_the_rate_and_figures_are_by_the_same_draws_in_every_run():
     images = np.random.default_rng(0).uniform(size=(40, 9))
     model = fit(images, "vae", epochs=1, hidden=(8,), latent=2, lr=FROZEN, variance=0.01, backend=NAME)
     mean, std = model.encode(images)
@@ -76,7 +76,7 @@ def test_the_constraint_of_geco_iwae_is_that_under_q_iw():
     assert summary["constraint"] + 0.25 == pytest.approx(expected, rel=0.02) != pytest.approx(err.mean(), rel=0.04)
 
 
-def test_the_nll_is_by_as_many_samples_as_are_asked_for_and_the_error_by_those_of_training():
+def test_the_nll_is_by_the_samples_asked_for_and_the_error_by_those_of_training():
     chosen = ["--method", "vae", "--output", "sigmoid", "--variance", "0.2", "--nll-samples", "300"]
     summary, test = made("out", *chosen), load("digits").test
     expected = -load_model("out").log_likelihood(test, 300).mean()

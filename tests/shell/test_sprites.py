@@ -20,7 +20,7 @@ def test_every_combination_of_the_factors_is_one_image_and_no_two_are_alike():
     assert len(np.unique(combinations, axis=1).T) == 18_432 == combinations.shape[1]
 
 
-def test_the_factors_of_an_image_draw_it_in_the_whole_population_and_its_shape_is_its_label():
+def test_the_factors_of_an_image_draw_it_and_its_shape_is_its_label():
     assert list(SPRITES.factors) == list(FACTORS)
     assert (IMAGES[:15_360] == SPRITES.train).all() and (IMAGES[15_360:] == SPRITES.test).all()
     for i in range(0, 18_432, 300):
@@ -40,7 +40,7 @@ def test_a_sprite_lies_whole_in_its_tile_and_grows_with_its_scale():
         np.testing.assert_allclose(ratio, np.sqrt(areas[0]) / SIZES[0], rtol=0.06)
 
 
-def test_the_same_images_come_every_time_and_factors_are_all_but_independent_in_the_test_set():
+def test_the_images_are_fixed_and_factors_all_but_independent_in_the_test_set():
     assert (load("sprites", Path("nowhere")).train == SPRITES.train).all()
     table = np.corrcoef([SPRITES.factors[name][15_360:] for name in FACTORS])
     assert np.abs(table - np.eye(5)).max() < 0.06
