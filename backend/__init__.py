@@ -13,7 +13,10 @@ BACKENDS = ("numpy", "numba", "cupy")
 
 
 class BackendError(Exception):
-    """The array library cannot be used here; the message is one sentence that says what to install."""
+    """The array library cannot be used here; the message is one sentence in one line that says what to install."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
 
 
 class Backend(NamedTuple):
@@ -56,13 +59,9 @@ def open_backend(name: str, precision: str = "float32", tf32: bool = False, rank
 
     Raises BackendError if it cannot be had.
     """
-    try:
-        library = importlib.import_module(f"backend.{name}_backend")
-    except ModuleNotFoundError as error:
-        if error.name != f"backend.{name}_backend":
-            raise
-        raise BackendError(f"there is no backend {name!r}; choose {', '.join(BACKENDS)}") from error
-    backend = library.open_backend(precision, tf32)
+    if name not in BACKENDS:
+        raise BackendError(f"there is no backend {name!r}; choose {', '.join(BACKENDS)}")
+    backend = importlib.import_module(f"backend.{name}_backend").open_backend(precision, tf32)
     if ranks.size == 1:
         return backend
     on_device = ranks._replace(

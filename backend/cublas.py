@@ -25,15 +25,16 @@ class Cublas:
     def __init__(self, cp, stream, tf32: bool):
         self.cp, self.stream, self.blas, self.handle = cp, stream, blas_behind(cp), ctypes.c_void_p()
         self.workspace, self.ones = cp.empty(WORKSPACE, cp.uint8), cache(cp.ones)
-        done(self.blas.cublasCreate_v2(ctypes.byref(self.handle)), "Create")
-        self.call("SetStream_v2", ctypes.c_void_p(stream.ptr))
-        size = ctypes.c_size_t(WORKSPACE)
-        self.call("SetWorkspace_v2", pointer(self.workspace), size)  # after the stream, which resets it
-        self.call("SetMathMode", TF32_MATH if tf32 else DEFAULT_MATH)
+        self.call("Create_v2", ctypes.byref(self.handle))
+        self.call("SetStream_v2", self.handle, ctypes.c_void_p(stream.ptr))
+        size = ctypes.c_size_t(WORKSPACE)  # after the stream, which resets it
+        self.call("SetWorkspace_v2", self.handle, pointer(self.workspace), size)
+        self.call("SetMathMode", self.handle, TF32_MATH if tf32 else DEFAULT_MATH)
 
     def call(self, name: str, *args) -> None:
-        """cublasNAME(handle, …)"""
-        done(getattr(self.blas, f"cublas{name}")(self.handle, *args), name)
+        """cublasNAME(…). Raises RuntimeError unless it succeeds."""
+        if status := getattr(self.blas, f"cublas{name}")(*args):
+            raise RuntimeError(f"cublas{name} ends with status {status}")
 
     def matmul(self, a, b, out=None):
         """A·B of matrices, or of two vectors."""
@@ -46,7 +47,8 @@ class Cublas:
         # cuBLAS counts by columns, where our C = A·B lies as Cᵀ = Bᵀ·Aᵀ
         (left, *left_at), (right, *right_at) = operand(b), operand(a)
         one, zero = ctypes.byref(number(1)), ctypes.byref(number(0))
-        self.call(f"{letter}gemm_v2", left, right, n, m, k, one, *left_at, *right_at, zero, pointer(out), n)
+        sizes = left, right, n, m, k, one
+        self.call(f"{letter}gemm_v2", self.handle, *sizes, *left_at, *right_at, zero, pointer(out), n)
         return out
 
     def sum_rows(self, a, out=None):
@@ -56,7 +58,7 @@ class Cublas:
         rows, columns = len(a), out.size
         ones, one, zero = self.ones(rows, a.dtype), ctypes.byref(number(1)), ctypes.byref(number(0))
         by_columns = columns, rows, one, pointer(a), columns
-        self.call(f"{letter}gemv_v2", AS_IT_IS, *by_columns, pointer(ones), 1, zero, pointer(out), 1)
+        self.call(f"{letter}gemv_v2", self.handle, AS_IT_IS, *by_columns, pointer(ones), 1, zero, pointer(out), 1)
         return out
 
 
@@ -122,12 +124,6 @@ class Beside:
             return update(*arrays)
 
         return waits
-
-
-def done(status: int, name: str) -> None:
-    """Raises RuntimeError unless a call has succeeded."""
-    if status:
-        raise RuntimeError(f"cublas{name} ends with status {status}")
 
 
 def pointer(a) -> ctypes.c_void_p:

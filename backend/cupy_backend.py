@@ -27,9 +27,9 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     dtype, stream = cp.dtype(precision), recordable_stream(cp)
     stream.__enter__()  # for good; after use(), the end of a `with stream` inside CuPy would restore the default stream
     try:
-        cublas = Beside(cp, cublas_of(cp, tf32, "first"), cublas_of(cp, tf32, "second"))
+        cublas = recordable_products(cp, tf32)
     except Exception as error:  # of many kinds, if the library cannot be reached or does not work
-        reason = f"cuBLAS cannot be reached through CuPy's module ({one_line(error)}), as with ROCm or under Windows"
+        reason = f"cuBLAS cannot be reached through CuPy's module ({error}), as with ROCm or under Windows"
         if tf32:
             raise BackendError(f"--tf32 cannot be had: {reason}; leave it out") from error
         cublas = None
@@ -71,54 +71,41 @@ def from_stream(cp, method: str, dtype):
 
 @cache
 def say_once(sentence: str) -> None:
-    """On stderr, however many backends this process opens."""
-    print(sentence, file=sys.stderr)
+    """On stderr, in one line, however many backends this process opens."""
+    print(" ".join(sentence.split()), file=sys.stderr)
 
 
-def one_line(error: BaseException) -> str:
-    """What the error says, without line breaks."""
-    return " ".join(str(error).split())
+@cache
+def streams(cp) -> list:
+    """Two that can be recorded, as the default stream cannot, for every backend: streams do not wait for each other."""
+    return [cp.cuda.Stream(non_blocking=True) for _ in range(2)]
 
 
 def recordable_stream(cp):
-    """The stream of every backend of this process: on streams of their own they would not wait for each other."""
-    return stream_of(cp, "first")
+    """The stream on which every backend of this process computes."""
+    return streams(cp)[0]
 
 
 @cache
-def stream_of(cp, name: str):
-    """A stream by that name, which can be recorded, as the default stream cannot."""
-    return cp.cuda.Stream(non_blocking=True)
-
-
-@cache
-def cublas_of(cp, tf32: bool, stream: str) -> Cublas:
-    """One handle and one workspace on a stream for every backend of this process."""
-    return Cublas(cp, stream_of(cp, stream), tf32)
+def recordable_products(cp, tf32: bool) -> Beside:
+    """One handle and one workspace on each stream for every backend of this process."""
+    return Beside(cp, *(Cublas(cp, stream, tf32) for stream in streams(cp)))
 
 
 def usable_cupy():
     """CuPy, if there is one and a device for it. Raises BackendError that says what to install."""
     try:
         import cupy as cp
-    except ImportError as error:
-        raise BackendError(
-            f"--backend cupy needs CuPy, which cannot be imported ({one_line(error)}): {INSTALL}"
-        ) from error
-    if not cp.cuda.is_available():
+
+        if cp.cuda.is_available():
+            cp.zeros(1) + 1  # compiles a kernel, for which a CuPy without [ctk] has no compiler
+            return cp
         driver = cp.cuda.runtime.driverGetVersion()
-        speaks = f"its driver speaks CUDA {driver // 1000}.{driver % 1000 // 10}"
-        found = speaks if driver else "there is no NVIDIA driver"
-        raise BackendError(
-            f"--backend cupy needs an NVIDIA GPU that CuPy {cp.__version__} can use and {found}: {INSTALL}"
-        )
-    try:
-        cp.zeros(1) + 1  # compiles a kernel, for which a CuPy without [ctk] has no compiler
-    except Exception as error:  # of many kinds: no library, no memory, a card too old
-        raise BackendError(
-            f"--backend cupy finds a GPU, and CuPy {cp.__version__} cannot compute on it ({one_line(error)}): {INSTALL}"
-        ) from error
-    return cp
+        speaks = f"the driver speaks CUDA {driver // 1000}.{driver % 1000 // 10}"
+        reason = f"CuPy {cp.__version__} finds none: {speaks if driver else 'there is no NVIDIA driver'}"
+    except Exception as error:  # of many kinds: no CuPy, no library, no memory, a card too old
+        reason = error
+    raise BackendError(f"--backend cupy needs CuPy and an NVIDIA GPU that it can compute on ({reason}): {INSTALL}")
 
 
 def through_pinned_memory(f, read=lambda size: ..., written=lambda size: ...):
@@ -128,13 +115,10 @@ def through_pinned_memory(f, read=lambda size: ..., written=lambda size: ...):
     """
     import cupyx
 
-    buffers = {}
+    buffer_of = cache(cupyx.empty_pinned)
 
     def on_device(a, *args) -> None:
-        key = a.shape, a.dtype.str
-        if key not in buffers:
-            buffers[key] = cupyx.empty_pinned(a.shape, a.dtype)
-        buffer, before, after = buffers[key], read(a.size), written(a.size)
+        buffer, before, after = buffer_of(a.shape, a.dtype), read(a.size), written(a.size)
         a[before].get(out=buffer[before])  # waits for the device
         f(buffer, *args)
         a[after].set(buffer[after])
@@ -155,37 +139,35 @@ def namespace(cp, cublas: Beside | None) -> SimpleNamespace:
     def fused_sum(f):
         return cp.fuse(kernel_name=f"summed_{f.__name__}")(lambda *args: cp.sum(f(cp, *args), axis=-1))
 
-    own = {"fused": fused, "fused_sum": fused_sum} | own_functions(cp, cublas)
+    full = cache(cp.full)  # made once, because nobody writes into it
+    own = {"fused": fused, "fused_sum": fused_sum, "concatenate": concatenation(cp)}
+    own |= {"full_like": lambda a, value: full(a.shape, value, a.dtype)}
+    own |= {"sum": but_for_one(partial(total, cp, cublas)), "mean": but_for_one(cp.mean)}
     own |= {"matmul": cublas.matmul} if cublas else {}
     xp = SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)} | own)
     xp.averaged = cache(partial(averaged, cp, xp))
     return xp
 
 
-def own_functions(cp, cublas: Beside | None) -> dict:
-    """`concatenate` in one kernel, where CuPy launches one an array; sums over rows by `cublas`.
+def total(cp, cublas: Beside | None, a, axis: int | None = None, out=None):
+    """The sum, over rows that lie densely by cuBLAS."""
+    dense = a.flags.c_contiguous and (out is None or out.flags.c_contiguous)
+    if cublas and dense and axis == 0 and a.ndim > 1 and a.size and a.dtype.char in KINDS:
+        return cublas.sum_rows(a, out)
+    return cp.sum(a, axis=axis, out=out)
 
-    `sum` and `mean` over an axis of one entry, as that of K = 1 samples is, launch none.
-    """
 
-    def total(a, axis: int | None = None, out=None):
-        dense = a.flags.c_contiguous and (out is None or out.flags.c_contiguous)
-        in_rows = axis == 0 and a.ndim > 1 and a.size and a.dtype.char in KINDS and dense
-        return cublas.sum_rows(a, out) if cublas and in_rows else cp.sum(a, axis=axis, out=out)
+def but_for_one(reduce):
+    """`sum` or `mean`, which launches nothing over an axis of one entry, as that of K = 1 samples is."""
 
-    def but_for_one(reduce):
-        def reduced(a, axis: int | None = None, out=None):
-            return a[0] if axis == 0 and len(a) == 1 and out is None else reduce(a, axis=axis, out=out)
+    def reduced(a, axis: int | None = None, out=None):
+        return a[0] if axis == 0 and len(a) == 1 and out is None else reduce(a, axis=axis, out=out)
 
-        return reduced
+    return reduced
 
-    @cache
-    def full(shape: tuple[int, ...], dtype, value: float):
-        return cp.full(shape, value, dtype)
 
-    def constant(a, value: float):
-        """Made once, because nobody writes into it."""
-        return full(a.shape, a.dtype, value)
+def concatenation(cp):
+    """`concatenate` by one kernel for arrays of one shape, where CuPy launches one an array."""
 
     @cp.fuse(kernel_name="fused_copies")
     def copy(*arrays) -> None:
@@ -202,12 +184,7 @@ def own_functions(cp, cublas: Beside | None) -> dict:
         copy(*cp.split(out, len(arrays), axis=axis), *arrays)
         return out
 
-    return {
-        "full_like": constant,
-        "sum": but_for_one(total),
-        "mean": but_for_one(cp.mean),
-        "concatenate": concatenate,
-    }
+    return concatenate
 
 
 def recorded(cp, stream, step):
@@ -245,6 +222,6 @@ def capture(stream, step):
         finally:
             graph = stream.end_capture()  # an open recording would spoil the stream
     except Exception as error:
-        say_once(f"run.py: --backend cupy goes on eagerly, as the step cannot be recorded ({one_line(error)})")
+        say_once(f"run.py: --backend cupy goes on eagerly, as the step cannot be recorded ({error})")
         return None
     return graph
