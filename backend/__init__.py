@@ -13,14 +13,14 @@ BACKENDS = ("numpy", "numba", "cupy")
 
 
 class BackendError(Exception):
-    """The array library cannot be used here; the message is one sentence in one line that says what to install."""
+    """The array library cannot be used here; one sentence, in one line, says what to install."""
 
     def __str__(self) -> str:
         return " ".join(super().__str__().split())
 
 
 class Backend(NamedTuple):
-    """What the mathematics, the training loop and the evaluation need of an array library, and nothing else."""
+    """What the mathematics, the training loop and the evaluation need of an array library."""
 
     name: str
     xp: Any  # what the mathematics is written against; may have `fused` and `fused_sum`, see ref/elementwise.py
@@ -40,7 +40,7 @@ class Backend(NamedTuple):
     each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can
 
     def shared(self, batch: int, samples: int, grad) -> Shared:
-        """How the work of a step on a batch is cut into parts and shared by processes; `grad` is its flat gradient."""
+        """How a step on a batch is cut into parts and shared by processes; `grad` is its flat gradient."""
         return Shared(self, batch, samples, grad)
 
 

@@ -1,17 +1,16 @@
 """NVIDIA's cuBLAS, which CuPy's own module is linked to, called by ctypes: its products can be recorded.
 
-CuPy refuses its own while a stream is being recorded. A product with ones sums rows: it reads many at a time, where a
-kernel of CuPy's waits for each.
+CuPy refuses its own while a stream is recorded. A product with ones sums rows: it reads many at a time, where a kernel
+of CuPy's waits for each.
 """
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
 
 WORKSPACE = 2**25  # bytes that cuBLAS may not allocate by itself while a step is recorded
 DEFAULT_MATH, TF32_MATH = 0, 3  # cublas_api.h: CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
 AS_IT_IS, TRANSPOSED = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
-KINDS = {"f": ("S", ctypes.c_float), "d": ("D", ctypes.c_double)}  # NumPy's letter: cuBLAS's, the type of a number
+KINDS = {"f": ("S", ctypes.c_float), "d": ("D", ctypes.c_double)}  # NumPy's letter: cuBLAS's, the type
 
 
 def blas_behind(cp) -> ctypes.CDLL:
@@ -56,9 +55,9 @@ class Cublas:
         letter, number = KINDS[a.dtype.char]
         out = self.cp.empty(a.shape[1:], a.dtype) if out is None else out
         rows, columns = len(a), out.size
-        ones, one, zero = self.ones(rows, a.dtype), ctypes.byref(number(1)), ctypes.byref(number(0))
-        by_columns = columns, rows, one, pointer(a), columns
-        self.call(f"{letter}gemv_v2", self.handle, AS_IT_IS, *by_columns, pointer(ones), 1, zero, pointer(out), 1)
+        one, zero = ctypes.byref(number(1)), ctypes.byref(number(0))
+        by_columns, ones = (columns, rows, one, pointer(a), columns), pointer(self.ones(rows, a.dtype))
+        self.call(f"{letter}gemv_v2", self.handle, AS_IT_IS, *by_columns, ones, 1, zero, pointer(out), 1)
         return out
 
 
@@ -67,8 +66,7 @@ class Beside:
 
     Within a step, what is written into a given array goes there: only the update reads it. A product waits for all that
     the first stream has launched so far, and the update for all products. Until then the operands are kept, because the
-    first stream would launch into memory that is free again. Of several processes none works so: they send each other
-    gradients before the update.
+    first stream would launch into memory that is free again. Several processes do not work so.
     """
 
     def __init__(self, cp, main: Cublas, side: Cublas):
@@ -90,7 +88,7 @@ class Beside:
         return self.after(a, self.main.ones(len(a), a.dtype)).sum_rows(a, out)
 
     def after(self, *operands) -> Cublas:
-        """The second stream's cuBLAS, which waits for the operands."""
+        """The second stream's products, which wait for the operands."""
         self.kept.extend(operands)
         self.event.record(self.main.stream)
         self.side.stream.wait_event(self.event)
@@ -103,7 +101,7 @@ class Beside:
             self.main.stream.wait_event(self.event)
             self.kept.clear()
 
-    def within(self, step: Callable[[], None]) -> Callable[[], None]:
+    def within(self, step):
         """The step, with its gradients beside it."""
 
         def run() -> None:
@@ -116,7 +114,7 @@ class Beside:
 
         return run
 
-    def before(self, update: Callable) -> Callable:
+    def before(self, update):
         """The update, which waits for the gradients."""
 
         def waits(*arrays):

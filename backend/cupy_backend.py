@@ -9,13 +9,11 @@ from backend import Backend, BackendError
 from backend.cublas import KINDS, Beside, Cublas
 from backend.kernels import averaged, in_place
 
-INSTALL = (
-    'pip install "cupy-cuda13x[ctk]==14.2.*" "cuda-toolkit==13.0.*" (driver 580 or newer) '
-    'or "cupy-cuda12x[ctk]==14.2.*" (driver 525 or newer)'
-)
+INSTALL = 'pip install "cupy-cuda13x[ctk]==14.2.*" "cuda-toolkit==13.0.*" (driver 580 or newer)'
+INSTALL += ' or "cupy-cuda12x[ctk]==14.2.*" (driver 525 or newer)'
 WARM_UP = 2  # steps before the recording, in which kernels are compiled and memory is laid out
 JOINED = 8  # arrays that one kernel joins at most
-STREAMS = 2**14  # of random numbers side by side, 64 bytes each; CuPy's default follows the card, and noise must not
+STREAMS = 2**14  # of random numbers, 64 bytes each; CuPy's default follows the card, and noise must not
 
 
 def open_backend(precision: str, tf32: bool = False) -> Backend:
@@ -25,10 +23,10 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     """
     cp = usable_cupy()
     dtype, stream = cp.dtype(precision), recordable_stream(cp)
-    stream.__enter__()  # for good; after use(), the end of a `with stream` inside CuPy would restore the default stream
+    stream.__enter__()  # for good; after use(), a `with stream` inside CuPy would restore the default one
     try:
         cublas = recordable_products(cp, tf32)
-    except Exception as error:  # of many kinds, if the library cannot be reached or does not work
+    except Exception as error:  # of many kinds
         reason = f"cuBLAS cannot be reached through CuPy's module ({error}), as with ROCm or under Windows"
         if tf32:
             raise BackendError(f"--tf32 cannot be had: {reason}; leave it out") from error
@@ -58,11 +56,11 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
 
 
 def from_stream(cp, method: str, dtype):
-    """That method of CuPy's generator as a function of (noise, shape), where noise is its state and is advanced."""
+    """A method of CuPy's generator as a function of (noise, shape), which advances noise, its state."""
     bits = cp.random.Philox4x3210(0, size=STREAMS)
     generator = cp.random.Generator(bits)
 
-    def numbers(noise, shape: tuple[int, ...]):
+    def numbers(noise, shape):
         bits._state = noise  # its state on the device, which the draw advances in place
         return getattr(generator, method)(shape, dtype)
 
@@ -76,20 +74,16 @@ def say_once(sentence: str) -> None:
 
 
 @cache
-def streams(cp) -> list:
-    """Two that can be recorded, as the default stream cannot, for every backend: streams do not wait for each other."""
-    return [cp.cuda.Stream(non_blocking=True) for _ in range(2)]
-
-
-def recordable_stream(cp):
-    """The stream on which every backend of this process computes."""
-    return streams(cp)[0]
+def recordable_stream(cp, number: int = 0):
+    """A stream for every backend of this process, which can be recorded, as the default stream cannot."""
+    return cp.cuda.Stream(non_blocking=True)
 
 
 @cache
 def recordable_products(cp, tf32: bool) -> Beside:
     """One handle and one workspace on each stream for every backend of this process."""
-    return Beside(cp, *(Cublas(cp, stream, tf32) for stream in streams(cp)))
+    first, second = recordable_stream(cp), recordable_stream(cp, 1)
+    return Beside(cp, Cublas(cp, first, tf32), Cublas(cp, second, tf32))
 
 
 def usable_cupy():
@@ -109,7 +103,7 @@ def usable_cupy():
 
 
 def through_pinned_memory(f, read=lambda size: ..., written=lambda size: ...):
-    """f, which works in place on a host array, for arrays on the device; a buffer stays for each kind of them.
+    """f, which works in place on a host array, for arrays on the device; a buffer stays for each kind.
 
     `read` and `written` say which part of an array of so many numbers f reads, and which it changes.
     """
@@ -127,12 +121,11 @@ def through_pinned_memory(f, read=lambda size: ..., written=lambda size: ...):
 
 
 def namespace(cp, cublas: Beside | None) -> SimpleNamespace:
-    """CuPy with one kernel for an elementwise function, or for its sum, and with the products of `cublas`."""
+    """CuPy with one kernel for an elementwise function or its sum, and the products of `cublas`."""
 
     @cache
     def fused(f):
-        name = getattr(f, "func", f).__name__  # f may be a functools.partial
-        # CUDA has a tanh of its own, hence the prefix.
+        name = getattr(f, "func", f).__name__  # f may be a functools.partial; CUDA has a tanh of its own
         return cp.fuse(kernel_name=f"fused_{name}")(lambda *args: f(cp, *args))
 
     @cache
@@ -140,17 +133,18 @@ def namespace(cp, cublas: Beside | None) -> SimpleNamespace:
         return cp.fuse(kernel_name=f"summed_{f.__name__}")(lambda *args: cp.sum(f(cp, *args), axis=-1))
 
     full = cache(cp.full)  # made once, because nobody writes into it
-    own = {"fused": fused, "fused_sum": fused_sum, "concatenate": concatenation(cp)}
-    own |= {"full_like": lambda a, value: full(a.shape, value, a.dtype)}
-    own |= {"sum": but_for_one(partial(total, cp, cublas)), "mean": but_for_one(cp.mean)}
-    own |= {"matmul": cublas.matmul} if cublas else {}
-    xp = SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)} | own)
-    xp.averaged = cache(partial(averaged, cp, xp))
+    xp = SimpleNamespace(**{name: getattr(cp, name) for name in dir(cp)})
+    xp.fused, xp.fused_sum, xp.averaged = fused, fused_sum, cache(partial(averaged, cp, xp))
+    xp.full_like = lambda a, value: full(a.shape, value, a.dtype)
+    xp.sum, xp.mean = but_for_one(partial(total, cp, cublas)), but_for_one(cp.mean)
+    xp.concatenate = concatenation(cp)
+    if cublas:
+        xp.matmul = cublas.matmul
     return xp
 
 
-def total(cp, cublas: Beside | None, a, axis: int | None = None, out=None):
-    """The sum, over rows that lie densely by cuBLAS."""
+def total(cp, cublas: Beside | None, a, axis=None, out=None):
+    """The sum, of dense rows by cuBLAS."""
     dense = a.flags.c_contiguous and (out is None or out.flags.c_contiguous)
     if cublas and dense and axis == 0 and a.ndim > 1 and a.size and a.dtype.char in KINDS:
         return cublas.sum_rows(a, out)
@@ -160,7 +154,7 @@ def total(cp, cublas: Beside | None, a, axis: int | None = None, out=None):
 def but_for_one(reduce):
     """`sum` or `mean`, which launches nothing over an axis of one entry, as that of K = 1 samples is."""
 
-    def reduced(a, axis: int | None = None, out=None):
+    def reduced(a, axis=None, out=None):
         return a[0] if axis == 0 and len(a) == 1 and out is None else reduce(a, axis=axis, out=out)
 
     return reduced
@@ -175,7 +169,7 @@ def concatenation(cp):
         for part, a in zip(arrays[:half], arrays[half:], strict=True):
             part[...] = a
 
-    def concatenate(arrays, axis: int = 0):
+    def concatenate(arrays, axis=0):
         if len(arrays) > JOINED or len({(a.shape, a.dtype) for a in arrays}) > 1:
             return cp.concatenate(arrays, axis=axis)
         shape = list(arrays[0].shape)
@@ -190,15 +184,15 @@ def concatenation(cp):
 def recorded(cp, stream, step):
     """The step as a CUDA graph: eager at first, then recorded once, then replayed without any work on the host.
 
-    Its memory is a pool that no one else allocates from. What the step reads and writes must stay where it is. A step
-    that cannot be recorded stays eager. Raises RuntimeError if another stream has become the current one.
+    Its memory is a pool that no one else allocates from. What the step reads and writes must stay where it is.
+    Raises RuntimeError if another stream has become the current one.
     """
     pool, graph, calls = cp.cuda.MemoryPool(), None, 0
 
     def run() -> None:
         nonlocal graph, calls
         if cp.cuda.get_current_stream() != stream:
-            raise RuntimeError("another CUDA stream is current than the one that --backend cupy works on")
+            raise RuntimeError("another CUDA stream is current than that of --backend cupy")
         if graph is None:
             with cp.cuda.using_allocator(pool.malloc):
                 if calls == WARM_UP:

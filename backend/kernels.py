@@ -1,4 +1,4 @@
-"""Kernels in CUDA C where CuPy's fusion makes several: an update with a flag, means and what is made of them."""
+"""Kernels in CUDA C where CuPy's fusion makes several: an update with a flag; means and what is made of them."""
 
 from functools import cache, partial
 from pathlib import Path
@@ -45,7 +45,11 @@ def averaged(cp, xp, f):
 
     def call(*args):
         means = Means(cp)
-        own = {"stack": means.stack, "mean": lambda a, axis=None: means.load(a) if axis is None else xp.mean(a, axis)}
+
+        def mean(a, axis=None):
+            return means.load(a) if axis is None else xp.mean(a, axis)
+
+        own = {"mean": mean, "stack": means.stack}
         try:
             return f(SimpleNamespace(**vars(xp) | own), *args)
         except TypeError:  # of an operand that is no array for CuPy, or of another function
@@ -55,7 +59,7 @@ def averaged(cp, xp, f):
 
 
 class Means(Lines):
-    """The lines of a kernel, in which a Symbol stands for a mean."""
+    """The lines of a kernel of means, each a Symbol."""
 
     def __init__(self, cp):
         self.cp, self.loads, self.sent = cp, {}, []
@@ -70,11 +74,11 @@ class Means(Lines):
         return Symbol(self, f"x{[*self.loads].index(key)}")
 
     def name_of(self, a) -> str:
-        """What stands for an operand, which may be a number on the device."""
+        """As for a loop; an operand may also be a number on the device."""
         return super().name_of(self.load(a) if isinstance(a, self.cp.ndarray) and a.ndim == 0 else a)
 
     def add(self, function: str, operands: tuple) -> str:
-        """The name of what one more line computes."""
+        """One more line, of arithmetic alone."""
         if function not in ARITHMETIC:
             raise TypeError(f"a kernel of means has no {function}")
         return super().add(function, operands)
@@ -86,8 +90,9 @@ class Means(Lines):
             raise TypeError("the numbers of a kernel are of one type")
         out = self.cp.empty(len(found), self.sent[0].dtype)
         parameters = "".join(f"const T* a{i}, " for i in range(len(self.sent)))
-        head = f'typedef {KINDS[out.dtype.char]} T;\n{SOURCE}\nextern "C" __global__ void means({parameters}T* out) {{'
+        head = f'extern "C" __global__ void means({parameters}T* out) {{'
         lines = [f"const T {line};" for line in (*self.loads.values(), *self)]
-        source = "\n".join([head, "__shared__ T sums[THREADS];", *lines, *stores, "}"])
-        self.cp.RawKernel(source, "means")((1,), (THREADS,), (*map(self.cp.ascontiguousarray, self.sent), out))
+        source = [f"typedef {KINDS[out.dtype.char]} T;", SOURCE, head, "__shared__ T sums[THREADS];"]
+        kernel = self.cp.RawKernel("\n".join([*source, *lines, *stores, "}"]), "means")
+        kernel((1,), (THREADS,), (*map(self.cp.ascontiguousarray, self.sent), out))
         return out

@@ -1,8 +1,8 @@
 """Numba: NumPy's backend, with one compiled loop for what NumPy does in several passes over memory.
 
-A function to be fused is called once, with symbols in place of arrays, which write down what is done to them. Numba
-compiles a loop around these lines and keeps it on disk, under a name with a digest of all that it depends on. A loop
-runs on the thread that calls it: threads of its own would fight with those of BLAS.
+A function is called once, with symbols (`symbols.py`). Numba compiles a loop around what they write down and keeps it
+on disk, under a name with a digest of all that it depends on. A loop runs on the thread that calls it: threads of its
+own would fight with those of BLAS.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
 
 
 def normals(generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers from N(0, 1) in float32, counted on from one number of the generator's: 18 times as fast as its own."""
+    """Numbers from N(0, 1) in float32, counted on from one of the generator's: 18 times as fast as its own."""
     from backend.scalars import fill_with_normals
 
     count = math.prod(shape)
@@ -50,13 +50,12 @@ def normals(generator, shape: tuple[int, ...]) -> np.ndarray:
 def fused(f, summed: bool = False):
     """The elementwise f(xp, a, b, …) in one loop over its arrays, broadcast as usual; the results are new arrays.
 
-    With `summed`, its sum over the last axis. Where the arrays hold no floating-point numbers, or none at all, f runs
-    as written.
+    With `summed`, its sum over the last axis. Without floating-point numbers in the arrays f runs as written.
     """
 
     @cache
     def plan(kinds: tuple):
-        """The loop for operands of these types and shapes, and which of them have rows. None without a loop."""
+        """The loop for operands of these types and shapes, and which of them have rows; or None."""
         types, shapes = zip(*kinds, strict=True)
         number = np.result_type(*(kind() if isinstance(kind, type) else kind for kind in types))
         widths = {shape[-1] for shape in shapes if shape}
@@ -80,14 +79,14 @@ def fused(f, summed: bool = False):
 
 
 def handed(a, kind: tuple, row: bool):
-    """What a loop takes of an operand: rows of numbers that lie side by side, a number for each row, or one number."""
+    """What a loop takes of an operand: rows of numbers side by side, a number for each row, or one number."""
     if not row:
         return a[..., 0] if kind[1] else a
     return a if a.strides[-1] == a.itemsize or a.shape[-1] == 1 else np.ascontiguousarray(a)
 
 
-def total(a, axis: int | None = None, out=None):
-    """NumPy's sum, in a loop where rows or a flat vector are summed: 3.8 times as fast for 10⁵ float32, 1.3 for 10⁶."""
+def total(a, axis=None, out=None):
+    """NumPy's sum, of rows and of a flat vector in a loop: 3.8 times as fast for 10⁵ float32, 1.3 for 10⁶."""
     along_rows = axis == -1 or (axis is None and np.ndim(a) == 1)
     return sum_of_rows(a) if along_rows and out is None else np.sum(a, axis=axis, out=out)
 
@@ -98,7 +97,7 @@ sum_of_rows = fused(lambda xp, a: a, summed=True)
 def fuse(f):
     """f(xp, …), which writes into its arguments, in one loop over flat vectors; one number goes to every turn.
 
-    Returns the sum of the first vector, which the loop adds up on its way.
+    Returns the sum of the first vector.
     """
 
     def call(*vectors):
@@ -115,7 +114,7 @@ def compiled(f, dtypes: tuple, rows: tuple[bool, ...], summed: bool):
     """The loop around f as a function of NumPy's, a gufunc: NumPy broadcasts, and lets go of the interpreter.
 
     `rows` says which operands have a row of numbers; every other operand is one number. The loop writes into the
-    operands that f changes. It returns what f returns, or with `summed` its sum: of the first operand if f has none.
+    operands that f changes, and returns what f returns: the first operand if nothing. With `summed`, its sum.
     """
     from numba import from_dtype, guvectorize
 
@@ -143,11 +142,8 @@ def compiled(f, dtypes: tuple, rows: tuple[bool, ...], summed: bool):
     sizes = ["(n)" if row else "()" for row in (*rows, *(not summed for _ in results))]
     layout = f"{','.join(sizes[:count])}->{','.join(sizes[count:])}"
     function = python_function(text, np.result_type(*dtypes), f"{types}{layout}")
-
-    def make(cache: bool):
-        return guvectorize([tuple(types)], layout, nopython=True, cache=cache, writable_args=[*written])(function).ufunc
-
-    return kept(make)
+    options = {"nopython": True, "writable_args": [*written]}
+    return kept(lambda cache: guvectorize([tuple(types)], layout, cache=cache, **options)(function).ufunc)
 
 
 LOOP = """({arguments}):
@@ -161,8 +157,8 @@ LOOP = """({arguments}):
 def python_function(text: str, number: np.dtype, signature: str = ""):
     """The function `def loop_DIGEST` + text, in which number is the type of its numbers.
 
-    Another signature is another name: where processes that start at once keep two signatures under a single name,
-    Numba's cache may hand out the loop of the other signature.
+    Another signature is another name: where processes that start at once keep two signatures under one name, Numba's
+    cache may hand out the other signature's loop.
     """
     from backend import scalars
 

@@ -1,8 +1,8 @@
 """exp, log and tanh of one number, for the loops of numba_backend.py.
 
-LLVM turns a loop around arithmetic into vector instructions, and not one around a call of the C library. So in float32
-they are arithmetic alone: each is within 2 units in the last place, whatever the number. In float64 they are the
-library's own. The polynomials are those of the Cephes library (S. Moshier, 1989), single precision.
+LLVM makes vector instructions of arithmetic, and not of calls of the C library. So in float32 they are arithmetic: each
+is within 2 units in the last place, whatever the number. In float64 they are the library's. The polynomials are those
+of the Cephes library (S. Moshier, 1989), single precision.
 """
 
 import math
@@ -12,7 +12,7 @@ from numba import njit, types
 from numba.extending import overload
 
 f, i = np.float32, np.int32
-inlined = njit(fastmath={"contract"}, error_model="numpy")  # a·b + c may be rounded once, which is quicker and nearer
+inlined = njit(fastmath={"contract"}, error_model="numpy")  # a·b + c may be rounded once
 
 
 def polynomial(*coefficients: float):
@@ -36,12 +36,32 @@ def power_of_two(n):
     return i(i(n + i(127)) << i(23)).view(np.float32)
 
 
-of_exp = polynomial(1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+of_exp = polynomial(
+    1.98756915e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
 of_log = polynomial(
-    7.0376836292e-2, -1.151461031e-1, 1.167699874e-1, -1.2420140846e-1, 1.4249322787e-1,
-    -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
-)  # fmt: skip
-of_tanh = polynomial(-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+    7.0376836292e-2,
+    -1.151461031e-1,
+    1.167699874e-1,
+    -1.2420140846e-1,
+    1.4249322787e-1,
+    -1.6668057665e-1,
+    2.0000714765e-1,
+    -2.4999993993e-1,
+    3.3333331174e-1,
+)
+of_tanh = polynomial(
+    -5.70498872745e-3,
+    2.06390887954e-2,
+    -5.37397155531e-2,
+    1.33314422036e-1,
+    -3.33332819422e-1,
+)
 of_sine = polynomial(-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 of_cosine = polynomial(2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 
@@ -93,7 +113,7 @@ def tanh32(x):
 
 @njit(fastmath={"reassoc"})
 def plus(a, b):
-    """a + b, as part of a sum that may be taken in any order: many at a time, and the order is always the same one"""
+    """a + b, as part of a sum that may be taken in any order, always the same: many at a time"""
     return a + b
 
 
@@ -115,7 +135,7 @@ exp, log, tanh = by_precision(exp32, math.exp), by_precision(log32, math.log), b
 
 @njit
 def mixed(z):
-    """The 64 bits of a counter, mixed until nothing is left of it. SplitMix64: Steele, Lea & Flood 2014, figure 17."""
+    """The 64 bits of a counter, mixed. SplitMix64: Steele, Lea & Flood 2014, figure 17."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
@@ -125,7 +145,7 @@ def mixed(z):
 def two_normals(bits):
     """Two independent numbers from N(0, 1), made of 64 random bits: r·cos φ, r·sin φ. Box & Muller 1958.
 
-    30 bits make r = √(−2 log u), 32 bits φ within ±π/4, and two bits turn that quarter of the circle into any other.
+    30 bits make r = √(−2 log u), 32 bits φ within ±π/4, and two turn that quarter of the circle into any other.
     """
     high, low = i(bits >> np.uint64(32)), i(bits & np.uint64(0xFFFFFFFF))
     u = (f(i(high >> i(2)) & i(0x3FFFFFFF)) + f(0.5)) * f(2.0**-30)
@@ -142,12 +162,12 @@ def kept(make):
     """make(True), kept on disk by Numba; make(False) where it cannot be kept, or not be read."""
     try:
         return make(True)
-    except Exception:  # of many kinds, as a file may be damaged in many ways
+    except Exception:  # of many kinds
         return make(False)
 
 
 def _fill_with_normals(first, out) -> None:
-    """Writes numbers from N(0, 1) into the flat `out`, of even length; each depends on `first` and its place alone."""
+    """Numbers from N(0, 1) into the flat `out`, of even length; each depends on `first` and its place alone."""
     half = len(out) // 2
     for j in range(half):
         counter = np.uint64(first) + np.uint64(j) * np.uint64(0x9E3779B97F4A7C15)

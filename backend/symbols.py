@@ -37,8 +37,8 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc, method, *operands, out=None):
         if method != "__call__":
-            raise TypeError(f"numpy.{ufunc.__name__}.{method} is no function of single numbers, so no loop can have it")
-        target = Symbol(self.lines, "") if out is None else out[0]  # in place, the symbol stands for the new number
+            raise TypeError(f"numpy.{ufunc.__name__}.{method} is no function of single numbers")
+        target = Symbol(self.lines, "") if out is None else out[0]  # in place, it stands for the new number
         target.name = self.lines.add(ufunc.__name__, operands)
         return target
 
@@ -47,7 +47,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
             a, low, high = operands
             return np.minimum(np.maximum(a, low), high)
         if function is not np.where or named:
-            raise TypeError(f"numpy.{function.__name__} is no function of single numbers, so no loop can have it")
+            raise TypeError(f"numpy.{function.__name__} is no function of single numbers")
         return Symbol(self.lines, self.lines.add("where", operands))
 
 
