@@ -23,7 +23,7 @@ class Backend(NamedTuple):
     """What the mathematics, the training loop and the evaluation need of an array library."""
 
     name: str
-    xp: Any  # what the mathematics is written against; may have `fused` and `fused_sum`, see ref/elementwise.py
+    xp: Any  # the mathematics' namespace; may have `fused` and `fused_sum`, see ref/elementwise.py
     dtype: Any  # float32 or float64
     asarray: Callable  # host array -> device array: floating point becomes dtype, integers keep theirs
     to_host: Callable  # device array -> NumPy array

@@ -75,7 +75,7 @@ def say_once(sentence: str) -> None:
 
 @cache
 def recordable_stream(cp, number: int = 0):
-    """A stream for every backend of this process, which can be recorded, as the default stream cannot."""
+    """A stream for every backend of this process. The default stream cannot be recorded."""
     return cp.cuda.Stream(non_blocking=True)
 
 
@@ -182,7 +182,7 @@ def concatenation(cp):
 
 
 def recorded(cp, stream, step):
-    """The step as a CUDA graph: eager at first, then recorded once, then replayed without any work on the host.
+    """The step as a CUDA graph: eager at first, then recorded once, then replayed without work on the host.
 
     Its memory is a pool that no one else allocates from. What the step reads and writes must stay where it is.
     Raises RuntimeError if another stream has become the current one.
@@ -208,7 +208,7 @@ def recorded(cp, stream, step):
 
 
 def capture(stream, step):
-    """The graph of a step, which is recorded and does not run; None, said once, if it cannot be recorded."""
+    """The graph of a step, which is recorded and does not run; None, said once, if it cannot be."""
     try:
         stream.begin_capture()
         try:

@@ -48,7 +48,7 @@ def normals(generator, shape: tuple[int, ...]) -> np.ndarray:
 
 @cache
 def fused(f, summed: bool = False):
-    """The elementwise f(xp, a, b, …) in one loop over its arrays, broadcast as usual; the results are new arrays.
+    """The elementwise f(xp, a, b, …) in one loop over its arrays, broadcast as usual.
 
     With `summed`, its sum over the last axis. Without floating-point numbers in the arrays f runs as written.
     """
@@ -79,7 +79,7 @@ def fused(f, summed: bool = False):
 
 
 def handed(a, kind: tuple, row: bool):
-    """What a loop takes of an operand: rows of numbers side by side, a number for each row, or one number."""
+    """An operand as a loop takes it: dense rows, a number for each row, or one number."""
     if not row:
         return a[..., 0] if kind[1] else a
     return a if a.strides[-1] == a.itemsize or a.shape[-1] == 1 else np.ascontiguousarray(a)
@@ -110,7 +110,7 @@ def fuse(f):
 
 
 @cache
-def compiled(f, dtypes: tuple, rows: tuple[bool, ...], summed: bool):
+def compiled(f, dtypes: tuple, rows: tuple, summed: bool):
     """The loop around f as a function of NumPy's, a gufunc: NumPy broadcasts, and lets go of the interpreter.
 
     `rows` says which operands have a row of numbers; every other operand is one number. The loop writes into the
@@ -122,36 +122,27 @@ def compiled(f, dtypes: tuple, rows: tuple[bool, ...], summed: bool):
 
     count = len(dtypes)
     lines, written, returned = traced(f, count)
-    loads = [f"x{i} = number(a{i}{'[j]' if row else ''})" for i, row in enumerate(rows)]
-    stores = [f"a{i}[j] = {name}" for i, name in written.items()]
+    arguments = ", ".join(f"a{i}" for i in range(count + len(returned)))
+    head = [f"({arguments}):", "total = number(0)", f"for j in range(len(a{rows.index(True)})):"]
+    body = [f"x{i} = number(a{i}{'[j]' if row else ''})" for i, row in enumerate(rows)] + lines
+    body += [f"a{i}[j] = {name}" for i, name in written.items()]
     if summed:
-        stores.append(f"total = plus(total, {returned[0]})")
+        body += [f"total = plus(total, {returned[0]})"]
     else:
-        stores += [f"a{count + i}[j] = {name}" for i, name in enumerate(returned)]
-    text = LOOP.format(
-        arguments=", ".join(f"a{i}" for i in range(count + len(returned))),
-        row=f"a{rows.index(True)}",
-        body="\n        ".join([*loads, *lines, *stores]),
-        end=f"a{count}[0] = total" if summed else "",
-    )
+        body += [f"a{count + i}[j] = {name}" for i, name in enumerate(returned)]
+    end = [f"a{count}[0] = total"] if summed else []
+    text = "\n    ".join([*head, *(f"    {line}" for line in body), *end]) + "\n"
     samples = [np.ones(1, dtype) for dtype in dtypes]
-    found = f(np, *samples)
-    results = samples[:1] if found is None else found if isinstance(found, tuple) else [found]
+    results = f(np, *samples)
+    if not isinstance(results, tuple):
+        results = (samples[0] if results is None else results,)
     types = [from_dtype(dtype)[::1] if row else from_dtype(dtype) for dtype, row in zip(dtypes, rows, strict=True)]
     types += [from_dtype(result.dtype)[::1] for result in results]
-    sizes = ["(n)" if row else "()" for row in (*rows, *(not summed for _ in results))]
+    sizes = ["(n)" if row else "()" for row in (*rows, *[not summed] * len(results))]
     layout = f"{','.join(sizes[:count])}->{','.join(sizes[count:])}"
     function = python_function(text, np.result_type(*dtypes), f"{types}{layout}")
     options = {"nopython": True, "writable_args": [*written]}
     return kept(lambda cache: guvectorize([tuple(types)], layout, cache=cache, **options)(function).ufunc)
-
-
-LOOP = """({arguments}):
-    total = number(0)
-    for j in range(len({row})):
-        {body}
-    {end}
-"""
 
 
 def python_function(text: str, number: np.dtype, signature: str = ""):

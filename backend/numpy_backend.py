@@ -10,7 +10,7 @@ import numpy as np
 from backend import Backend, BackendError
 from backend.openblas import Threads, most_at_once, openblas
 
-BLOCK = 262_144  # elements of each operand: the quickest for Adam of 2^13 to 2^20
+BLOCK = 262_144  # elements of each operand: of 2^13 to 2^20 the quickest for Adam
 # Rows × weights of a part. With less, two threads within each product are quicker: a step of 128 images took 1.25 times
 # as long in two parts.
 PART = 450_000_000

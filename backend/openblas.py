@@ -23,19 +23,19 @@ BY_ROWS, AS_IT_IS, TRANSPOSED = 101, 111, 112  # cblas.h: CblasRowMajor, CblasNo
 FUNCTIONS = [f"openblas_{f}" for f in ("get_num_threads", "set_num_threads", "get_parallel")]
 FUNCTIONS += ["cblas_sgemm_batch", "cblas_dgemm_batch"]  # of float32, of float64
 KINDS = {np.dtype("float32"): ctypes.c_float, np.dtype("float64"): ctypes.c_double}
-# Batches of so small products end the process in OpenBLAS before its pull request 5980, August 2026.
+# Multiplications. Batches of such products end the process in OpenBLAS before pull request 5980, August 2026.
 SMALL = 10**6
 SHARED = 2**18  # multiplications, up to which OpenBLAS takes one thread, by its gemm.c
 LOST = 2e-3  # seconds that several threads may lose against one before one multiplies alone
-CREDIT = 20e-3  # seconds that they gained before and may lose besides: a system may be busy by itself
+CREDIT = 20e-3  # seconds gained before that they may lose besides: a system may be busy
 SHORTEST, LONGEST = 16, 4096  # for so many products; twice as many each time
 
 
 class Threads:
     """How many threads of OpenBLAS's multiply: all, or one where busy programs keep the other threads from working.
 
-    What all threads lose against one is added up, product by product: see backend/README.md, Threads. `with threads:`
-    lets one thread multiply, until every thread of Python's has left.
+    What all threads lose against one is added up, product by product: see backend/README.md. `with threads:` lets one
+    thread multiply, until every thread of Python's has left.
     """
 
     def __init__(self, count: int, limit: Callable[[int], None]):
@@ -88,7 +88,7 @@ class Threads:
         elif self.lost > LOST:
             self.alone, self.pause, self.lost = self.pause, min(2 * self.pause, LONGEST), 0.0
 
-    def limited(self, f: Callable) -> Callable:
+    def limited(self, f):
         """f, while one thread multiplies."""
 
         def call(*args, **kwargs):
@@ -100,7 +100,7 @@ class Threads:
         return call
 
 
-def timed(f: Callable, *args) -> float:
+def timed(f, *args) -> float:
     """The seconds that f takes."""
     started = time.perf_counter()
     f(*args)
@@ -108,14 +108,14 @@ def timed(f: Callable, *args) -> float:
 
 
 def most_at_once() -> int:
-    """Into how many blocks or parts work is cut at most: as many as there are cores for it, and at least two."""
+    """Into how many blocks or parts work is cut at most: the cores of the process, and at least two."""
     return max(2, cores())
 
 
 class Blocks:
-    """How the product of an (m, k) and a (k, n) matrix is cut where these and the result lie as `layouts` say."""
+    """How the product of an (m, k) and a (k, n) matrix is cut; `layouts` say how these and C lie."""
 
-    def __init__(self, gemm_batch: Callable, kinds: tuple, layouts: list[tuple], m: int, k: int, n: int, most: int):
+    def __init__(self, gemm_batch, kinds: tuple, layouts: tuple, m: int, k: int, n: int, most: int):
         self.gemm_batch, (number, self.integer), self.seconds, self.measured = gemm_batch, kinds, math.inf, 0
         (flag_a, lead_a), (flag_b, lead_b), (_, lead_c) = layouts
         width, work = max(m, n), m * k * n  # the longer side of the result is cut
@@ -134,7 +134,7 @@ class Blocks:
         self.after = self.integer(self.count), self.each(1)
 
     def each(self, value, kind=None) -> ctypes.Array:
-        """An array for CBLAS: a value for each block, or the same value for all."""
+        """An array for CBLAS: a value for each block, or one for all."""
         return ((kind or self.integer) * self.count)(*(value if isinstance(value, list) else [value] * self.count))
 
     def multiply(self, *addresses: int) -> None:
@@ -166,7 +166,7 @@ def product(threads: Threads, gemms: dict, integer) -> Callable:
         return Blocks(gemms[dtype], (KINDS[dtype], integer), layouts, m, k, n, most)
 
     def matmul(a, b, out=None):
-        """A·B, the bits of which are the same for any number of threads."""
+        """A·B, of the same bits for any number of threads."""
         dtype, shape = a.dtype, (*a.shape[:1], *b.shape[1:])
         if not a.ndim == b.ndim == 2 or dtype not in gemms or b.dtype != dtype or a.shape[1] != len(b):
             return numpys(a, b, out=out)
@@ -187,7 +187,7 @@ def product(threads: Threads, gemms: dict, integer) -> Callable:
 
 
 def takes(out, shape: tuple, dtype, a, b) -> bool:
-    """Whether a product may be written there: such an array, not locked, and apart from the operands."""
+    """Whether a product may be written there: such an array, writeable, apart from the operands."""
     fits = out.shape == shape and out.dtype == dtype and out.flags.writeable
     return fits and not (np.may_share_memory(out, a) or np.may_share_memory(out, b))
 

@@ -5,7 +5,6 @@ no weights. Each of several processes (ranks) has its share of the batch, and it
 adds up the gradient of all ranks and runs the update. Then they exchange these parts.
 """
 
-from collections.abc import Callable
 from functools import cache
 
 
@@ -48,7 +47,7 @@ class Shared:
         self.own_parts = cut(backend.ranks.own(grad.size), count)
         self.other_grads = [*backend.xp.zeros((count - 1, grad.size), grad.dtype)]
 
-    def forward(self, f: Callable) -> Callable:
+    def forward(self, f):
         """f(xp, model, params, x (B, D), eps (K, B, Z)) -> terms, cache; the cache is that of every part."""
 
         def forward(xp, model, params, x, eps):
@@ -64,7 +63,7 @@ class Shared:
 
         return forward
 
-    def backward(self, f: Callable) -> Callable:
+    def backward(self, f):
         """f(xp, model, params, cache, d_terms, d_params); `d_params` are views of `grad`."""
         views = []
 
@@ -85,11 +84,11 @@ class Shared:
         return backward
 
     def add_up(self, part: slice) -> None:
-        """Adds the gradients of the other parts of the batch to the first, in a part of the parameters."""
+        """Adds the other gradients to the first, in a part of the parameters."""
         for other in self.other_grads:
             self.grad[part] += other[part]
 
-    def update(self, f: Callable) -> Callable:
+    def update(self, f):
         """f(xp, theta, m, v, grad, scale, floor, beta1, beta2), in place; returns a number that is finite as θ is."""
 
         @cache

@@ -117,5 +117,5 @@ def over_mpi(MPI) -> Ranks:
         traceback.print_exception(*error)
         comm.Abort(1)
 
-    sys.excepthook = crash  # else the others would wait for this rank for ever
+    sys.excepthook = crash  # else the others would wait for ever
     return Ranks(rank, size, all_reduce, reduce_scatter, all_gather, comm.Bcast, largest, comm.Barrier, fail)

@@ -121,7 +121,7 @@ def by_precision(single, double):
     """The function for a loop: `single` of a float32, the C library's of a float64."""
 
     def function(x):
-        """Numba takes the place of this function."""
+        """Stands for it in a loop."""
 
     @overload(function, inline="always")
     def choose(x):

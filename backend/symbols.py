@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Lines(list):
-    """The lines of a loop or of a kernel, each of which computes one number: t0, t1, …"""
+    """The lines of a loop or of a kernel. Each computes a number: t0, t1, …"""
 
     def add(self, function: str, operands: tuple) -> str:
         """The name of what one more line computes."""
