@@ -13,14 +13,17 @@ BACKENDS = ("numpy", "numba", "cupy")
 
 
 class BackendError(Exception):
-    """The array library cannot be used here; the message is one sentence that says what to install."""
+    """The array library cannot be used here; one sentence, in one line, says what to install."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
 
 
 class Backend(NamedTuple):
-    """What the mathematics, the training loop and the evaluation need of an array library, and nothing else."""
+    """What the mathematics, the training loop and the evaluation need of an array library."""
 
     name: str
-    xp: Any  # what the mathematics is written against; may have `fused` and `fused_sum`, see ref/elementwise.py
+    xp: Any  # the mathematics' namespace; may have `fused` and `fused_sum`, see ref/elementwise.py
     dtype: Any  # float32 or float64
     asarray: Callable  # host array -> device array: floating point becomes dtype, integers keep theirs
     to_host: Callable  # device array -> NumPy array
@@ -37,7 +40,7 @@ class Backend(NamedTuple):
     each: Callable = lambda f, parts: [f(part) for part in parts]  # all at once, if the library can
 
     def shared(self, batch: int, samples: int, grad) -> Shared:
-        """How the work of a step on a batch is cut into parts and shared by processes; `grad` is its flat gradient."""
+        """How a step on a batch is cut into parts and shared by processes; `grad` is its flat gradient."""
         return Shared(self, batch, samples, grad)
 
 
@@ -56,13 +59,9 @@ def open_backend(name: str, precision: str = "float32", tf32: bool = False, rank
 
     Raises BackendError if it cannot be had.
     """
-    try:
-        library = importlib.import_module(f"backend.{name}_backend")
-    except ModuleNotFoundError as error:
-        if error.name != f"backend.{name}_backend":
-            raise
-        raise BackendError(f"there is no backend {name!r}; choose {', '.join(BACKENDS)}") from error
-    backend = library.open_backend(precision, tf32)
+    if name not in BACKENDS:
+        raise BackendError(f"there is no backend {name!r}; choose {', '.join(BACKENDS)}")
+    backend = importlib.import_module(f"backend.{name}_backend").open_backend(precision, tf32)
     if ranks.size == 1:
         return backend
     on_device = ranks._replace(

@@ -1,17 +1,16 @@
 """NVIDIA's cuBLAS, which CuPy's own module is linked to, called by ctypes: its products can be recorded.
 
-CuPy refuses its own while a stream is being recorded. A product with ones sums rows: it reads many at a time, where a
-kernel of CuPy's waits for each.
+CuPy refuses its own while a stream is recorded. A product with ones sums rows: it reads many at a time, where a kernel
+of CuPy's waits for each.
 """
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
 
 WORKSPACE = 2**25  # bytes that cuBLAS may not allocate by itself while a step is recorded
 DEFAULT_MATH, TF32_MATH = 0, 3  # cublas_api.h: CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
 AS_IT_IS, TRANSPOSED = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
-KINDS = {"f": ("S", ctypes.c_float), "d": ("D", ctypes.c_double)}  # NumPy's letter: cuBLAS's, the type of a number
+KINDS = {"f": ("S", ctypes.c_float), "d": ("D", ctypes.c_double)}  # NumPy's letter: cuBLAS's, the type
 
 
 def blas_behind(cp) -> ctypes.CDLL:
@@ -25,15 +24,16 @@ class Cublas:
     def __init__(self, cp, stream, tf32: bool):
         self.cp, self.stream, self.blas, self.handle = cp, stream, blas_behind(cp), ctypes.c_void_p()
         self.workspace, self.ones = cp.empty(WORKSPACE, cp.uint8), cache(cp.ones)
-        done(self.blas.cublasCreate_v2(ctypes.byref(self.handle)), "Create")
-        self.call("SetStream_v2", ctypes.c_void_p(stream.ptr))
-        size = ctypes.c_size_t(WORKSPACE)
-        self.call("SetWorkspace_v2", pointer(self.workspace), size)  # after the stream, which resets it
-        self.call("SetMathMode", TF32_MATH if tf32 else DEFAULT_MATH)
+        self.call("Create_v2", ctypes.byref(self.handle))
+        self.call("SetStream_v2", self.handle, ctypes.c_void_p(stream.ptr))
+        size = ctypes.c_size_t(WORKSPACE)  # after the stream, which resets it
+        self.call("SetWorkspace_v2", self.handle, pointer(self.workspace), size)
+        self.call("SetMathMode", self.handle, TF32_MATH if tf32 else DEFAULT_MATH)
 
     def call(self, name: str, *args) -> None:
-        """cublasNAME(handle, …)"""
-        done(getattr(self.blas, f"cublas{name}")(self.handle, *args), name)
+        """cublasNAME(…). Raises RuntimeError unless it succeeds."""
+        if status := getattr(self.blas, f"cublas{name}")(*args):
+            raise RuntimeError(f"cublas{name} ends with status {status}")
 
     def matmul(self, a, b, out=None):
         """A·B of matrices, or of two vectors."""
@@ -46,7 +46,8 @@ class Cublas:
         # cuBLAS counts by columns, where our C = A·B lies as Cᵀ = Bᵀ·Aᵀ
         (left, *left_at), (right, *right_at) = operand(b), operand(a)
         one, zero = ctypes.byref(number(1)), ctypes.byref(number(0))
-        self.call(f"{letter}gemm_v2", left, right, n, m, k, one, *left_at, *right_at, zero, pointer(out), n)
+        sizes = left, right, n, m, k, one
+        self.call(f"{letter}gemm_v2", self.handle, *sizes, *left_at, *right_at, zero, pointer(out), n)
         return out
 
     def sum_rows(self, a, out=None):
@@ -54,9 +55,9 @@ class Cublas:
         letter, number = KINDS[a.dtype.char]
         out = self.cp.empty(a.shape[1:], a.dtype) if out is None else out
         rows, columns = len(a), out.size
-        ones, one, zero = self.ones(rows, a.dtype), ctypes.byref(number(1)), ctypes.byref(number(0))
-        by_columns = columns, rows, one, pointer(a), columns
-        self.call(f"{letter}gemv_v2", AS_IT_IS, *by_columns, pointer(ones), 1, zero, pointer(out), 1)
+        one, zero = ctypes.byref(number(1)), ctypes.byref(number(0))
+        by_columns, ones = (columns, rows, one, pointer(a), columns), pointer(self.ones(rows, a.dtype))
+        self.call(f"{letter}gemv_v2", self.handle, AS_IT_IS, *by_columns, ones, 1, zero, pointer(out), 1)
         return out
 
 
@@ -65,8 +66,7 @@ class Beside:
 
     Within a step, what is written into a given array goes there: only the update reads it. A product waits for all that
     the first stream has launched so far, and the update for all products. Until then the operands are kept, because the
-    first stream would launch into memory that is free again. Of several processes none works so: they send each other
-    gradients before the update.
+    first stream would launch into memory that is free again. Several processes do not work so.
     """
 
     def __init__(self, cp, main: Cublas, side: Cublas):
@@ -88,7 +88,7 @@ class Beside:
         return self.after(a, self.main.ones(len(a), a.dtype)).sum_rows(a, out)
 
     def after(self, *operands) -> Cublas:
-        """The second stream's cuBLAS, which waits for the operands."""
+        """The second stream's products, which wait for the operands."""
         self.kept.extend(operands)
         self.event.record(self.main.stream)
         self.side.stream.wait_event(self.event)
@@ -101,7 +101,7 @@ class Beside:
             self.main.stream.wait_event(self.event)
             self.kept.clear()
 
-    def within(self, step: Callable[[], None]) -> Callable[[], None]:
+    def within(self, step):
         """The step, with its gradients beside it."""
 
         def run() -> None:
@@ -114,7 +114,7 @@ class Beside:
 
         return run
 
-    def before(self, update: Callable) -> Callable:
+    def before(self, update):
         """The update, which waits for the gradients."""
 
         def waits(*arrays):
@@ -122,12 +122,6 @@ class Beside:
             return update(*arrays)
 
         return waits
-
-
-def done(status: int, name: str) -> None:
-    """Raises RuntimeError unless a call has succeeded."""
-    if status:
-        raise RuntimeError(f"cublas{name} ends with status {status}")
 
 
 def pointer(a) -> ctypes.c_void_p:

@@ -2,7 +2,6 @@
 
 import ctypes
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
@@ -11,9 +10,9 @@ import numpy as np
 from backend import Backend, BackendError
 from backend.openblas import Threads, most_at_once, openblas
 
-BLOCK = 262_144  # elements of each operand: the quickest for Adam where it was measured, of 2^13 to 2^20
-# Rows × weights of a part. With less, two threads within each product are quicker on an idle machine: a step of 128
-# images took 1.25 times as long in two parts, with compiled loops.
+BLOCK = 262_144  # elements of each operand: of 2^13 to 2^20 the quickest for Adam
+# Rows × weights of a part. With less, two threads within each product are quicker: a step of 128 images took 1.25 times
+# as long in two parts.
 PART = 450_000_000
 LINALG = ("eigh", "eigvalsh", "qr")  # which `ref` calls
 
@@ -29,7 +28,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     own = {"matmul": matmul, "linalg": SimpleNamespace(**linalg)}  # the same bits with any number of threads
     most = 1 if matmul is np.matmul else most_at_once()
 
-    def asarray(a) -> np.ndarray:
+    def asarray(a):
         a = np.asarray(a)
         return a.astype(dtype, copy=False) if a.dtype.kind == "f" else a
 
@@ -52,11 +51,11 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     )
 
 
-def from_stream(draw: Callable) -> Callable:
-    """draw(generator, shape) as a function of (noise, shape), where noise is the generator's state and is advanced."""
+def from_stream(draw):
+    """draw(generator, shape) as a function of (noise, shape), which advances noise, the generator's state."""
     of_thread = threading.local()  # two threads that draw at once would mix their streams
 
-    def numbers(noise: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def numbers(noise, shape):
         if not hasattr(of_thread, "generator"):
             of_thread.generator = np.random.Generator(np.random.SFC64(0))
         generator, bits = of_thread.generator, of_thread.generator.bit_generator
@@ -69,7 +68,7 @@ def from_stream(draw: Callable) -> Callable:
 
 
 def keep_freed_memory() -> None:
-    """Asks glibc to keep what a step frees for the next one; giving it back and taking it anew costs a step a fifth."""
+    """Asks glibc to keep what a step frees for the next one; to take it anew costs a step a fifth."""
     mmap_threshold, trim_threshold = -3, -1  # malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -79,11 +78,10 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**30)
 
 
-def on_threads(threads: Threads) -> Callable:
-    """each(f, parts), all parts at once, each on a thread of its own.
+def on_threads(threads: Threads):
+    """each(f, parts), all parts at once, each on a thread of its own, which sleeps while it waits.
 
-    The pool's threads sleep while they wait. A part that no thread has begun when the first part is done is computed
-    here.
+    A part that no thread has begun when the first part is done is computed here.
     """
     pool = ThreadPoolExecutor(max(1, threads.count - 1))  # starts none before there is work
 

@@ -1,45 +1,41 @@
 """The three calls of a step in parts, each on a thread of its own, with the result of the whole; and over processes.
 
-A backend says into how many parts it wants a batch cut; most say one. An objective sees the joined terms of all images,
-so parts of unlike sizes need no weights. Each of several processes (ranks) has its share of the batch, and its own part
-of the parameters: there it adds up the gradient of all ranks and runs the update. Then the ranks send each other their
-parts of the parameters.
+A backend says how many parts it wants. An objective sees the joined terms of all images, so parts of unlike sizes need
+no weights. Each of several processes (ranks) has its share of the batch, and its own part of the parameters, where it
+adds up the gradient of all ranks and runs the update. Then they exchange these parts.
 """
 
-from collections.abc import Callable
-
-SHARED_OUT = ("m", "v")  # arrays of which a rank updates its own part alone
+from functools import cache
 
 
 def cut(whole: slice, parts: int) -> list[slice]:
     """The whole in so many parts, as even as can be."""
     count = whole.stop - whole.start
-    return [slice(whole.start + i * count // parts, whole.start + (i + 1) * count // parts) for i in range(parts)]
+    edges = [whole.start + i * count // parts for i in range(parts + 1)]
+    return [*map(slice, edges, edges[1:])]
 
 
-def views_like(views: dict, flat, start: int = 0) -> dict:
-    """The `flat` vector cut as another one is cut in `views`, which may hold further dicts of views."""
-    found = {}
-    for name, view in views.items():
-        if isinstance(view, dict):
-            found[name] = views_like(view, flat, start)
-            start += sum(inner.size for inner in found[name].values())
-        else:
-            found[name] = flat[start : start + view.size].reshape(view.shape)
+def views_like(params: dict[str, dict], flat) -> dict[str, dict]:
+    """The `flat` vector cut as another one is cut in `params`."""
+    found, start = {}, 0
+    for part, views in params.items():
+        found[part] = {}
+        for name, view in views.items():
+            found[part][name] = flat[start : start + view.size].reshape(view.shape)
             start += view.size
     return found
 
 
 def gather(ranks, state: dict) -> None:
-    """m and v whole on every rank, as a checkpoint needs them; training goes on with a rank's own part of them."""
-    for name in SHARED_OUT:
-        ranks.all_gather(state[name])
+    """m and v whole on every rank, as a checkpoint needs them: a rank updates its own part of them alone."""
+    ranks.all_gather(state["m"])
+    ranks.all_gather(state["v"])
 
 
 class Shared:
     """How a step's work on one batch is cut and shared: it wraps forward, backward and update from outside.
 
-    The wrapped functions take the arguments of those that they wrap. `grad` is the flat gradient of the whole batch.
+    A wrapped function takes the same arguments. `grad` is the flat gradient of the whole batch.
     """
 
     def __init__(self, backend, batch: int, samples: int, grad):
@@ -51,11 +47,14 @@ class Shared:
         self.own_parts = cut(backend.ranks.own(grad.size), count)
         self.other_grads = [*backend.xp.zeros((count - 1, grad.size), grad.dtype)]
 
-    def forward(self, f: Callable) -> Callable:
+    def forward(self, f):
         """f(xp, model, params, x (B, D), eps (K, B, Z)) -> terms, cache; the cache is that of every part."""
 
         def forward(xp, model, params, x, eps):
-            passes = self.backend.each(lambda part: f(xp, model, params, x[part], eps[:, part]), self.batch_parts)
+            def forward_part(part: slice):
+                return f(xp, model, params, x[part], eps[:, part])
+
+            passes = self.backend.each(forward_part, self.batch_parts)
             terms, caches = zip(*passes, strict=True)
             if len(terms) == 1:
                 return terms[0], caches
@@ -64,7 +63,7 @@ class Shared:
 
         return forward
 
-    def backward(self, f: Callable) -> Callable:
+    def backward(self, f):
         """f(xp, model, params, cache, d_terms, d_params); `d_params` are views of `grad`."""
         views = []
 
@@ -85,25 +84,24 @@ class Shared:
         return backward
 
     def add_up(self, part: slice) -> None:
-        """Adds the gradients of the other parts of the batch to the first, in a part of the parameters."""
+        """Adds the other gradients to the first, in a part of the parameters."""
         for other in self.other_grads:
             self.grad[part] += other[part]
 
-    def update(self, f: Callable) -> Callable:
+    def update(self, f):
         """f(xp, theta, m, v, grad, scale, floor, beta1, beta2), in place; returns a number that is finite as θ is."""
-        fused = {}
+
+        @cache
+        def fused(*betas):
+            return self.backend.fuse(lambda xp, *arrays: f(xp, *arrays, *betas))
 
         def update(xp, theta, m, v, grad, scale, floor, *betas):
-            def in_place(xp, *arrays) -> None:
-                f(xp, *arrays, *betas)
-
-            if betas not in fused:
-                fused[betas] = self.backend.fuse(in_place)
+            adam = fused(*betas)
 
             def update_part(part: slice):
                 if self.backend.ranks.size == 1:
-                    self.add_up(part)  # here it stays in the cache; of several ranks it was done before they met
-                return fused[betas](theta[part], m[part], v[part], grad[part], scale, floor)
+                    self.add_up(part)  # here it stays in the cache; several ranks did it before they met
+                return adam(theta[part], m[part], v[part], grad[part], scale, floor)
 
             sums = self.backend.each(update_part, self.own_parts)
             total = sum(sums[1:], sums[0]).reshape(1)

@@ -1,8 +1,8 @@
 """exp, log and tanh of one number, for the loops of numba_backend.py.
 
-LLVM turns a loop around arithmetic into vector instructions, and not one around a call of the C library. So in float32
-they are arithmetic alone: each is within 2 units in the last place, whatever the number. In float64 they are the
-library's own. The polynomials are those of the Cephes library (S. Moshier, 1989), single precision.
+LLVM makes vector instructions of arithmetic, and not of calls of the C library. So in float32 they are arithmetic: each
+is within 2 units in the last place, whatever the number. In float64 they are the library's. The polynomials are those
+of the Cephes library (S. Moshier, 1989), single precision.
 """
 
 import math
@@ -12,37 +12,58 @@ from numba import njit, types
 from numba.extending import overload
 
 f, i = np.float32, np.int32
-inlined = njit(fastmath={"contract"}, error_model="numpy")  # a·b + c may be rounded once, which is quicker and nearer
+inlined = njit(fastmath={"contract"}, error_model="numpy")  # a·b + c may be rounded once
 
 
-def exp(x):
-    """eˣ"""
+def polynomial(*coefficients: float):
+    """Σ c_j·xⁿ⁻ʲ as a function of x, by Horner's rule."""
+    first, *others = map(f, coefficients)
+    others = tuple(others)
 
+    @inlined
+    def horner(x):
+        p = first
+        for c in others:
+            p = p * x + c
+        return p
 
-def log(x):
-    """log x"""
-
-
-def tanh(x):
-    """tanh x"""
-
-
-@inlined
-def bits_of(x):
-    """The float32's bits as an int32"""
-    return f(x).view(np.int32)
-
-
-@inlined
-def from_bits(n):
-    """The float32 that has these bits"""
-    return i(n).view(np.float32)
+    return horner
 
 
 @inlined
 def power_of_two(n):
     """2ⁿ for n = −126, …, 127: only the exponent's bits are set"""
-    return from_bits(i(n + i(127)) << i(23))
+    return i(i(n + i(127)) << i(23)).view(np.float32)
+
+
+of_exp = polynomial(
+    1.98756915e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
+of_log = polynomial(
+    7.0376836292e-2,
+    -1.151461031e-1,
+    1.167699874e-1,
+    -1.2420140846e-1,
+    1.4249322787e-1,
+    -1.6668057665e-1,
+    2.0000714765e-1,
+    -2.4999993993e-1,
+    3.3333331174e-1,
+)
+of_tanh = polynomial(
+    -5.70498872745e-3,
+    2.06390887954e-2,
+    -5.37397155531e-2,
+    1.33314422036e-1,
+    -3.33332819422e-1,
+)
+of_sine = polynomial(-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+of_cosine = polynomial(2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 
 
 @inlined
@@ -50,13 +71,7 @@ def reduced_exp(x):
     """(eʳ, n) with x = n·log 2 + r, n = round(x/log 2): eˣ = eʳ·2ⁿ"""
     n = np.rint(x * f(1.44269504088896341))
     r = (x - n * f(0.693359375)) - n * f(-2.12194440e-4)  # log 2 in two pieces, the first so short that n·it is exact
-    p = f(1.9875691500e-4)
-    p = p * r + f(1.3981999507e-3)
-    p = p * r + f(8.3334519073e-3)
-    p = p * r + f(4.1665795894e-2)
-    p = p * r + f(1.6666665459e-1)
-    p = p * r + f(5.0000001201e-1)
-    return p * (r * r) + r + f(1), i(n)
+    return of_exp(r) * (r * r) + r + f(1), i(n)
 
 
 @inlined
@@ -73,21 +88,12 @@ def exp32(x):
 def log32(x):
     """log x = e·log 2 + log(1 + r), x = 2ᵉ(1 + r), √½ ≤ 1 + r < √2"""
     small = x < f(1.17549435e-38)  # subnormal numbers are scaled first
-    bits = bits_of(x * f(33554432) if small else x)
+    bits = f(x * f(33554432) if small else x).view(np.int32)
     e = i(i(bits - i(0x3F3504F3)) >> i(23))  # the bits of √½ are subtracted
-    r = from_bits(i(bits - i(e << i(23)))) - f(1)
+    r = i(bits - i(e << i(23))).view(np.float32) - f(1)
     n = f(e) - (f(25) if small else f(0))
-    p = f(7.0376836292e-2)
-    p = p * r + f(-1.1514610310e-1)
-    p = p * r + f(1.1676998740e-1)
-    p = p * r + f(-1.2420140846e-1)
-    p = p * r + f(1.4249322787e-1)
-    p = p * r + f(-1.6668057665e-1)
-    p = p * r + f(2.0000714765e-1)
-    p = p * r + f(-2.4999993993e-1)
-    p = p * r + f(3.3333331174e-1)
     square = r * r
-    y = p * r * square + n * f(-2.12194440e-4) - f(0.5) * square
+    y = of_log(r) * r * square + n * f(-2.12194440e-4) - f(0.5) * square
     y = r + y + n * f(0.693359375)
     y = x if x == f(np.inf) else y
     y = f(-np.inf) if x == f(0) else y
@@ -101,37 +107,35 @@ def tanh32(x):
     e, n = reduced_exp(size * f(-2))
     e = e * power_of_two(n)
     z = size * size
-    p = f(-5.70498872745e-3)
-    p = p * z + f(2.06390887954e-2)
-    p = p * z + f(-5.37397155531e-2)
-    p = p * z + f(1.33314422036e-1)
-    p = p * z + f(-3.33332819422e-1)
-    y = p * z * size + size if size < f(0.625) else (f(1) - e) / (f(1) + e)
+    y = of_tanh(z) * z * size + size if size < f(0.625) else (f(1) - e) / (f(1) + e)
     return np.copysign(y, x)
 
 
 @njit(fastmath={"reassoc"})
 def plus(a, b):
-    """a + b, as part of a sum that may be taken in any order: many at a time, and the order is always the same one"""
+    """a + b, as part of a sum that may be taken in any order, always the same: many at a time"""
     return a + b
 
 
-def by_precision(name: str, single) -> None:
-    """Lets Numba take `single` for a float32, the C library's function for a float64."""
-    double = getattr(math, name)
+def by_precision(single, double):
+    """The function for a loop: `single` of a float32, the C library's of a float64."""
 
-    @overload(globals()[name], inline="always")
+    def function(x):
+        """Stands for it in a loop."""
+
+    @overload(function, inline="always")
     def choose(x):
         return (lambda x: single(x)) if x == types.float32 else (lambda x: double(x))
 
+    return function
 
-for name, single in (("exp", exp32), ("log", log32), ("tanh", tanh32)):
-    by_precision(name, single)
+
+exp, log, tanh = by_precision(exp32, math.exp), by_precision(log32, math.log), by_precision(tanh32, math.tanh)
 
 
 @njit
 def mixed(z):
-    """The 64 bits of a counter, mixed until nothing is left of it. SplitMix64: Steele, Lea & Flood 2014, figure 17."""
+    """The 64 bits of a counter, mixed. SplitMix64: Steele, Lea & Flood 2014, figure 17."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
@@ -141,7 +145,7 @@ def mixed(z):
 def two_normals(bits):
     """Two independent numbers from N(0, 1), made of 64 random bits: r·cos φ, r·sin φ. Box & Muller 1958.
 
-    30 bits make r = √(−2 log u), 32 bits φ within ±π/4, and two bits turn that quarter of the circle into any other.
+    30 bits make r = √(−2 log u), 32 bits φ within ±π/4, and two turn that quarter of the circle into any other.
     """
     high, low = i(bits >> np.uint64(32)), i(bits & np.uint64(0xFFFFFFFF))
     u = (f(i(high >> i(2)) & i(0x3FFFFFFF)) + f(0.5)) * f(2.0**-30)
@@ -149,14 +153,8 @@ def two_normals(bits):
     r = -r if high & i(1) else r
     phi = f(low) * f(math.pi / 4 * 2.0**-31)
     z = phi * phi
-    sine = f(-1.9515295891e-4)
-    sine = sine * z + f(8.3321608736e-3)
-    sine = sine * z + f(-1.6666654611e-1)
-    sine = r * (sine * z * phi + phi)
-    cosine = f(2.443315711809948e-5)
-    cosine = cosine * z + f(-1.388731625493765e-3)
-    cosine = cosine * z + f(4.166664568298827e-2)
-    cosine = r * (cosine * z * z - f(0.5) * z + f(1))
+    sine = r * (of_sine(z) * z * phi + phi)
+    cosine = r * (of_cosine(z) * z * z - f(0.5) * z + f(1))
     return (sine, cosine) if high & i(2) else (cosine, sine)
 
 
@@ -164,12 +162,12 @@ def kept(make):
     """make(True), kept on disk by Numba; make(False) where it cannot be kept, or not be read."""
     try:
         return make(True)
-    except Exception:  # of many kinds, as a file may be damaged in many ways
+    except Exception:  # of many kinds
         return make(False)
 
 
 def _fill_with_normals(first, out) -> None:
-    """Writes numbers from N(0, 1) into the flat `out`, of even length; each depends on `first` and its place alone."""
+    """Numbers from N(0, 1) into the flat `out`, of even length; each depends on `first` and its place alone."""
     half = len(out) // 2
     for j in range(half):
         counter = np.uint64(first) + np.uint64(j) * np.uint64(0x9E3779B97F4A7C15)

@@ -211,7 +211,7 @@ def test_decompositions_are_made_with_one_thread_too(name, monkeypatch, multiply
 def test_no_block_is_so_small_that_openblas_falls_over_it_and_all_of_them_are_the_product(m, k, n, cores):
     if m * k * n <= SMALL:
         return
-    layouts = [(111, k, k, 1), (111, n, n, 1), (111, n, n, 1)]
+    layouts = [(111, k), (111, n), (111, n)]
     blocks = Blocks(None, (ctypes.c_float, ctypes.c_int64), layouts, m, k, n, cores)
     works = [height * depth * width for height, width, depth in zip(*blocks.before[3:6], strict=True)]
     assert sum(works) == m * k * n and min(works) > SMALL
