@@ -11,7 +11,7 @@ from data.dataset import mean_of
 from data.files import reason, write_whole
 from experiment import evaluation, explore, pictures, record, sources
 from experiment.evaluation import figures_of, table
-from experiment.record import METHOD_OPTIONS, Run, UsageError, as_text, flag, said, typed
+from experiment.record import METHOD_OPTIONS, MULTIPLIER, Run, UsageError, as_text, flag, said, typed
 from experiment.report import COMPARED, for_terminal, page
 from experiment.run_folder import CHECKPOINT, EXPLORE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
 from experiment.terminal import progress
@@ -143,8 +143,8 @@ def told_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]
     """The names of the options in which runs differ, and as they are typed the options that all of them share."""
     told, shared, names = [], [], set().union(*options)
     for name in sorted(names - {*SAID_BY_THE_ROW}):
-        # A run without a multiplier does not differ in it. Without any other option it does.
-        values = [o.get(name) for o in options if name in o or name != "multiplier"]
+        # A run without a multiplier does not differ in its rule or its rate. Without any other option it does.
+        values = [o.get(name) for o in options if name in o or name not in MULTIPLIER]
         if any(value != values[0] for value in values):
             told.append(name)
         elif len(values) == len(options):
@@ -159,7 +159,7 @@ def row_of(group: list[Finished], told: list[str]) -> dict:
     run, options = group[0].run, group[0].run.typed
     own = record.told(run.options) | ({"samples": run.samples} if run.samples > 1 else {})
     words = [said(name, value) for name, value in own.items()]
-    words += [said(name, options.get(name)) for name in told if name in options or name != "multiplier"]
+    words += [said(name, options.get(name)) for name in told if name in options or name not in MULTIPLIER]
     return {
         "name": f"{run.objective.title}, {' '.join(words)}" if words else run.objective.title,
         "options": own,

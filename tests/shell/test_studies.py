@@ -74,7 +74,7 @@ def test_mean_and_standard_error_or_standard_deviation():
 
 
 OPTIONS = dict.fromkeys(runs.OPTIONS) | {"samples": 1, "seed": 0, "binarize": "none", "data": "mnist", "epochs": 30}
-OPTIONS |= {"likelihood": "gaussian", "variance": 0.5}
+OPTIONS |= {"likelihood": "gaussian", "variance": 0.5, "hidden": [512, 256], "latent": 200}
 
 
 def finished(out: str, figures: dict, **options) -> Finished:
