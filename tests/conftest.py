@@ -45,16 +45,12 @@ def pytest_configure(config) -> None:
         strict.register()
 
 
-def is_of_a_pair(item) -> bool:
-    """Whether it is the test of one pair of functions, forward and backward."""
-    return getattr(item, "originalname", "") == "test_the_backward_of_a_pair_is_the_derivative_of_its_forward"
-
-
 @pytest.hookimpl(trylast=True)  # after what is deselected has gone
 def pytest_collection_modifyitems(items) -> None:
-    """These tests come first, because the cause of many failures is among them."""
-    items.sort(key=is_of_a_pair, reverse=True)
-    found = {item.callspec.params["pair"] for item in items if is_of_a_pair(item)}
+    """The tests of a pair, forward and backward, come first: the cause of many failures is among them."""
+    name = "test_the_backward_of_a_pair_is_the_derivative_of_its_forward"
+    items.sort(key=lambda item: getattr(item, "originalname", "") != name)
+    found = {item.callspec.params["pair"] for item in items if getattr(item, "originalname", "") == name}
     if found:
         from tests.gradients import tested_pairs  # only now, because it opens the backend under test
 

@@ -49,88 +49,66 @@ def steps(folder: Path, backend: str, *methods: str) -> None:
         np.savez(folder / f"{method}-{ranks.size}-{ranks.rank}.npz", **trained(ranks, method, backend))
 
 
-def run_in(folder: Path) -> int:
+def run_in(folder: Path, trouble=lambda: None, start=lambda model, state: (model, state)) -> int:
+    """A run of four steps an epoch, with a checkpoint after each; the second rank meets `trouble` after the sixth.
+
+    `start` changes the network and the first state.
+    """
     import run
     from experiment import training
 
-    training.PAUSE = 0.0  # a checkpoint after each epoch, however quick
-    return run.main([*QUICK, "--out", str(folder)])
-
-
-def at_first_state(change) -> None:
-    """The network and the first state of a run are what change(network, state) makes of them."""
-    from experiment import training
-
-    first_state = training.first_state
-    training.first_state = lambda *args: change(*first_state(*args))
-
-
-def in_second_epoch(action) -> None:
-    """The second rank does something after five reports of a run of which four are an epoch.
-
-    There is a checkpoint after every epoch, however short it was.
-    """
-    from experiment import training
-
-    training.PAUSE = 0
-    loop, rank = training.train, open_ranks().rank
+    first_state, loop, rank = training.first_state, training.train, open_ranks().rank
 
     def troubled(*args):
         for count, report in enumerate(loop(*args), 1):
             if rank == 1 and count == 6:
-                action()
+                trouble()
             yield report
 
-    training.train = troubled
+    training.PAUSE, training.train = 0, troubled  # however short an epoch was
+    training.first_state = lambda *args: start(*first_state(*args))
+    return run.main([*QUICK, "--out", str(folder)])
 
 
 def one_fails(folder: Path) -> int:
-    """A run of which a rank fails in a way that the first cannot know of."""
+    """A rank fails in a way that the first cannot know of."""
 
     def fail():
         raise OSError("the disk of this machine is on fire")
 
-    in_second_epoch(fail)
-    return run_in(folder)
+    return run_in(folder, fail)
 
 
 def one_overflows(folder: Path) -> int:
-    """A run whose first step makes a weight infinite that the last rank updates, and no other."""
+    """The first step makes a weight infinite that the last rank updates, and no other."""
 
     def infinite(model, state):
         state["m"][-1] = np.inf
         return model, state
 
-    at_first_state(infinite)
-    return run_in(folder)
+    return run_in(folder, start=infinite)
 
 
 def one_is_stopped(folder: Path) -> int:
-    """A run of which a rank gets Ctrl-C in the middle of an epoch."""
-    in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGINT))
-    return run_in(folder)
+    """A rank gets Ctrl-C in the middle of an epoch."""
+    return run_in(folder, lambda: os.kill(os.getpid(), signal.SIGINT))
 
 
 def one_dies(folder: Path) -> int:
-    """A run of which a rank is killed, after it has computed another start than the first, which it must not use."""
+    """A rank is killed, after it has computed another start than the first, which it must not use."""
     rank = open_ranks().rank
 
     def apart(model, state):
         state["theta"] += rank
         return model._replace(center=model.center + rank), state
 
-    at_first_state(apart)
-    in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    return run_in(folder)
+    return run_in(folder, lambda: os.kill(os.getpid(), signal.SIGKILL), apart)
 
 
 def one_breaks(folder: Path) -> int:
-    """A run of which a rank meets an error that nobody has foreseen, before the others are there."""
-    from experiment import training
-
-    if open_ranks().rank == 1:
-        training.first_state = None
-    return run_in(folder)
+    """A rank meets an error that nobody has foreseen, before the others are there."""
+    alone = open_ranks().rank == 1
+    return run_in(folder, start=lambda model, state: None if alone else (model, state))
 
 
 if __name__ == "__main__":

@@ -35,45 +35,17 @@ class DeviceArray:
 
     def __getitem__(self, index):
         index = unwrapped(index)
-        part = self._memory[index]
-        if not isinstance(part, np.ndarray):  # one entry, which is a view too
-            part = self._memory[(*(index if isinstance(index, tuple) else (index,)), ...)]
-        return DeviceArray(part)
-
-    def __setitem__(self, index, value) -> None:
-        self._memory[unwrapped(index)] = unwrapped(value)
-
-    def __len__(self) -> int:
-        return len(self._memory)
+        index = index if isinstance(index, tuple) else (index,)
+        view = () if any(i is ... for i in index) else (...,)  # one entry is a view, too
+        return DeviceArray(self._memory[(*index, *view)])
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))
 
 
-def add_operators() -> None:
-    """Those of NumPy's arrays."""
-    binary = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or")
-    names = [prefix + name for name in binary for prefix in ("", "r")]
-    names += ["eq", "ne", "lt", "le", "gt", "ge", "neg", "abs", "invert", "bool", "int", "float", "index"]
-    for name in (f"__{name}__" for name in names):
-        setattr(DeviceArray, name, on_device(getattr(np.ndarray, name)))
-    for name in (f"__i{name}__" for name in binary):
-        setattr(DeviceArray, name, in_place(getattr(np.ndarray, name)))
-
-
 def on_device(f):
     """The function of host arrays as one of device arrays."""
     return lambda *args, **kwargs: wrapped(f(*unwrapped(args), **unwrapped(kwargs)))
-
-
-def in_place(f):
-    """The operator that writes into its first operand, for device arrays."""
-
-    def operator(a, b):
-        f(a._memory, unwrapped(b))
-        return a
-
-    return operator
 
 
 def unwrapped(a):
@@ -94,17 +66,21 @@ def wrapped(a):
     return tuple(map(wrapped, a)) if isinstance(a, tuple) and not all(isinstance(x, int) for x in a) else a
 
 
+BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or")
+names = [prefix + name for name in BINARY for prefix in ("", "r", "i")]
+names += ["eq", "ne", "lt", "le", "gt", "ge", "neg", "abs", "invert", "bool", "int", "float", "index", "len", "setitem"]
+for name in (f"__{name}__" for name in names):
+    setattr(DeviceArray, name, on_device(getattr(np.ndarray, name)))
+
+
+def functions(module) -> dict:
+    """The module's functions for device arrays, and its types and numbers."""
+    own = {name: f for name, f in vars(module).items() if not (name.startswith("_") or isinstance(f, ModuleType))}
+    return own | {name: on_device(f) for name, f in own.items() if callable(f) and not isinstance(f, type)}
+
+
 def namespace() -> SimpleNamespace:
     """NumPy's functions for device arrays, with `fused` as CuPy has it; host arrays enter through asarray alone."""
-
-    def functions(module) -> dict:
-        own = {name: f for name, f in vars(module).items() if not name.startswith("_")}
-        return {
-            name: on_device(f) if callable(f) and not isinstance(f, type) else f
-            for name, f in own.items()
-            if not isinstance(f, ModuleType)
-        }
-
     xp = SimpleNamespace(**functions(np), linalg=SimpleNamespace(**functions(np.linalg)))
     xp.asarray = asarray
     xp.fused = lambda f: lambda *args: f(xp, *args)
@@ -118,39 +94,29 @@ def asarray(a, dtype=None) -> DeviceArray:
 
 def open_backend(precision: str, tf32: bool = False):
     """NumPy's backend with device arrays."""
-    backend = numpy_backend.open_backend(precision, tf32)
+    backend, xp = numpy_backend.open_backend(precision, tf32), namespace()
 
-    def draw(method):
-        return lambda noise, shape: DeviceArray(method(noise._memory, shape))
+    def fuse(f):
+        def call(first, *others):
+            f(xp, first, *others)
+            return xp.sum(first)
 
-    xp = namespace()
+        return call
+
     return backend._replace(
         name="strict",
         xp=xp,
-        asarray=lambda a: DeviceArray(backend.asarray(a._memory if isinstance(a, DeviceArray) else a)),
+        asarray=lambda a: DeviceArray(backend.asarray(asarray(a)._memory)),
         to_host=lambda a: a._memory.copy(),
-        noise=lambda seed: DeviceArray(backend.noise(seed)),
-        normal=draw(backend.normal),
-        uniform=draw(backend.uniform),
-        fuse=lambda f: then_sum(xp, f),
-        on_host=lambda f, **parts: lambda a, *args: f(a._memory, *args),
+        noise=on_device(backend.noise),
+        normal=on_device(backend.normal),
+        uniform=on_device(backend.uniform),
+        fuse=fuse,
+        on_host=lambda f, **parts: on_device(f),
     )
-
-
-def then_sum(xp, f):
-    """f(xp, …), and then the sum of its first vector."""
-
-    def call(first, *others):
-        f(xp, first, *others)
-        return xp.sum(first)
-
-    return call
 
 
 def register() -> None:
     """Lets `open_backend` and --backend find it by its name, before anything has asked for the names."""
     sys.modules["backend.strict_backend"] = sys.modules[__name__]
     backends.BACKENDS = tuple(dict.fromkeys((*backends.BACKENDS, "strict")))
-
-
-add_operators()

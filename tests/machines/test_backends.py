@@ -39,18 +39,18 @@ def reader(backend, images=IMAGES):
     return lambda rows, noise: backend.xp.take(pixels, rows, axis=0).astype(backend.dtype) * (1 / 255)
 
 
-def playing(backend, seed: int = 0):
+def playing(backend):
     """The backend with normal numbers drawn on the host, the same for every backend."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     return backend._replace(normal=lambda noise, shape: backend.asarray(rng.normal(size=shape)))
 
 
-def training(backend, name: str, network: dict, epochs: int = 30):
+def training(backend, name: str, network: dict):
     """A step of `name` on `network` and the state that it advances, the same weights on every backend."""
     model, method = model_of(**network), METHODS[name]
     theta = backend.asarray(theta_of(model))
     state = initial_state(backend, theta, backend.noise(0), len(IMAGES), 2.0 if method.constraint else None)
-    plan = plan_of(name, epochs, 8, len(IMAGES), 3, weight_decay=0.1)
+    plan = plan_of(name, 30, 8, len(IMAGES), 3, weight_decay=0.1)
     return make_step(backend, on(backend, model), method, plan, reader(backend), state), state
 
 
@@ -98,10 +98,7 @@ def test_the_tape_catches_a_host_number_that_changes_and_a_host_read():
         run()
     assert float(total) == 1 + 2 + 2 + 2  # a graph bakes the host's count in just so
 
-    def peeking() -> None:
-        float(total)
-
-    run = backend.compile(peeking)
+    run = backend.compile(lambda: float(total))
     run()
     with pytest.raises(RuntimeError, match="the host reads"):
         run()
@@ -123,11 +120,8 @@ def test_the_figures_of_the_evaluation_are_numpys_on_the_same_noise(network):
 @pytest.mark.parametrize(("kind", "mean", "std"), [("normal", 0, 1), ("uniform", 0.5, 12**-0.5)])
 def test_a_seed_is_a_stream_of_numbers_that_goes_on_from_its_state(kind, mean, std, precision):
     backend = open_tested(precision)
-    noise = backend.noise(3)
-
-    def drawn(noise):
-        return backend.to_host(getattr(backend, kind)(noise, (200_000,)))
-
+    draw, noise = getattr(backend, kind), backend.noise(3)
+    drawn = lambda noise: backend.to_host(draw(noise, (200_000,)))  # noqa: E731
     first, state, second = drawn(noise), noise.copy(), drawn(noise)
     assert (drawn(state) == second).all() and (drawn(backend.noise(3)) == first).all()
     assert (first != second).any() and (first != drawn(backend.noise(8))).any()
@@ -142,46 +136,24 @@ def test_a_run_that_goes_on_with_another_backend_draws_no_number_of_its_first_st
     from experiment.run_folder import read_checkpoint
     from experiment.training import restored_state
 
-    options = [
-        "--data",
-        "digits",
-        "--hidden",
-        "4",
-        "--latent",
-        "2",
-        "--epochs",
-        "1",
-        "--nll-samples",
-        "2",
-        "--seed",
-        "5",
-    ]
-    assert run.main([*options, "--out", str(tmp_path / "run")]) == 0
+    options = "--data digits --hidden 4 --latent 2 --epochs 1 --nll-samples 2 --seed 5 --out"
+    assert run.main([*options.split(), str(tmp_path / "run")]) == 0
     saved, backend = read_checkpoint(tmp_path / "run"), open_backend("numpy")
-    count = len(saved.arrays["order"])
-    same = restored_state(saved, saved.run, backend, count)[1]["noise"]
-    other = restored_state(saved, saved.run, backend._replace(name="another"), count)[1]["noise"]
+    same, other = (
+        restored_state(saved, saved.run, b, len(saved.arrays["order"]))[1]["noise"]
+        for b in (backend, backend._replace(name="another"))
+    )
     assert (same == saved.arrays["noise"]).all() and (other != same).any()
     assert (other != backend.noise(5)).any()  # that of the first step
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("max 100000", 8),
-        ("200000 100000", 2),
-        ("150000 100000", 2),
-        ("10000 100000", 1),
-        ("9999999 100000", 8),
-        ("?", 8),
-    ],
-)
-def test_the_cores_are_those_that_the_process_may_use_and_a_containers_share_of_time(
-    content, expected, tmp_path, monkeypatch
-):
+def test_the_cores_are_those_that_the_process_may_use_and_a_containers_share_of_time(tmp_path, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
-    (tmp_path / "cpu.max").write_text(content + "\n")
-    assert cores(tmp_path / "cpu.max") == expected and cores(tmp_path / "none") == 8
+    assert cores(tmp_path / "none") == 8
+    shares = {"max 100000": 8, "200000 100000": 2, "150000 100000": 2, "10000 100000": 1, "9999999 100000": 8, "?": 8}
+    for said, count in shares.items():
+        (tmp_path / "cpu.max").write_text(said + "\n")
+        assert cores(tmp_path / "cpu.max") == count, said
 
 
 REFUSED = {
@@ -219,9 +191,6 @@ def test_the_strict_stand_in_computes_what_numpy_computes_in_the_memory_that_num
     assert float(xp.sum(a / xp.asarray(host))) == 6 and xp.linalg.qr(a)[0].shape == (2, 2)
 
 
-FAST = ["objectives", "information", "train"]
-
-
 def said_by_tests_on(backend: str, *names: str) -> str:
     """What pytest says of those files on that backend, where no test fails."""
     files = [f"tests/mathematics/test_{name}.py" for name in names]
@@ -234,7 +203,7 @@ def said_by_tests_on(backend: str, *names: str) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(NAME != "numpy", reason="all tests run on another backend already")
 def test_the_mathematics_runs_on_arrays_that_do_not_mix_with_numpys():
-    assert "SKIPPED" not in said_by_tests_on("strict", *FAST)
+    assert "SKIPPED" not in said_by_tests_on("strict", "objectives", "information", "train")
 
 
 def test_no_example_of_hypothesis_fails_because_a_kernel_is_compiled_first():

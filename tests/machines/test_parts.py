@@ -15,7 +15,7 @@ from backend.ranks import Ranks
 from ref.objectives import METHODS
 from ref.train import make_step
 from tests.mathematics.test_train import READ, setup
-from tests.small import NUMPY
+from tests.small import NUMPY, assert_close
 from tests.tested import EAGER, host, needs_backend
 
 pytestmark = needs_backend
@@ -47,15 +47,12 @@ def after_steps(method: str, count: int, steps: int = 50, **changes) -> dict:
 def test_fifty_steps_in_parts_are_those_of_whole_batches(method, count):
     whole, parts = after_steps(method, 1), after_steps(method, count)
     assert (whole["noise"] == parts["noise"]).all() and int(parts["step"]) == 50
-    for name in whole:
-        assert np.linalg.norm(whole[name] - parts[name]) <= 1e-10 * np.linalg.norm(whole[name]), name
+    assert_close(parts, whole)
 
 
 @pytest.mark.parametrize("changes", [{"likelihood": "bernoulli"}, {"coordinates": 5}, {"hidden": ()}, {"samples": 1}])
 def test_steps_in_parts_are_those_of_whole_batches_for_every_kind_of_network(changes):
-    whole, parts = (after_steps("geco-iwae", count, 10, **changes) for count in (1, 2))
-    for name in whole:
-        assert np.linalg.norm(whole[name] - parts[name]) <= 1e-10 * np.linalg.norm(whole[name]), name
+    assert_close(after_steps("geco-iwae", 2, 10, **changes), after_steps("geco-iwae", 1, 10, **changes))
 
 
 def test_the_same_seed_in_the_same_parts_gives_the_same_bits():
@@ -66,21 +63,14 @@ def test_the_same_seed_in_the_same_parts_gives_the_same_bits():
 @pytest.mark.parametrize("method", METHODS)
 def test_the_parts_of_the_ranks_add_up_to_the_batch(method):
     def sent(rank: int, size: int, count: int):
-        vectors = []
-
-        def send(array, weight) -> None:
-            vectors.append(host(array * weight))
-
+        vectors, images = [], []
+        send = lambda array, weight: vectors.append(host(array * weight))  # noqa: E731
+        parts = lambda rows, weights: images.append(rows / 2) or count  # K = 2  # noqa: E731
         ranks = Ranks(rank, size, all_reduce=send, reduce_scatter=send)
-
-        def parts(rows: int, weights: int) -> int:
-            assert rows == 2 * (ranks.share(5)[0].stop - ranks.share(5)[0].start)  # K = 2, this rank's images
-            return count
-
         _, state, step_of, _ = setup(method, EAGER._replace(ranks=ranks, parts=parts))
         step_of(state)()
-        gradient, means, _ = vectors
-        return np.concatenate([gradient, means])
+        assert images == [ranks.share(5)[0].stop - ranks.share(5)[0].start]
+        return np.concatenate(vectors[:2])  # the gradient and the means
 
     np.testing.assert_allclose(sum(sent(rank, 2, 2) for rank in range(2)), sent(0, 1, 1), rtol=1e-12, atol=1e-15)
 
@@ -122,41 +112,43 @@ def test_parts_are_the_whole_in_order_and_as_even_as_can_be():
             assert max(s.stop - s.start for s in slices) - min(s.stop - s.start for s in slices) <= 1
 
 
-def test_a_batch_is_cut_only_if_every_core_gets_enough(monkeypatch):
+@pytest.fixture
+def backend_of(monkeypatch):
+    """NumPy's backend with so many threads of BLAS, and their limits up to now."""
+
+    def backend_of(count: int, matmul=np.matmul):
+        limits = [count]
+        monkeypatch.setattr(numpy_backend, "openblas", lambda: (matmul, Threads(count, limits.append)))
+        return open_backend("numpy"), limits
+
+    return backend_of
+
+
+def test_a_batch_is_cut_only_if_every_core_gets_enough(backend_of, monkeypatch):
     monkeypatch.setattr(numpy_backend, "most_at_once", lambda: 4)
-    monkeypatch.setattr(numpy_backend, "openblas", lambda: (lambda a, b, out: None, Threads(1, lambda count: None)))
-    parts = open_backend("numpy").parts
+    parts = backend_of(1, matmul=None)[0].parts
     assert [parts(rows, PART // 100) for rows in (1, 399, 400, 10**6)] == [1, 1, 4, 4]
     assert [parts(400, weights) for weights in (1, PART // 100 - 1, PART // 100)] == [1, 1, 4]
-    monkeypatch.setattr(numpy_backend, "openblas", lambda: (np.matmul, Threads(1, lambda count: None)))
-    assert open_backend("numpy").parts(10**6, 10**6) == 1  # a BLAS whose threads nobody limits keeps the cores busy
+    # A BLAS whose threads nobody limits keeps the cores busy.
+    assert backend_of(1)[0].parts(10**6, 10**6) == 1
 
 
-@pytest.fixture
-def two(monkeypatch):
-    """A backend whose BLAS has two threads, and what says how many it has now."""
-    limits = [2]
-    threads = Threads(2, limits.append)
-    monkeypatch.setattr(numpy_backend, "openblas", lambda: (np.matmul, threads))
-    return open_backend("numpy"), lambda: limits[-1]
-
-
-def test_the_parts_run_at_once_in_the_order_of_the_answers_with_blas_limited_to_one_thread(two):
-    (backend, blas_threads), arrived = two, threading.Barrier(2, timeout=10)
+def test_the_parts_run_at_once_in_the_order_of_the_answers_with_blas_limited_to_one_thread(backend_of):
+    (backend, limits), arrived = backend_of(2), threading.Barrier(2, timeout=10)
 
     def f(part: int):
         arrived.wait()  # in vain, if one part came after the other
-        return part, blas_threads(), threading.get_ident()
+        return part, limits[-1], threading.get_ident()
 
     (first, a, here), (second, b, there) = backend.each(f, [10, 20])
-    assert (first, second) == (10, 20) and a == b == 1 and blas_threads() == 2
+    assert (first, second) == (10, 20) and a == b == 1 and limits[-1] == 2
     assert here == threading.get_ident() != there
-    assert backend.each(lambda part: blas_threads(), [0]) == [2]  # a single part leaves the cores to BLAS
+    assert backend.each(lambda part: limits[-1], [0]) == [2]  # a single part leaves the cores to BLAS
 
 
 @pytest.mark.parametrize("bad", [0, 1])
-def test_an_error_in_a_part_comes_out_when_the_others_are_done(bad, two):
-    (backend, blas_threads), done = two, []
+def test_an_error_in_a_part_comes_out_when_the_others_are_done(bad, backend_of):
+    (backend, limits), done = backend_of(2), []
 
     def f(part: int) -> None:
         if part == bad:
@@ -166,14 +158,13 @@ def test_an_error_in_a_part_comes_out_when_the_others_are_done(bad, two):
 
     with pytest.raises(KeyboardInterrupt, match=f"in part {bad}"):
         backend.each(f, [0, 1])
-    assert done == [1 - bad] and blas_threads() == 2
+    assert done == [1 - bad] and limits[-1] == 2
     assert backend.each(abs, [-1, -2, -3]) == [1, 2, 3]  # and the threads are still there
 
 
-def test_with_one_thread_the_parts_come_one_after_another(monkeypatch):
-    monkeypatch.setattr(numpy_backend, "openblas", lambda: (np.matmul, Threads(1, lambda count: None)))
-    here = threading.get_ident()
-    assert open_backend("numpy").each(lambda part: (part, threading.get_ident()), [1, 2]) == [(1, here), (2, here)]
+def test_with_one_thread_the_parts_come_one_after_another(backend_of):
+    here, each = threading.get_ident(), backend_of(1)[0].each
+    assert each(lambda part: (part, threading.get_ident()), [1, 2]) == [(1, here), (2, here)]
 
 
 def test_a_part_heeds_what_numpy_was_told_to_do_about_overflows():
