@@ -1,4 +1,4 @@
-"""What can be known of the CuPy backend without a GPU: CuPy has what is called, and the products reach cuBLAS right."""
+"""What can be known of the CuPy backend without a GPU."""
 
 import ctypes
 import gc
@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count, product
 from types import ModuleType, SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from backend import BackendError, cupy_backend, open_backend
-from backend.cublas import TF32_MATH, Beside, Cublas
+from backend.cublas import DEFAULT_MATH, TF32_MATH, Beside, Cublas
 from backend.cupy_backend import recordable_stream, say_once, through_pinned_memory
 from ref import vae
 from ref.densities import squared_error
@@ -28,7 +29,6 @@ from tests.small import NETWORKS, NUMPY, SOME, model_of, plan_of, theta_of
 from tests.tested import NAME, host, open_tested
 
 NEEDS_CUPY = pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
-FUSABLE = ("where", "clip")  # no ufuncs, yet CuPy's fusion has them
 SKIP = "CuPy is not installed; pip install cupy-cuda13x does it, without a GPU too"
 SEVERAL_LINES = "cannot find libnvrtc\n  searched in:\n\tsite-packages\n"
 EAGER = ["its own pool", "step"]
@@ -37,24 +37,20 @@ EAGER = ["its own pool", "step"]
 class Recording:
     """NumPy's namespace with CuPy's `fused`; a call is noted as (name, args, kwargs, inside of a fused function)."""
 
-    def __init__(self, calls: list, module=np, prefix: str = "", inside: bool = False):
-        self.calls, self.module, self.prefix, self.inside = calls, module, prefix, inside
+    def __init__(self, calls: list, prefix: str = "", inside: bool = False):
+        self.calls, self.prefix, self.inside = calls, prefix, inside
+        self.fused = lambda f: lambda *args: f(Recording(calls, inside=True), *args)
 
     def __getattr__(self, name: str):
-        f = getattr(self.module, name)
+        f = getattr(np.linalg if self.prefix else np, name)
         if name == "linalg":
-            return Recording(self.calls, f, "linalg.")
-        if isinstance(f, type) or not callable(f):
-            return f
+            return Recording(self.calls, "linalg.")
 
         def noted(*args, **kwargs):
             self.calls.append((self.prefix + name, args, kwargs, self.inside))
             return f(*args, **kwargs)
 
-        return noted
-
-    def fused(self, f):
-        return lambda *args: f(Recording(self.calls, inside=True), *args)
+        return f if isinstance(f, type) or not callable(f) else noted
 
 
 def test_cupy_has_every_function_that_is_called_with_the_same_arguments():
@@ -78,7 +74,7 @@ def test_cupy_has_every_function_that_is_called_with_the_same_arguments():
         if isinstance(f, cp.ufunc):
             assert len(args) <= f.nin + f.nout and set(kwargs) <= {"out", "dtype", "casting"}, (name, kwargs)
         else:
-            assert not inside_fused or name in FUSABLE, f"{name} is no ufunc, so CuPy cannot fuse it into one kernel"
+            assert not inside_fused or name in ("where", "clip"), f"{name} is no ufunc, so CuPy cannot fuse it"
             inspect.signature(f).bind(*args, **kwargs)
     for method in ("astype", "reshape", "copy", "T", "shape", "ndim", "size", "itemsize", "strides"):
         assert hasattr(cp.ndarray, method)
@@ -152,7 +148,7 @@ def gemv(kind, handle, op, m, n, alpha, a, lda, x, incx, beta, y, incy) -> int:
 
 
 class Stream:
-    """A stream. The current one is, as with CuPy, after a `with` that of the `with` around it, or stream 0."""
+    """A stream. After a `with`, as with CuPy, that of the `with` around it is current, or stream 0."""
 
     ptr, synchronize = 0, None
 
@@ -177,19 +173,14 @@ class Stream:
         return SimpleNamespace(launch=lambda stream: self.device.log.append("launch"))
 
 
-class Event:
-    """An event, and the stream that has recorded it."""
-
-    def __init__(self, disable_timing: bool):
-        self.record = partial(setattr, self, "of")
-
-
 class Device:
     """A device, what it has done, and what `open_backend` and `recorded` use of CuPy on it."""
 
     def __init__(self):
         self.entered, self.current, self.log, self.names = [0], 0, [], count(1)
-        self.processors, self.cupy = 132, ModuleType("cupy")
+        self.processors, self.cupy, event = 132, ModuleType("cupy"), SimpleNamespace()
+        event.record = partial(setattr, event, "of")
+        pool = SimpleNamespace(malloc="its own pool", free_all_blocks=lambda: self.log.append("freed"))
         vars(self.cupy).update(
             __version__="14.2.0",
             **{name: getattr(np, name) for name in ("dtype", "uint8", "zeros", "mean", "sum", "full")},
@@ -201,8 +192,8 @@ class Device:
             random=SimpleNamespace(Philox4x3210=self.philox, Generator=lambda bits: None),
             cuda=SimpleNamespace(
                 Stream=lambda non_blocking: Stream(self),
-                Event=Event,
-                MemoryPool=self.pool,
+                Event=lambda disable_timing: event,
+                MemoryPool=lambda: pool,
                 using_allocator=self.using_allocator,
                 get_current_stream=lambda: self.current,
                 is_available=lambda: True,
@@ -212,9 +203,6 @@ class Device:
 
     def philox(self, seed, size=None):
         return SimpleNamespace(_state=np.zeros(64 * (size or 2048 * self.processors), np.int8))
-
-    def pool(self):
-        return SimpleNamespace(malloc="its own pool", free_all_blocks=lambda: self.log.append("freed"))
 
     @contextmanager
     def using_allocator(self, malloc):
@@ -241,8 +229,9 @@ def device(monkeypatch, library) -> Device:
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precision, device, library):
-    cublas, rng = Cublas(device.cupy, Stream(device), tf32=True), np.random.default_rng(0)
-    assert library.asked["cublasSetMathMode"][1] == TF32_MATH
+    tf32, rng = precision == "float32", np.random.default_rng(0)
+    cublas = Cublas(device.cupy, Stream(device), tf32)
+    assert library.asked["cublasSetMathMode"][1] == (TF32_MATH if tf32 else DEFAULT_MATH)
 
     def matrix(*shape: int) -> OnDevice:
         return on_device(rng.normal(size=shape), precision)
@@ -264,7 +253,7 @@ def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precis
 
 def test_a_product_that_does_not_succeed_is_an_error(device, library):
     cublas, a = Cublas(device.cupy, Stream(device), tf32=False), on_device(np.eye(2), np.float32)
-    library.cublasSgemm_v2 = lambda *args: 13
+    library.cublasSgemm_v2 = Mock(return_value=13)
     with pytest.raises(RuntimeError, match="cublasSgemm_v2 ends with status 13"):
         cublas.matmul(a, a)
 
@@ -364,24 +353,15 @@ def test_the_state_of_the_noise_takes_one_mebibyte():
     assert open_tested("float32").noise(0).nbytes == 2**20
 
 
-def raising(error: Exception):
-    """A function that does nothing else."""
-
-    def f(*args, **kwargs):
-        raise error
-
-    return f
-
-
 def test_a_cupy_without_its_cuda_libraries_is_one_sentence_that_says_what_to_install(device):
-    device.cupy.zeros = raising(RuntimeError(SEVERAL_LINES))
+    device.cupy.zeros = Mock(side_effect=RuntimeError(SEVERAL_LINES))
     with pytest.raises(BackendError, match="cannot find libnvrtc searched in: site-packages") as raised:
         open_backend("cupy")
     assert "\n" not in str(raised.value) and "cupy-cuda13x[ctk]" in str(raised.value)
 
 
 def test_without_cublas_steps_run_eagerly_and_one_line_says_so(device, monkeypatch, capsys):
-    monkeypatch.setattr("backend.cublas.blas_behind", raising(AttributeError(SEVERAL_LINES)))
+    monkeypatch.setattr("backend.cublas.blas_behind", Mock(side_effect=AttributeError(SEVERAL_LINES)))
     backend = open_backend("cupy")
     said = capsys.readouterr().err
     assert "cannot find libnvrtc searched in: site-packages" in said and said.count("\n") == 1
@@ -399,11 +379,10 @@ def test_a_module_that_is_not_linked_to_cublas_is_an_error_before_anything_is_co
 
 
 def test_a_process_has_a_handle_of_cublas_for_each_stream_however_many_backends_it_opens(device, library):
-    handles = []
-    library.cublasCreate_v2 = lambda handle: handles.append(1) or 0
+    library.cublasCreate_v2 = Mock(return_value=0)
     for precision in ("float32", "float64", "float32"):
         open_backend("cupy", precision)
-    assert len(handles) == 2  # a stream
+    assert library.cublasCreate_v2.call_count == 2  # a stream
 
 
 def calls(run, count: int = 4) -> None:
@@ -428,8 +407,7 @@ def test_the_means_of_a_step_in_one_kernel_are_those_of_cupy(name, warm_up):
     if "warm_up" in plan.options:
         plan = plan._replace(options={"warm_up": warm_up})
     rng = np.random.default_rng(0)
-    kl, *others = (backend.asarray(rng.normal(size=shape)) for shape in [(300,)] + [(3, 300)] * 4)
-    terms = vae.Terms(kl, *others)
+    terms = vae.Terms(*(backend.asarray(rng.normal(size=shape)) for shape in [(300,)] + [(3, 300)] * 4))
     now = Now(backend.asarray(np.array(1.3)), 0.4, backend.asarray(np.array(0.3)))
     plain = SimpleNamespace(**{key: f for key, f in vars(backend.xp).items() if key != "averaged"})
     f = partial(batch_means, method=method, plan=plan)
