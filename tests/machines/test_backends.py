@@ -25,6 +25,7 @@ from tests.tested import NAME, open_tested
 
 ROOT = Path(__file__).parents[2]
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 7), dtype=np.uint8)
+STRICT = strict.namespace()
 
 
 def on(backend, model: vae.Model) -> vae.Model:
@@ -64,9 +65,9 @@ def test_steps_in_float32_are_numpys_on_the_same_noise(name, network):
         for _ in range(5):
             step()
         states.append({key: backend.to_host(array) for key, array in state.items() if key != "noise"})
-    for key in states[0]:
+    for key, array in states[0].items():
         for other in states[1:]:
-            np.testing.assert_allclose(states[0][key], other[key], rtol=1e-4, atol=1e-5, err_msg=key)
+            np.testing.assert_allclose(array, other[key], rtol=1e-4, atol=1e-5, err_msg=key)
 
 
 @pytest.mark.parametrize("recorder", ["backend", "tape"])
@@ -74,9 +75,8 @@ def test_steps_in_float32_are_numpys_on_the_same_noise(name, network):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_recorded_step_replayed_is_the_step_bit_for_bit(name, network, recorder):
     backend = taped(open_backend("numpy", "float32")) if recorder == "tape" else open_tested("float32")
-    (replayed, state), (eager, expected) = (
-        training(b, name, NETWORKS[network]) for b in (backend, backend._replace(compile=lambda step: step))
-    )
+    replayed, state = training(backend, name, NETWORKS[network])
+    eager, expected = training(backend._replace(compile=lambda step: step), name, NETWORKS[network])
     for _ in range(100):
         replayed()
         eager()
@@ -139,10 +139,9 @@ def test_a_run_that_goes_on_with_another_backend_draws_no_number_of_its_first_st
     options = "--data digits --hidden 4 --latent 2 --epochs 1 --nll-samples 2 --seed 5 --out"
     assert run.main([*options.split(), str(tmp_path / "run")]) == 0
     saved, backend = read_checkpoint(tmp_path / "run"), open_backend("numpy")
-    same, other = (
-        restored_state(saved, saved.run, b, len(saved.arrays["order"]))[1]["noise"]
-        for b in (backend, backend._replace(name="another"))
-    )
+    count = len(saved.arrays["order"])
+    both = (backend, backend._replace(name="another"))
+    same, other = (restored_state(saved, saved.run, b, count)[1]["noise"] for b in both)
     assert (same == saved.arrays["noise"]).all() and (other != same).any()
     assert (other != backend.noise(5)).any()  # that of the first step
 
@@ -166,9 +165,9 @@ REFUSED = {
     "a host array in place": lambda a, b: a.__iadd__(b),
     "a host array assigned": lambda a, b: a.__setitem__(slice(None), b),
     "a host array of indices": lambda a, b: a[np.array([0, 1])],
-    "a host array in a function": lambda a, b: strict.namespace().matmul(a, b),
-    "a host array in a list": lambda a, b: strict.namespace().stack([a, b]),
-    "a host array in a fused function": lambda a, b: sigmoid_backward(strict.namespace(), a, b),
+    "a host array in a function": lambda a, b: STRICT.matmul(a, b),
+    "a host array in a list": lambda a, b: STRICT.stack([a, b]),
+    "a host array in a fused function": lambda a, b: sigmoid_backward(STRICT, a, b),
 }
 
 
@@ -180,7 +179,7 @@ def test_the_strict_stand_in_mixes_no_host_arrays_with_its_own(mixture):
 
 
 def test_the_strict_stand_in_computes_what_numpy_computes_in_the_memory_that_numpy_would_use():
-    xp, host = strict.namespace(), np.arange(6.0).reshape(2, 3)
+    xp, host = STRICT, np.arange(6.0).reshape(2, 3)
     a = xp.asarray(host.copy())
     a[0] *= np.float64(2)
     total = a[1, 1]
