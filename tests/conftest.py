@@ -1,13 +1,13 @@
-"""`pytest --backend cupy` runs the whole suite on a GPU; where there is none, what needs one skips with the reason.
+"""`pytest --backend cupy` runs the suite on a GPU; where there is none, what needs one skips.
 
-`--backend strict` is a stand-in for CuPy that needs no GPU (tests/strict.py). What has nothing to do with an array
-library, such as the data files, runs as it always does.
+`--backend strict` is a stand-in for CuPy that needs no GPU (tests/strict.py). What has nothing to
+do with an array library, such as the data files, runs as it always does.
 """
 
 import os
 import sys
 
-# Before NumPy is imported: beside other programs a second thread makes NumPy's own products thirty times as slow.
+# Before NumPy is imported: beside other programs a second thread makes products thirty times as slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -18,7 +18,7 @@ from tests import strict
 
 
 class WithoutAutograd:
-    """A finder of modules: whichever test module needs autograd, directly or not, is skipped with the reason."""
+    """A finder of modules: a test module that needs autograd is skipped with the reason."""
 
     def find_spec(self, name, path=None, target=None):
         if name == "autograd":

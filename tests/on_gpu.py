@@ -1,10 +1,10 @@
-"""Everything that a card should tell, in less than nine minutes; its last lines are there to be pasted into an issue.
+"""Everything that a card should tell, in less than nine minutes, to be pasted into an issue.
 
-python -m tests.on_gpu                          all stages, each in a process and with a limit of its own
+python -m tests.on_gpu                          all stages, each with a limit of its own
 python -m tests.on_gpu --stages card recorded   some of them
-python -m tests.on_gpu --small --slow 8         a rehearsal: small sizes, and limits that are eight times as long
+python -m tests.on_gpu --small --slow 8         a rehearsal, with limits that are eight times as long
 
-What is installed besides CuPy decides what is compared: `pip install torch jax`. Results lie in runs/on-gpu/ (--out).
+What is installed decides what is compared: `pip install torch jax`. Results lie in runs/on-gpu/.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def nodes_of(graph) -> dict[str, int]:
 
 
 def recorded(tell, args) -> None:
-    """Whether a recorded step is the eager step, bit for bit, with TF32 and without; and the nodes of its graph."""
+    """Whether a recorded step is the eager step, bit for bit; and the nodes of its graph."""
     graphs, capture, steps = [], cupy_backend.capture, 5 if args.small else 60
     cupy_backend.capture = lambda *given: graphs.append(capture(*given)) or graphs[-1]
     for name, case in cases(args.small).items():
@@ -100,7 +100,9 @@ def recorded(tell, args) -> None:
             found = state_after(backend, case, steps)
             eager = state_after(backend._replace(compile=lambda step: step), case, steps)
             different = [key for key in found if not np.array_equal(found[key], eager[key])]
-            verdict = f"FAIL: other than eager: {', '.join(different)}" if different else "the eager step, bit for bit"
+            verdict = "the eager step, bit for bit"
+            if different:
+                verdict = f"FAIL: other than eager: {', '.join(different)}"
             if not graphs or graphs[-1] is None:
                 verdict = "FAIL: nothing was recorded"
             try:
@@ -130,13 +132,14 @@ def steps(tell, args) -> None:
     """A step beside its products alone, PyTorch and JAX; then with TF32."""
     names = ["step", "products", *(["torch", "compile"] if util.find_spec("torch") else [])]
     names += ["jax"] if util.find_spec("jax") else []
+    rounds, repeats = (1, 3) if args.small else (7, 200)
     for name, case in cases(args.small).items():
-        times, _ = benchmark.measure(names, "cupy", "float32", case, 1 if args.small else 7)
+        times, _ = benchmark.measure(names, "cupy", "float32", case, rounds)
         micros = {contestant: 1e3 * statistics.median(values) for contestant, values in times.items()}
         backend = open_backend("cupy", "float32", tf32=True)
         step = benchmark.step_of(backend, case)
         benchmark.milliseconds(step, backend.synchronize, 5)
-        micros["step with TF32"] = 1e3 * benchmark.milliseconds(step, backend.synchronize, 3 if args.small else 200)
+        micros["step with TF32"] = 1e3 * benchmark.milliseconds(step, backend.synchronize, repeats)
         tell(f"{name}, µs: {listed(micros, '.0f')}", case=name, microseconds=micros)
 
 
@@ -179,8 +182,8 @@ def nodes(tell, args) -> None:
 def mnist(tell, args) -> None:
     """30 epochs of MNIST from start to end by run.py, and by the peers that are there."""
     names = ["cupy", *(name for name in ("jax", "torch") if util.find_spec(name))]
-    data = ["--data", "mnist-10k", "--epochs", "1"] if args.small else ["--data", "mnist", "--epochs", "30"]
-    command = [sys.executable, "-m", "tests.benchmarks.end_to_end", *names, *data]
+    data, epochs = ("mnist-10k", "1") if args.small else ("mnist", "30")
+    command = [sys.executable, "-m", "tests.benchmarks.end_to_end", *names, "--data", data, "--epochs", epochs]
     lines = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     for line in lines:
         tell(line)
@@ -216,7 +219,7 @@ def lines_in(out: Path) -> list[dict]:
 
 
 def supervise(name: str, limit: float, args: argparse.Namespace) -> dict:
-    """Runs a stage in a process group of its own, which is ended at its limit. Returns how it went."""
+    """Runs a stage in a process group of its own, ended at its limit: how it went."""
     command = [sys.executable, "-m", "tests.on_gpu", "--stage", name, "--out", str(args.out)]
     command += ["--small"] if args.small else []
     started = time.monotonic()

@@ -50,7 +50,7 @@ def steps(folder: Path, backend: str, *methods: str) -> None:
 
 
 def run_in(folder: Path, trouble=lambda: None, start=lambda model, state: (model, state)) -> int:
-    """A run of four steps an epoch, with a checkpoint after each; the second rank meets `trouble` after the sixth.
+    """A run of four steps an epoch; the second rank meets `trouble` in the second epoch.
 
     `start` changes the network and the first state.
     """
@@ -65,7 +65,7 @@ def run_in(folder: Path, trouble=lambda: None, start=lambda model, state: (model
                 trouble()
             yield report
 
-    training.PAUSE, training.train = 0, troubled  # however short an epoch was
+    training.PAUSE, training.train = 0, troubled  # a checkpoint after each epoch
     training.first_state = lambda *args: start(*first_state(*args))
     return run.main([*QUICK, "--out", str(folder)])
 

@@ -1,6 +1,6 @@
 """A stand-in for CuPy: NumPy's arithmetic on arrays that refuse what CuPy's refuse, for `pytest --backend strict`.
 
-They do not turn into host arrays by themselves, and do not mix with them. A step is not recorded: see tests/tape.py.
+They do not turn into host arrays by themselves, and do not mix with them.
 """
 
 import sys
@@ -13,7 +13,7 @@ from backend import numpy_backend
 
 
 class DeviceArray:
-    """Memory that its operators, its methods and `namespace` reach, and nothing else. 0-d results stay arrays."""
+    """Memory that its operators, its methods and `namespace` reach, and nothing else."""
 
     __array_ufunc__ = None  # NumPy's operators leave it to those below
     __hash__ = None
@@ -75,12 +75,15 @@ for name in (f"__{name}__" for name in names):
 
 def functions(module) -> dict:
     """The module's functions for device arrays, and its types and numbers."""
-    own = {name: f for name, f in vars(module).items() if not (name.startswith("_") or isinstance(f, ModuleType))}
-    return own | {name: on_device(f) for name, f in own.items() if callable(f) and not isinstance(f, type)}
+    found = {}
+    for name, f in vars(module).items():
+        if not name.startswith("_") and not isinstance(f, ModuleType):
+            found[name] = f if isinstance(f, type) or not callable(f) else on_device(f)
+    return found
 
 
 def namespace() -> SimpleNamespace:
-    """NumPy's functions for device arrays, with `fused` as CuPy has it; host arrays enter through asarray alone."""
+    """NumPy's functions, and `fused` as CuPy has it; host arrays enter through asarray alone."""
     xp = SimpleNamespace(**functions(np), linalg=SimpleNamespace(**functions(np.linalg)))
     xp.asarray = asarray
     xp.fused = lambda f: lambda *args: f(xp, *args)
@@ -117,6 +120,6 @@ def open_backend(precision: str, tf32: bool = False):
 
 
 def register() -> None:
-    """Lets `open_backend` and --backend find it by its name, before anything has asked for the names."""
+    """Lets `open_backend` and --backend find it, before anything has asked for the names."""
     sys.modules["backend.strict_backend"] = sys.modules[__name__]
     backends.BACKENDS = tuple(dict.fromkeys((*backends.BACKENDS, "strict")))

@@ -1,6 +1,6 @@
 """The backend under test computes what NumPy computes: in float32, recorded, and on the same noise.
 
-The tests of recording run also on a tape, the stand-in for a CUDA graph. The stand-in for CuPy is tested here too.
+The tests of recording run also on a tape. The stand-in for CuPy is tested here, too.
 """
 
 import subprocess
@@ -35,7 +35,7 @@ def on(backend, model: vae.Model) -> vae.Model:
 
 
 def reader(backend, images=IMAGES):
-    """read(rows, noise) as in training: bytes to floats."""
+    """read(rows, noise): bytes to floats."""
     pixels = backend.asarray(images)
     return lambda rows, noise: backend.xp.take(pixels, rows, axis=0).astype(backend.dtype) * (1 / 255)
 
@@ -47,7 +47,7 @@ def playing(backend):
 
 
 def training(backend, name: str, network: dict):
-    """A step of `name` on `network` and the state that it advances, the same weights on every backend."""
+    """A step and the state that it advances, the same weights on every backend."""
     model, method = model_of(**network), METHODS[name]
     theta = backend.asarray(theta_of(model))
     state = initial_state(backend, theta, backend.noise(0), len(IMAGES), 2.0 if method.constraint else None)
@@ -149,7 +149,7 @@ def test_a_run_that_goes_on_with_another_backend_draws_no_number_of_its_first_st
 def test_the_cores_are_those_that_the_process_may_use_and_a_containers_share_of_time(tmp_path, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
     assert cores(tmp_path / "none") == 8
-    shares = {"max 100000": 8, "200000 100000": 2, "150000 100000": 2, "10000 100000": 1, "9999999 100000": 8, "?": 8}
+    shares = {"max 100": 8, "200 100": 2, "150 100": 2, "10 100": 1, "9999 100": 8, "?": 8}
     for said, count in shares.items():
         (tmp_path / "cpu.max").write_text(said + "\n")
         assert cores(tmp_path / "cpu.max") == count, said
@@ -191,7 +191,7 @@ def test_the_strict_stand_in_computes_what_numpy_computes_in_the_memory_that_num
 
 
 def said_by_tests_on(backend: str, *names: str) -> str:
-    """What pytest says of those files on that backend, where no test fails."""
+    """What pytest says, where no test fails."""
     files = [f"tests/mathematics/test_{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "--backend", backend, "-rs", "-p", "no:cacheprovider", *files]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -219,7 +219,7 @@ def test_without_a_gpu_its_tests_skip_with_the_reason():
         pytest.skip("there is a GPU")
 
 
-@pytest.mark.skipif(NAME == "cupy", reason="threads of CuPy have a current stream each, and were not tried on a GPU")
+@pytest.mark.skipif(NAME == "cupy", reason="not tried on a GPU")
 def test_threads_that_draw_at_once_have_streams_of_their_own():
     backend = open_tested("float32")
 

@@ -12,6 +12,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from backend import BackendError, cupy_backend, open_backend
 from backend.cublas import DEFAULT_MATH, TF32_MATH, Beside, Cublas
@@ -30,12 +31,12 @@ from tests.tested import NAME, host, open_tested
 
 NEEDS_CUPY = pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
 SKIP = "CuPy is not installed; pip install cupy-cuda13x does it, without a GPU too"
-SEVERAL_LINES = "cannot find libnvrtc\n  searched in:\n\tsite-packages\n"
+SEVERAL_LINES, ONE_LINE = "no libnvrtc\n  searched in:\n\tsite-packages\n", "no libnvrtc searched in: site-packages"
 EAGER = ["its own pool", "step"]
 
 
 class Recording:
-    """NumPy's namespace with CuPy's `fused`; a call is noted as (name, args, kwargs, inside of a fused function)."""
+    """NumPy's functions and CuPy's `fused`; `calls` has (name, args, kwargs, whether it is fused) of each call."""
 
     def __init__(self, calls: list, prefix: str = "", inside: bool = False):
         self.calls, self.prefix, self.inside = calls, prefix, inside
@@ -67,14 +68,15 @@ def test_cupy_has_every_function_that_is_called_with_the_same_arguments():
     model = in_principal_coordinates(backend.xp, model, *components[:2])
     start_linear(backend.xp, model, theta_of(model), components[1], 0.1)
     assert len({name for name, *_ in calls}) > 25
-    for name, args, kwargs, inside_fused in calls:
+    for name, args, kwargs, fused in calls:
         f = cp
         for part in name.split("."):
             f = getattr(f, part)
         if isinstance(f, cp.ufunc):
-            assert len(args) <= f.nin + f.nout and set(kwargs) <= {"out", "dtype", "casting"}, (name, kwargs)
+            assert len(args) <= f.nin + f.nout, name
+            assert set(kwargs) <= {"out", "dtype", "casting"}, (name, kwargs)
         else:
-            assert not inside_fused or name in ("where", "clip"), f"{name} is no ufunc, so CuPy cannot fuse it"
+            assert not fused or name in ("where", "clip"), f"{name} is no ufunc, so CuPy cannot fuse it"
             inspect.signature(f).bind(*args, **kwargs)
     for method in ("astype", "reshape", "copy", "T", "shape", "ndim", "size", "itemsize", "strides"):
         assert hasattr(cp.ndarray, method)
@@ -88,16 +90,16 @@ def test_what_runs_in_one_kernel_or_in_none_is_what_numpy_computes(shape, precis
     xp, to_host = backend.xp, backend.to_host
     arrays = [rng.normal(size=shape).astype(precision) for _ in range(3)]
     others = [*arrays, rng.normal(size=(2, *shape[1:])).astype(precision)]
-    on_device = [backend.asarray(a) for a in others]
+    on_device = [*map(backend.asarray, others)]
     for axis, name in product((None, *range(-len(shape), len(shape))), ("sum", "mean")):
         found = to_host(getattr(xp, name)(on_device[0], axis=axis))
-        np.testing.assert_allclose(found, getattr(np, name)(arrays[0], axis=axis), rtol=1e-4, atol=1e-4)
+        assert_allclose(found, getattr(np, name)(arrays[0], axis=axis), rtol=1e-4, atol=1e-4)
     found, of_device = to_host(xp.concatenate(on_device)), on_device[:3]
-    np.testing.assert_array_equal(found, np.concatenate(others))  # different shapes; then few of a shape, and many
-    for times, axis in ((1, 0), (3, 0), (1, -1)):
+    assert_array_equal(found, np.concatenate(others))
+    for times, axis in ((1, 0), (3, 0), (1, -1)):  # few arrays of a shape, and many
         found = to_host(xp.concatenate(of_device * times, axis=axis))
-        np.testing.assert_array_equal(found, np.concatenate(arrays * times, axis=axis))
-    np.testing.assert_array_equal(to_host(xp.stack(of_device)), np.stack(arrays))
+        assert_array_equal(found, np.concatenate(arrays * times, axis=axis))
+    assert_array_equal(to_host(xp.stack(of_device)), np.stack(arrays))
 
 
 class OnDevice(np.ndarray):
@@ -112,7 +114,7 @@ def on_device(a, dtype) -> OnDevice:
 
 
 class Library:
-    """cuBLAS by its definition, on host memory: matrices by columns, with leading dimensions; every call succeeds."""
+    """cuBLAS by its definition, on host memory; every call succeeds."""
 
     def __init__(self):
         self.asked = {}  # the arguments of the last call of a function
@@ -174,7 +176,7 @@ class Stream:
 
 
 class Device:
-    """A device, what it has done, and what `open_backend` and `recorded` use of CuPy on it."""
+    """A device, what it has done, and what the backend uses of CuPy on it."""
 
     def __init__(self):
         self.entered, self.current, self.log, self.names = [0], 0, [], count(1)
@@ -220,7 +222,7 @@ def library(monkeypatch) -> Library:
 
 @pytest.fixture
 def device(monkeypatch, library) -> Device:
-    """A device on which `open_backend("cupy")` works, with cuBLAS; what CuPy cannot do without a GPU is missing."""
+    """A device on which `open_backend("cupy")` works, with cuBLAS."""
     device = Device()
     monkeypatch.setitem(sys.modules, "cupy", device.cupy)
     say_once.cache_clear()
@@ -244,11 +246,11 @@ def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precis
     for m, k, n in [(3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 1)]:
         for a, b in product(laid_out(m, k), laid_out(k, n)):
             out = on_device(np.full((m, n), np.nan), precision)
-            np.testing.assert_allclose(cublas.matmul(a, b), np.asarray(a) @ np.asarray(b), rtol=1e-4, atol=1e-5)
+            assert_allclose(cublas.matmul(a, b), np.asarray(a) @ np.asarray(b), rtol=1e-4, atol=1e-5)
             assert cublas.matmul(a, b, out=out) is out and np.isfinite(out).all()
     assert cublas.matmul(a[0], a[0]) == pytest.approx(float(np.sum(np.asarray(a[0]) ** 2)))
     for a in (matrix(3, 4), matrix(1, 4), matrix(5, 1), matrix(3, 4, 2)):
-        np.testing.assert_allclose(cublas.sum_rows(a), np.sum(a, axis=0), rtol=1e-4, atol=1e-6)
+        assert_allclose(cublas.sum_rows(a), np.sum(a, axis=0), rtol=1e-4, atol=1e-6)
 
 
 def test_a_product_that_does_not_succeed_is_an_error(device, library):
@@ -292,7 +294,8 @@ def test_gradients_run_beside_a_step_that_keeps_their_operands_and_its_update_wa
 
 def test_no_kernel_has_the_name_of_a_function_of_cuda(device):
     xp = open_backend("cupy").xp
-    assert {xp.fused(f.__wrapped__).kernel for f in ACTIVATIONS.values()} == {"fused_silu", "fused_tanh", "fused_relu"}
+    kernels = {xp.fused(f.__wrapped__).kernel for f in ACTIVATIONS.values()}
+    assert kernels == {"fused_silu", "fused_tanh", "fused_relu"}
     assert xp.fused_sum(squared_error.__wrapped__).kernel == "summed_squared_error"
 
 
@@ -355,7 +358,7 @@ def test_the_state_of_the_noise_takes_one_mebibyte():
 
 def test_a_cupy_without_its_cuda_libraries_is_one_sentence_that_says_what_to_install(device):
     device.cupy.zeros = Mock(side_effect=RuntimeError(SEVERAL_LINES))
-    with pytest.raises(BackendError, match="cannot find libnvrtc searched in: site-packages") as raised:
+    with pytest.raises(BackendError, match=ONE_LINE) as raised:
         open_backend("cupy")
     assert "\n" not in str(raised.value) and "cupy-cuda13x[ctk]" in str(raised.value)
 
@@ -364,9 +367,9 @@ def test_without_cublas_steps_run_eagerly_and_one_line_says_so(device, monkeypat
     monkeypatch.setattr("backend.cublas.blas_behind", Mock(side_effect=AttributeError(SEVERAL_LINES)))
     backend = open_backend("cupy")
     said = capsys.readouterr().err
-    assert "cannot find libnvrtc searched in: site-packages" in said and said.count("\n") == 1
+    assert said.count("\n") == 1 and ONE_LINE in said
     assert backend.versions["graph"] is False and backend.compile(open) is open
-    with pytest.raises(BackendError, match=r"--tf32 cannot be had: .*searched in: site-packages"):
+    with pytest.raises(BackendError, match=f"--tf32 cannot be had: .*{ONE_LINE}"):
         open_backend("cupy", tf32=True)
 
 
@@ -412,7 +415,7 @@ def test_the_means_of_a_step_in_one_kernel_are_those_of_cupy(name, warm_up):
     plain = SimpleNamespace(**{key: f for key, f in vars(backend.xp).items() if key != "averaged"})
     f = partial(batch_means, method=method, plan=plan)
     found, expected = averaged(f)(backend.xp, terms, now), f(plain, terms, now)
-    np.testing.assert_allclose(host(found), host(expected), rtol=1e-12)
+    assert_allclose(host(found), host(expected), rtol=1e-12)
     assert len(found) == 4 + bool(method.constraint)
 
 
@@ -423,9 +426,10 @@ def test_a_loss_that_does_more_with_a_mean_than_arithmetic_runs_as_written():
 
     xp = open_tested("float64").xp
     a, b = xp.asarray(np.arange(3.0)), xp.asarray(np.arange(5.0))
-    np.testing.assert_allclose(host(averaged(f)(xp, a, b)), [np.e, 0, np.inf, np.nan], rtol=1e-14)
-    without_exp = averaged(lambda xp, a, b: f(SimpleNamespace(**vars(xp) | {"exp": lambda mean: 2 - mean}), a, b))
-    np.testing.assert_array_equal(host(without_exp(xp, a, b)), [1, 0, np.inf, np.nan])
+    assert_allclose(host(averaged(f)(xp, a, b)), [np.e, 0, np.inf, np.nan], rtol=1e-14)
+    linear = lambda xp: SimpleNamespace(**vars(xp) | {"exp": lambda mean: 2 - mean})  # noqa: E731
+    without_exp = averaged(lambda xp, a, b: f(linear(xp), a, b))
+    assert_array_equal(host(without_exp(xp, a, b)), [1, 0, np.inf, np.nan])
 
 
 @NEEDS_CUPY
@@ -459,7 +463,7 @@ def test_memory_comes_back_from_steps_that_were_recorded_and_dropped():
         backend.synchronize()
         del step, _
         history.append(used())
-    assert history[-1] - history[1] < 10_000  # four such steps that stay take 80,000 bytes
+    assert history[-1] - history[1] < 10_000  # four such steps take 80,000 bytes
 
 
 def test_a_step_runs_eagerly_twice_is_recorded_once_and_replayed_from_then_on(device):
@@ -478,7 +482,7 @@ def test_a_step_that_cannot_be_recorded_goes_on_eagerly_and_says_so_once(device,
     calls(run, 5)
     assert device.log == [*EAGER, *EAGER, "its own pool", "begin", "end", "step", *EAGER, *EAGER]
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "eagerly" in said and "cannot find libnvrtc searched in: site-packages" in said
+    assert said.count("\n") == 1 and "eagerly" in said and ONE_LINE in said
 
 
 def test_an_error_of_the_step_itself_comes_out_after_a_failed_recording(device):

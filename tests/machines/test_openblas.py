@@ -1,4 +1,4 @@
-"""Products in blocks are NumPy's products, their bits know no number of threads, and busy machines cost little."""
+"""Products in blocks are NumPy's, their bits know no number of threads, and busy machines cost little."""
 
 import ctypes
 import math
@@ -100,7 +100,7 @@ def test_what_is_no_product_of_two_like_matrices_is_left_to_numpy():
     for place in (0, 1):
         squares = [*matrices(120, 120, 120)]
         expected = exact(*squares)
-        assert np.array_equal(MATMUL(*squares, out=squares[place]), expected)  # which lies in its own operand
+        assert np.array_equal(MATMUL(*squares, out=squares[place]), expected)  # its own operand
     packed, stack = np.zeros(a.shape, "f4, i1"), np.stack([a, 2 * a])
     packed["f0"] = a
     pairs = [(a.astype(">f4"), b.astype(">f4")), (packed["f0"], b), (b.T, packed["f0"].T), (a[0], b), (a, b[:, 0])]
@@ -208,8 +208,8 @@ def test_no_block_is_so_small_that_openblas_falls_over_it_and_all_of_them_are_th
     blocks = Blocks(None, (ctypes.c_float, ctypes.c_int64), layouts, m, k, n, cores)
     works = [height * depth * width for height, width, depth in zip(*blocks.before[3:6], strict=True)]
     assert sum(works) == m * k * n and min(works) > SMALL
-    most = min(cores, max(m, n))
-    assert len(works) == most or m * k * n < (len(works) + 1) * (SMALL + m * k + k * n)  # one block more is too small
+    most = min(cores, max(m, n))  # else one block more is too small
+    assert len(works) == most or m * k * n < (len(works) + 1) * (SMALL + m * k + k * n)
 
 
 def test_work_is_cut_for_all_cores_and_for_two_at_least(monkeypatch):
@@ -223,7 +223,7 @@ class Machine:
     def __init__(self, monkeypatch, count: int = 2):
         self.now, self.limits, self.used = 0.0, [count], []
         self.one, self.all = 0.001, 0.00055
-        self.late = [0, 0.01, *[0] * 100_000]  # a hiccup of the second product, which is timed with one thread
+        self.late = [0, 0.01, *[0] * 100_000]  # the second, timed with one thread, hiccups
         monkeypatch.setattr(openblas, "time", SimpleNamespace(perf_counter=lambda: self.now))
         self.threads = Threads(count, self.limits.append)
         self.blocks = SimpleNamespace(multiply=self.multiply, measured=0, seconds=math.inf)
@@ -285,7 +285,7 @@ def test_a_small_loss_at_each_product_is_a_loss_and_a_small_gain_is_none(monkeyp
 
 @pytest.fixture
 def blas_of(monkeypatch):
-    """`openblas()` where NumPy's BLAS has OpenBLAS's functions by that name, but for one that is lacking."""
+    """`openblas()` where NumPy's BLAS has OpenBLAS's functions by that name, but for one."""
 
     def blas_of(name: str, lacking: str = "", kind: int = 1):
         limits, batch = [64], Mock()
@@ -315,4 +315,5 @@ def test_every_name_of_openblas_is_known_and_it_gets_no_more_threads_than_a_cont
     assert threads.count == 3 and limits == [64, 3]
     matmul(*matrices(300, 300, 300))
     sides = batch.call_args_list[0].args[3:6]
-    assert {ctypes.sizeof(side._type_) for side in sides} == {8 if "64" in name else 4} and sum(sides[0]) == 300
+    assert {ctypes.sizeof(side._type_) for side in sides} == {8 if "64" in name else 4}
+    assert sum(sides[0]) == 300

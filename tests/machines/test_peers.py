@@ -1,4 +1,4 @@
-"""The tools that time this project beside others and on a card: what they report is what they have seen."""
+"""The tools that time this project: what they report is what they have seen."""
 
 import os
 import subprocess
@@ -38,15 +38,17 @@ def test_the_seconds_of_a_whole_run_are_those_of_its_phases(tmp_path):
     command = [sys.executable, "-m", "tests.benchmarks.end_to_end", "numpy", "--data", "mnist-10k", "--epochs", "1"]
     result = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True)
     *_, header, _, line = result.stdout.splitlines()
-    cells = dict(zip(*([c.strip() for c in row.split("|")[1:-1]] for row in (header, line)), strict=True))
+    names, cells = ([cell.strip() for cell in row.split("|")] for row in (header, line))
+    cells = dict(zip(names, cells, strict=True))
     seconds = {phase: float(cells[phase]) for phase in end_to_end.PHASES}
     assert abs(sum(seconds.values()) - float(cells["whole"])) < 0.05 * (len(seconds) + 1)  # each is rounded
-    assert min(seconds[phase] for phase in ("start", "data", "steps", "evaluation", "information", "pictures")) > 0
+    phases = ("start", "data", "steps", "evaluation", "information", "pictures")
+    assert min(seconds[phase] for phase in phases) > 0
     assert (tmp_path / "numpy" / "summary.json").exists()
 
 
 def dying_contestant(pipe, name: str, *others) -> None:
-    """`serve` as a process runs it; "jax" dies before it is ready, "torch" in the second round."""
+    """`serve`, where "jax" dies before it is ready, and "torch" in the second round."""
     if name == "jax":
         return
     pipe.send(3)
@@ -93,7 +95,8 @@ def test_a_stage_that_hangs_is_ended_with_all_that_it_started_and_what_it_told_b
 
 def test_the_nodes_of_a_graph_are_counted_by_kind():
     node = '"graph_1_node_{i}"[style="solid" shape="record" label="{{{kind}|{{ID|{i}}}}}"];'
-    text = "\n".join(node.format(i=i, kind=kind) for i, kind in enumerate(["KERNEL", "KERNEL", "MEMCPY", "??"]))
+    kinds = ["KERNEL", "KERNEL", "MEMCPY", "??"]
+    text = "\n".join(node.format(i=i, kind=kind) for i, kind in enumerate(kinds))
     graph = SimpleNamespace(debug_dot_str=lambda flags: f"digraph dot {{\n{text}\n}}")
     assert on_gpu.nodes_of(graph) == {"kernel": 2, "memcpy": 1, "other": 1}
 

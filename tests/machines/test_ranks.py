@@ -1,6 +1,6 @@
 """A run that is shared among processes is the run of one process. Skipped without mpi4py and mpiexec.
 
-python -m pytest -m slow tests/machines/test_ranks.py all of them; every suite runs the one with two ranks
+python -m pytest -m slow tests/machines/test_ranks.py   all; every suite runs the first
 """
 
 import os
@@ -37,7 +37,7 @@ def mpi():
 
 
 def mpiexec(count: int, *command) -> tuple[int, str, str]:
-    """Runs Python in so many ranks, even where there are fewer cores, and as root: its status, output and errors."""
+    """Status, output and errors of Python in so many ranks, even with fewer cores, and as root."""
     allowed = {f"OMPI_ALLOW_RUN_AS_ROOT{more}": "1" for more in ("", "_CONFIRM")}
     environment = os.environ | allowed | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
@@ -54,7 +54,7 @@ def run_here(*argv) -> int:
 
 
 def checkpoint_of(out: Path) -> tuple[dict, dict]:
-    """The arrays of a checkpoint, and what it says of the run."""
+    """Its arrays, and what it says of the run."""
     from experiment.run_folder import read_checkpoint
 
     saved = read_checkpoint(out)
@@ -88,7 +88,7 @@ def test_a_run_goes_on_with_another_number_of_ranks_to_the_result_of_one(mpi, tm
     shared, two = tmp_path / "shared", tmp_path / "two"
     status, out, err = mpi(2, ROOT / "run.py", *QUICK, "--epochs", 2, "--out", shared)
     said = [line for line in (out + err).splitlines() if line.strip()]
-    assert status == 0 and len({*said}) == len(said) and out.count("all in ") == 1, (out, err)  # rank 0 alone speaks
+    assert status == 0 and len({*said}) == len(said) and out.count("all in ") == 1, (out, err)
     assert run_here("--resume", shared, "--epochs", 3) == 0
     assert run_here(*QUICK, "--epochs", 2, "--out", two) == 0
     status, _, err = mpi(3, ROOT / "run.py", "--resume", two, "--epochs", 3)
