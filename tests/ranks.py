@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 
@@ -70,46 +72,28 @@ def run_in(folder: Path, trouble=lambda: None, start=lambda model, state: (model
     return run.main([*QUICK, "--out", str(folder)])
 
 
-def one_fails(folder: Path) -> int:
-    """A rank fails in a way that the first cannot know of."""
-
-    def fail():
-        raise OSError("the disk of this machine is on fire")
-
-    return run_in(folder, fail)
+def infinite(model, state):
+    """A first state of which one rank alone, the last, updates a weight to infinity."""
+    state["m"][-1] = np.inf
+    return model, state
 
 
-def one_overflows(folder: Path) -> int:
-    """The first step makes a weight infinite that the last rank updates, and no other."""
-
-    def infinite(model, state):
-        state["m"][-1] = np.inf
-        return model, state
-
-    return run_in(folder, start=infinite)
+def apart(model, state):
+    """Another start than that of the first rank, which must not be used."""
+    state["theta"] += open_ranks().rank
+    return model._replace(center=model.center + open_ranks().rank), state
 
 
-def one_is_stopped(folder: Path) -> int:
-    """A rank gets Ctrl-C in the middle of an epoch."""
-    return run_in(folder, lambda: os.kill(os.getpid(), signal.SIGINT))
+def unforeseen(model, state):
+    """A start that ends the second rank by an error that nobody has foreseen, before the others are there."""
+    return None if open_ranks().rank == 1 else (model, state)
 
 
-def one_dies(folder: Path) -> int:
-    """A rank is killed, after it has computed another start than the first, which it must not use."""
-    rank = open_ranks().rank
-
-    def apart(model, state):
-        state["theta"] += rank
-        return model._replace(center=model.center + rank), state
-
-    return run_in(folder, lambda: os.kill(os.getpid(), signal.SIGKILL), apart)
-
-
-def one_breaks(folder: Path) -> int:
-    """A rank meets an error that nobody has foreseen, before the others are there."""
-    alone = open_ranks().rank == 1
-    return run_in(folder, start=lambda model, state: None if alone else (model, state))
-
+one_fails = partial(run_in, trouble=Mock(side_effect=OSError("the disk of this machine is on fire")))
+one_is_stopped = partial(run_in, trouble=partial(signal.raise_signal, signal.SIGINT))
+one_dies = partial(run_in, trouble=lambda: os.kill(os.getpid(), signal.SIGKILL), start=apart)
+one_overflows = partial(run_in, start=infinite)
+one_breaks = partial(run_in, start=unforeseen)
 
 if __name__ == "__main__":
     assert open_ranks() is not ALONE
