@@ -38,6 +38,7 @@ LIMITS = {"card": 40, "recorded": 90, "tests": 150, "steps": 110, "nodes": 40, "
 WHOLE = 530  # seconds of all stages
 IMPORTANT = ["tests/machines/test_cupy.py", "tests/machines/test_backends.py", "tests/mathematics"]
 KINDS = ("KERNEL", "MEMCPY", "MEMSET", "EMPTY")
+LIBRARIES = ("numpy", "torch", "jax", "numba")
 
 
 def cases(small: bool) -> dict[str, Case]:
@@ -59,16 +60,16 @@ def card(tell, args) -> None:
     import cupy as cp
 
     backend, runtime = open_backend("cupy"), cp.cuda.runtime
-    properties = runtime.getDeviceProperties(0)
-    memory = properties["totalGlobalMem"] / 2**30
+    of_card = runtime.getDeviceProperties(0)
+    memory = of_card["totalGlobalMem"] / 2**30
     git = subprocess.run(["git", "log", "-1", "--format=%h"], cwd=ROOT, capture_output=True, text=True)
     found = {
         "driver": runtime.driverGetVersion(),
         "runtime": runtime.runtimeGetVersion(),
-        "card": f"{properties['name'].decode()}, {properties['multiProcessorCount']} SMs, {memory:.0f} GiB",
+        "card": f"{of_card['name'].decode()}, {of_card['multiProcessorCount']} SMs, {memory:.0f} GiB",
         "python": platform.python_version(),
         "cupy": cp.__version__,
-        **{name: metadata.version(name) for name in ("numpy", "torch", "jax", "numba") if util.find_spec(name)},
+        **{name: metadata.version(name) for name in LIBRARIES if util.find_spec(name)},
         "commit": git.stdout.strip() or "?",
         "steps": "recorded" if backend.versions["graph"] else "eager",
     }
@@ -239,7 +240,7 @@ def supervise(name: str, limit: float, args: argparse.Namespace) -> dict:
 
 
 def main() -> int:
-    """Prints what each stage told, and how it went. Status 1 if anything failed, 2 without a card."""
+    """Prints what each stage told. Status 1 if anything failed, 2 without a card."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--stages", nargs="+", choices=STAGES, default=[*STAGES])
     p.add_argument("--small", action="store_true", help="a rehearsal of small sizes")

@@ -1,7 +1,6 @@
 """The loops that Numba compiles compute what NumPy computes, however arrays lie in memory."""
 
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -181,7 +180,7 @@ def test_a_choice_and_a_bound_of_the_namespace_may_be_in_a_loop():
 
 
 def test_a_loop_is_not_taken_from_a_cache_of_other_functions_of_numbers(monkeypatch):
-    name_of = lambda kind: python_function("(a0):\n    return a0\n", np.dtype(kind)).__name__  # noqa: E731
+    name_of = lambda kind: python_function("(a0): return a0", np.dtype(kind)).__name__  # noqa: E731
     name = name_of("f4")
     assert name_of("f4") == name != name_of("f8")
     monkeypatch.setattr(Path, "read_text", lambda *args, **named: "another scalars.py")
@@ -209,16 +208,18 @@ print(fused(reparameterize.__wrapped__)(np.ones(3), np.zeros(3), np.ones(3)).tol
 
 
 @pytest.fixture
-def compute(tmp_path):
-    """Runs COMPUTE with a copy of the loops' source, and fails unless the numbers are right."""
+def compute(tmp_path, monkeypatch):
+    """Runs COMPUTE beside a copy of the source."""
     for name in ("backend", "ref"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
-    environment |= {"HOME": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
     def compute() -> None:
         command = [sys.executable, "-c", COMPUTE]
-        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
         assert result.stdout == "[2.0, 2.0, 2.0]\n" and not result.stderr, result.stderr
 
     return compute

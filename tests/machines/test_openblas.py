@@ -264,13 +264,13 @@ def test_one_thread_multiplies_beside_busy_programs_and_all_are_tried_ever_more_
     used = machine.products(40_000)
     tries = [i for i, count in enumerate(used) if count == 2]
     pauses = np.diff(tries)[np.diff(tries) > 1] - 1
-    assert pauses[:4].tolist() == [SHORTEST, 2 * SHORTEST, 4 * SHORTEST, 8 * SHORTEST] and pauses[-1] == LONGEST
-    machine.all = 0.00055
-    assert machine.products(2 * LONGEST)[-LONGEST + 10 :] == [2] * (LONGEST - 10)  # the other programs have ended
+    assert (pauses[:4] / SHORTEST).tolist() == [1, 2, 4, 8] and pauses[-1] == LONGEST
+    machine.all = 0.00055  # the other programs have ended
+    assert machine.products(2 * LONGEST)[-LONGEST + 10 :] == [2] * (LONGEST - 10)
     machine.all = 0.005
     used = machine.products(10 * SHORTEST)
-    first = used.index(1)  # as soon as the credit is used up
-    assert first <= 2 + CREDIT / 0.004 and used[first:].index(2) == SHORTEST  # and the first pause is short again
+    first = used.index(1)  # as soon as the credit is used up, and its pause is short again
+    assert first <= 2 + CREDIT / 0.004 and used[first:].index(2) == SHORTEST
 
 
 def test_a_small_loss_at_each_product_is_a_loss_and_a_small_gain_is_none(monkeypatch):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,22 +23,14 @@ pytestmark = needs_backend
 
 def after_steps(method: str, count: int, steps: int = 50, **changes) -> dict:
     """The state after so many steps of 5 images, all parts at work at once."""
-    sizes = set()
-
-    def each(f, parts):
-        sizes.add(len(parts))
-        return EAGER.each(f, parts)
-
-    def parts_of(rows: int, weights: int) -> int:
-        assert (rows, weights) == (5 * changes.get("samples", 2), state["theta"].size)
-        return count
-
-    backend = EAGER._replace(parts=parts_of, each=each)
+    parts, each = Mock(return_value=count), Mock(side_effect=EAGER.each)
+    backend = EAGER._replace(parts=parts, each=each)
     _, state, step_of, _ = setup(method, backend, epochs=13, **changes)
     step = step_of(state)
     for _ in range(steps):
         step()
-    assert sizes == {min(count, 5)}
+    parts.assert_called_once_with(5 * changes.get("samples", 2), state["theta"].size)
+    assert {len(call.args[1]) for call in each.call_args_list} == {min(count, 5)}
     return host(state)
 
 
@@ -63,14 +56,15 @@ def test_the_same_seed_in_the_same_parts_gives_the_same_bits():
 @pytest.mark.parametrize("method", METHODS)
 def test_the_parts_of_the_ranks_add_up_to_the_batch(method):
     def sent(rank: int, size: int, count: int):
-        vectors, images = [], []
+        vectors = []
         send = lambda array, weight: vectors.append(host(array * weight))  # noqa: E731
-        parts = lambda rows, weights: images.append(rows / 2) or count  # K = 2  # noqa: E731
-        ranks = Ranks(rank, size, all_reduce=send, reduce_scatter=send)
+        ranks, parts = Ranks(rank, size, all_reduce=send, reduce_scatter=send), Mock(return_value=count)
         _, state, step_of, _ = setup(method, EAGER._replace(ranks=ranks, parts=parts))
         step_of(state)()
-        assert images == [ranks.share(5)[0].stop - ranks.share(5)[0].start]
-        return np.concatenate(vectors[:2])  # the gradient and the means
+        share = ranks.share(5)[0]
+        assert parts.call_args.args[0] == 2 * (share.stop - share.start)  # K = 2, this rank's images
+        gradient, means, _ = vectors
+        return np.concatenate([gradient, means])
 
     np.testing.assert_allclose(sent(0, 2, 2) + sent(1, 2, 2), sent(0, 1, 1), rtol=1e-12, atol=1e-15)
 

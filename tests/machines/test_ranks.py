@@ -47,7 +47,7 @@ def mpiexec(count: int, *command) -> tuple[int, str, str]:
 
 
 def run_here(*argv) -> int:
-    """A run in this process: its status. The shell is imported by the tests of whole runs alone."""
+    """The status of a run in this process. Tests of whole runs alone import the shell."""
     import run
 
     return run.main([*map(str, argv)])
