@@ -1,10 +1,10 @@
-"""Everything that a card should tell, in less than nine minutes, to be pasted into an issue.
+"""What a card should tell, in less than nine minutes, to be pasted into an issue.
 
 python -m tests.on_gpu                          all stages, each with a limit of its own
 python -m tests.on_gpu --stages card recorded   some of them
-python -m tests.on_gpu --small --slow 8         a rehearsal, with limits that are eight times as long
+python -m tests.on_gpu --small --slow 8         a rehearsal, with limits eight times as long
 
-What is installed decides what is compared: `pip install torch jax`. Results lie in runs/on-gpu/.
+What is installed is compared: `pip install torch jax`. Results lie in runs/on-gpu/.
 """
 
 import argparse
@@ -30,12 +30,12 @@ from data import default_dir
 from ref.adam import adam
 from ref.densities import squared_error
 from ref.mlp import silu
-from tests.benchmarks import benchmark
+from tests.benchmarks.benchmark import NETWORKS, measure, milliseconds, step_and_state, step_of
 from tests.benchmarks.peers import Case
 
 ROOT = Path(__file__).parents[1]
-LIMITS = {"card": 40, "recorded": 90, "tests": 150, "steps": 110, "nodes": 40, "mnist": 90, "cifar10": 140}  # seconds
-WHOLE = 530  # seconds of all stages
+LIMITS = {"card": 40, "recorded": 90, "tests": 150, "steps": 110, "nodes": 40, "mnist": 90, "cifar10": 140}
+WHOLE = 530  # of all stages; seconds, as these
 IMPORTANT = ["tests/machines/test_cupy.py", "tests/machines/test_backends.py", "tests/mathematics"]
 KINDS = ("KERNEL", "MEMCPY", "MEMSET", "EMPTY")
 LIBRARIES = ("numpy", "torch", "jax", "numba")
@@ -43,11 +43,11 @@ LIBRARIES = ("numpy", "torch", "jax", "numba")
 
 def cases(small: bool) -> dict[str, Case]:
     """The benchmark's cases; `small` ones for a rehearsal."""
-    slides, burda = benchmark.NETWORKS["slides"], benchmark.NETWORKS["burda"]
+    sizes = [8, 16, 4, 5] if small else [128, 1000, 20, 50]
     return {
-        "geco 128": Case("geco", *slides, 8 if small else 128, 1),
-        "geco 1000": Case("geco", *slides, 16 if small else 1000, 1),
-        "iwae 20 x 50": Case("iwae", *burda, *((4, 5) if small else (20, 50))),
+        "geco 128": Case("geco", *NETWORKS["slides"], sizes[0], 1),
+        "geco 1000": Case("geco", *NETWORKS["slides"], sizes[1], 1),
+        "iwae 20 x 50": Case("iwae", *NETWORKS["burda"], *sizes[2:]),
     }
 
 
@@ -78,7 +78,7 @@ def card(tell, args) -> None:
 
 def state_after(backend, case: Case, steps: int) -> dict:
     """The state on the host after so many steps of the benchmark."""
-    step, state = benchmark.step_and_state(backend, case)
+    step, state = step_and_state(backend, case)
     for _ in range(steps):
         step()
     return {name: backend.to_host(array) for name, array in state.items()}
@@ -111,7 +111,8 @@ def recorded(tell, args) -> None:
                 count = sum(nodes.values())
             except Exception as error:  # of the runtime, of an older CuPy, or of no graph
                 nodes, count = {"unknown": type(error).__name__}, "unknown"
-            tell(f"{name}{' TF32' * tf32}: {verdict}; nodes {count}", case=name, tf32=tf32, nodes=nodes, bad=different)
+            line = f"{name}{' TF32' * tf32}: {verdict}; nodes {count}"
+            tell(line, case=name, tf32=tf32, nodes=nodes, bad=different)
 
 
 def tests(tell, args) -> None:
@@ -135,12 +136,12 @@ def steps(tell, args) -> None:
     names += ["jax"] if util.find_spec("jax") else []
     rounds, repeats = (1, 3) if args.small else (7, 200)
     for name, case in cases(args.small).items():
-        times, _ = benchmark.measure(names, "cupy", "float32", case, rounds)
+        times, _ = measure(names, "cupy", "float32", case, rounds)
         micros = {contestant: 1e3 * statistics.median(values) for contestant, values in times.items()}
         backend = open_backend("cupy", "float32", tf32=True)
-        step = benchmark.step_of(backend, case)
-        benchmark.milliseconds(step, backend.synchronize, 5)
-        micros["step with TF32"] = 1e3 * benchmark.milliseconds(step, backend.synchronize, repeats)
+        step = step_of(backend, case)
+        milliseconds(step, backend.synchronize, 5)
+        micros["step with TF32"] = 1e3 * milliseconds(step, backend.synchronize, repeats)
         tell(f"{name}, µs: {listed(micros, '.0f')}", case=name, microseconds=micros)
 
 
@@ -150,7 +151,8 @@ def nodes(tell, args) -> None:
     xp, noise = backend.xp, backend.noise(0)
     count, launches = (10, 2) if args.small else (200, 20)
     number, rows = xp.ones((), np.float32), xp.arange(128)
-    small, large, weights = (xp.ones(shape, np.float32) for shape in ((128, 784), (1000, 784), (784, 512)))
+    shapes = (128, 784), (1000, 784), (784, 512)
+    small, large, weights = (xp.ones(shape, np.float32) for shape in shapes)
     bias, theta = xp.ones(784, np.float32), [xp.ones(1_221_176, np.float32) for _ in range(4)]
     update = backend.fuse(lambda xp, *arrays: adam(xp, *arrays, 0.9, 0.999))
     jobs = {
@@ -175,8 +177,8 @@ def nodes(tell, args) -> None:
 
     for name, job in jobs.items():
         run = backend.compile(partial(many, job))
-        benchmark.milliseconds(run, backend.synchronize, 4)
-        micros[name] = 1e3 * benchmark.milliseconds(run, backend.synchronize, launches) / count
+        milliseconds(run, backend.synchronize, 4)
+        micros[name] = 1e3 * milliseconds(run, backend.synchronize, launches) / count
     tell(f"µs a node: {listed(micros, '.2f')}", microseconds=micros)
 
 
@@ -184,7 +186,8 @@ def mnist(tell, args) -> None:
     """30 epochs of MNIST from start to end by run.py, and by the peers that are there."""
     names = ["cupy", *(name for name in ("jax", "torch") if util.find_spec(name))]
     data, epochs = ("mnist-10k", "1") if args.small else ("mnist", "30")
-    command = [sys.executable, "-m", "tests.benchmarks.end_to_end", *names, "--data", data, "--epochs", epochs]
+    command = [sys.executable, "-m", "tests.benchmarks.end_to_end", *names]
+    command += ["--data", data, "--epochs", epochs]
     lines = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     for line in lines:
         tell(line)
@@ -197,8 +200,8 @@ def cifar10(tell, args) -> None:
     if args.small or not [*default_dir().glob("cifar*")]:
         return tell("CIFAR-10 is left out: it is not on this machine, or this is a rehearsal")
     out, started = args.out / "cifar10", time.perf_counter()
-    command = [sys.executable, "run.py", "--data", "cifar10", "--backend", "cupy", "--force", "--out", str(out)]
-    subprocess.run(command, cwd=ROOT)
+    command = [sys.executable, "run.py", "--data", "cifar10", "--backend", "cupy", "--force"]
+    subprocess.run([*command, "--out", str(out)], cwd=ROOT)
     summary = json.loads((out / "summary.json").read_text())
     found = {name: summary[name] for name in ("rate", "error", "nll", "lambda", "steps")}
     found["seconds"] = time.perf_counter() - started
@@ -211,7 +214,8 @@ STAGES = {f.__name__: f for f in (card, recorded, tests, steps, nodes, mnist, ci
 def keep(out: Path, stage: str, line: str, **figures) -> None:
     """A line that a stage tells goes into results.jsonl with its figures."""
     with open(out / "results.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps({"stage": stage, "line": line} | figures, ensure_ascii=False, default=str) + "\n")
+        row = {"stage": stage, "line": line} | figures
+        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
 def lines_in(out: Path) -> list[dict]:
@@ -241,11 +245,12 @@ def supervise(name: str, limit: float, args: argparse.Namespace) -> dict:
 
 def main() -> int:
     """Prints what each stage told. Status 1 if anything failed, 2 without a card."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
     p.add_argument("--stages", nargs="+", choices=STAGES, default=[*STAGES])
     p.add_argument("--small", action="store_true", help="a rehearsal of small sizes")
     p.add_argument("--slow", type=float, default=1.0, help="factor of every limit")
-    p.add_argument("--out", type=Path, default=Path("runs/on-gpu"), help="where results and log go (runs/on-gpu)")
+    p.add_argument("--out", type=Path, default=Path("runs/on-gpu"), help="of results and log (runs/on-gpu)")
     p.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     args = p.parse_args()
     args.out = args.out.resolve()
@@ -273,9 +278,9 @@ def main() -> int:
         print("## {stage}: {said}, {seconds} s".format(**went[-1]), flush=True)
     told, path = lines_in(args.out), args.out / "results.json"
     path.write_text(json.dumps({"stages": went, "told": told}, ensure_ascii=False, indent=1), "utf-8")
-    failed = [row for row in went if row["said"] != "done"] + [row for row in told if "FAIL" in row["line"]]
-    print(f"{len(failed)} failures; all figures in {path}")
-    return int(bool(failed))
+    failed = sum(row["said"] != "done" for row in went) + sum("FAIL" in row["line"] for row in told)
+    print(f"{failed} failures; all figures in {path}")
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

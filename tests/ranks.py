@@ -1,4 +1,4 @@
-"""What each rank of test_ranks.py does, started as: mpiexec -n N python -m tests.ranks FOLDER WHAT…"""
+"""What each rank of test_ranks.py does: mpiexec -n N python -m tests.ranks FOLDER WHAT…"""
 
 import os
 import signal
@@ -29,9 +29,12 @@ def trained(ranks: Ranks, method: str, backend: str = "numpy") -> dict:
     theta = initial_theta(backend, model, noise, 0.0)
     state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constraint else None)
     plan = plan_of(method, 13, 5, len(IMAGES), 3, weight_decay=0.01)
-    # Of black and white pixels drawn anew, as with --binarize dynamic.
     images = reader(IMAGES)
-    read = lambda rows, noise: (backend.uniform(noise, (rows.shape[0], 7)) < images(rows, noise)) * 1.0  # noqa: E731
+
+    def read(rows, noise):
+        """Black and white pixels drawn anew, as with --binarize dynamic."""
+        return (backend.uniform(noise, (len(rows), 7)) < images(rows, noise)) * 1.0
+
     for report in train(backend, make_step(backend, model, row, plan, read, state), state, plan):
         if report["step"] == 50:
             break
@@ -40,7 +43,7 @@ def trained(ranks: Ranks, method: str, backend: str = "numpy") -> dict:
     for samples in (1, 1200):  # in batches of all images, and of two: fewer than the ranks
         draws = Draws(7, samples, row.constraint.bounded if row.constraint else None)
         found = evaluate(backend, model, state["theta"], Images(read, len(IMAGES)), backend.noise(4), draws)
-        figures |= {f"{name} {samples}": np.array(value, np.float64) for name, value in found.items() if value}
+        figures |= {f"{name} {samples}": np.array(value, float) for name, value in found.items() if value}
     return state | figures
 
 
@@ -73,7 +76,7 @@ def run_in(folder: Path, trouble=lambda: None, start=lambda model, state: (model
 
 
 def infinite(model, state):
-    """A first state of which one rank alone, the last, updates a weight to infinity."""
+    """A state of which the last rank alone makes a weight infinite."""
     state["m"][-1] = np.inf
     return model, state
 
@@ -85,7 +88,7 @@ def apart(model, state):
 
 
 def unforeseen(model, state):
-    """A start that ends the second rank by an error that nobody has foreseen, before the others are there."""
+    """A start that ends the second rank by an error, before the others are there."""
     return None if open_ranks().rank == 1 else (model, state)
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for CuPy: NumPy's arithmetic on arrays that refuse what CuPy's refuse, for `pytest --backend strict`.
+"""A stand-in for CuPy: NumPy's arithmetic on arrays that refuse what CuPy's refuse.
 
 They do not turn into host arrays by themselves, and do not mix with them.
 """
@@ -22,10 +22,10 @@ class DeviceArray:
         self._memory = np.asarray(memory)
 
     def __array__(self, *args, **kwargs):
-        raise TypeError("a device array does not turn into a host array by itself; use the backend's to_host")
+        raise TypeError("a device array is no host array by itself; use the backend's to_host")
 
     def __array_function__(self, function, *args):
-        raise TypeError(f"NumPy's {function.__name__} does not take a device array; use the backend's namespace")
+        raise TypeError(f"NumPy's {function.__name__} takes no device array; use the backend's namespace")
 
     def __getattr__(self, name):
         if name.startswith("_"):  # NumPy asks so for an array's memory
@@ -53,7 +53,7 @@ def unwrapped(a):
     if isinstance(a, DeviceArray):
         return a._memory
     if isinstance(a, np.ndarray):
-        raise TypeError(f"a host array of shape {a.shape} where the device's is expected; use the backend's asarray")
+        raise TypeError(f"a host array of shape {a.shape} is not on the device; use the backend's asarray")
     if isinstance(a, dict):
         return {key: unwrapped(value) for key, value in a.items()}
     return type(a)(map(unwrapped, a)) if type(a) in (tuple, list) else a
@@ -63,7 +63,9 @@ def wrapped(a):
     """Device arrays over all arrays and scalars of NumPy in a."""
     if isinstance(a, np.ndarray | np.generic):
         return DeviceArray(a)
-    return tuple(map(wrapped, a)) if isinstance(a, tuple) and not all(isinstance(x, int) for x in a) else a
+    if not isinstance(a, tuple) or all(isinstance(x, int) for x in a):
+        return a  # a shape, for one
+    return tuple(map(wrapped, a))
 
 
 BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or")

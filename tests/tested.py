@@ -1,4 +1,4 @@
-"""The backend under test, named by `pytest --backend`: the hand-written functions run there, the oracles on the host.
+"""The backend under test, named by `pytest --backend`; the oracles run on the host.
 
 Where it cannot be had, NumPy stands in while the tests are collected, and those that need it skip.
 """

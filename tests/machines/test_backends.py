@@ -1,4 +1,4 @@
-"""The backend under test computes what NumPy computes: in float32, recorded, and on the same noise.
+"""The backend under test computes what NumPy computes, recorded or not, on the same noise.
 
 The tests of recording run also on a tape. The stand-in for CuPy is tested here, too.
 """
@@ -41,7 +41,7 @@ def reader(backend, images=IMAGES):
 
 
 def playing(backend):
-    """The backend with normal numbers drawn on the host, the same for every backend."""
+    """The backend with normal numbers of the host, the same for every backend."""
     rng = np.random.default_rng(0)
     return backend._replace(normal=lambda noise, shape: backend.asarray(rng.normal(size=shape)))
 
@@ -59,7 +59,8 @@ def training(backend, name: str, network: dict):
 @pytest.mark.parametrize("name", METHODS)
 def test_steps_in_float32_are_numpys_on_the_same_noise(name, network):
     states = []
-    for backend in (open_tested("float32"), open_backend("numpy", "float32"), open_backend("numpy", "float64")):
+    numpys = [open_backend("numpy", precision) for precision in ("float32", "float64")]
+    for backend in (open_tested("float32"), *numpys):
         backend = playing(backend._replace(compile=lambda step: step))
         step, state = training(backend, name, NETWORKS[network])
         for _ in range(5):
@@ -88,7 +89,7 @@ def test_the_tape_catches_a_host_number_that_changes_and_a_host_read():
     backend = taped(open_backend("numpy", "float64"))
     total, count = backend.asarray(np.zeros(())), 0
 
-    def step() -> None:
+    def step():
         nonlocal count
         count += 1
         total[...] += count
@@ -111,7 +112,8 @@ def test_the_figures_of_the_evaluation_are_numpys_on_the_same_noise(network):
     for backend in (open_tested("float64"), open_backend("numpy", "float64")):
         backend, model = playing(backend), model_of(**NETWORKS[network])
         theta, draws = backend.asarray(theta_of(model)), Draws(7, 2, METHODS["geco"].constraint.bounded)
-        figures.append(evaluate(backend, on(backend, model), theta, Images(reader(backend), 40), None, draws))
+        images = Images(reader(backend), 40)
+        figures.append(evaluate(backend, on(backend, model), theta, images, None, draws))
     ours, theirs = ({name: value for name, value in f.items() if value is not None} for f in figures)
     assert ours == pytest.approx(theirs, rel=1e-9)
 

@@ -31,12 +31,13 @@ from tests.tested import NAME, host, open_tested
 
 NEEDS_CUPY = pytest.mark.skipif(NAME != "cupy", reason="for pytest --backend cupy")
 SKIP = "CuPy is not installed; pip install cupy-cuda13x does it, without a GPU too"
-SEVERAL_LINES, ONE_LINE = "no libnvrtc\n  searched in:\n\tsite-packages\n", "no libnvrtc searched in: site-packages"
+ONE_LINE = "no libnvrtc searched in: site-packages"
+SEVERAL_LINES = "no libnvrtc\n  searched in:\n\tsite-packages\n"
 EAGER = ["its own pool", "step"]
 
 
 class Recording:
-    """NumPy's functions and CuPy's `fused`; `calls` has (name, args, kwargs, whether it is fused) of each call."""
+    """NumPy's functions and `fused`; `calls` has (name, args, kwargs, fused) of each call."""
 
     def __init__(self, calls: list, prefix: str = "", inside: bool = False):
         self.calls, self.prefix, self.inside = calls, prefix, inside
@@ -76,7 +77,7 @@ def test_cupy_has_every_function_that_is_called_with_the_same_arguments():
             assert len(args) <= f.nin + f.nout, name
             assert set(kwargs) <= {"out", "dtype", "casting"}, (name, kwargs)
         else:
-            assert not fused or name in ("where", "clip"), f"{name} is no ufunc, so CuPy cannot fuse it"
+            assert not fused or name in ("where", "clip"), f"CuPy cannot fuse {name}"
             inspect.signature(f).bind(*args, **kwargs)
     for method in ("astype", "reshape", "copy", "T", "shape", "ndim", "size", "itemsize", "strides"):
         assert hasattr(cp.ndarray, method)
@@ -93,7 +94,8 @@ def test_what_runs_in_one_kernel_or_in_none_is_what_numpy_computes(shape, precis
     on_device = [*map(backend.asarray, others)]
     for axis, name in product((None, *range(-len(shape), len(shape))), ("sum", "mean")):
         found = to_host(getattr(xp, name)(on_device[0], axis=axis))
-        assert_allclose(found, getattr(np, name)(arrays[0], axis=axis), rtol=1e-4, atol=1e-4)
+        expected = getattr(np, name)(arrays[0], axis=axis)
+        assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     found, of_device = to_host(xp.concatenate(on_device)), on_device[:3]
     assert_array_equal(found, np.concatenate(others))
     for times, axis in ((1, 0), (3, 0), (1, -1)):  # few arrays of a shape, and many
@@ -139,7 +141,8 @@ def gemm(kind, handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
     right = by_columns(kind, b, *((n, k) if op_b else (k, n)), ldb)
     alpha, beta = (ctypes.cast(p, ctypes.POINTER(kind))[0] for p in (alpha, beta))
     out = by_columns(kind, c, m, n, ldc)
-    out[...] = alpha * (left.T if op_a else left) @ (right.T if op_b else right) + (beta * out if beta else 0)
+    left, right = left.T if op_a else left, right.T if op_b else right
+    out[...] = alpha * left @ right + (beta * out if beta else 0)
     return 0
 
 
@@ -159,14 +162,14 @@ class Stream:
         self.wait_event = lambda event: device.log.append(f"{self.name} waits for {event.of.name}")
         self.begin_capture = lambda: device.log.append("begin")
 
-    def use(self) -> None:
+    def use(self):
         self.device.current = self
 
-    def __enter__(self) -> None:
+    def __enter__(self):
         self.device.entered.append(self)
         self.use()
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error):
         self.device.entered.pop()
         self.device.current = self.device.entered[-1]
 
@@ -241,7 +244,8 @@ def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precis
     def laid_out(rows: int, columns: int) -> list:
         wide, tall = matrix(rows, columns + 3), matrix(columns, rows)
         repeated = np.broadcast_to(matrix(1, columns), (rows, columns), subok=True)
-        return [wide[:, :columns].copy(), wide[:, 2 : columns + 2], tall.T, wide[:, ::-1][:, :columns], repeated]
+        backwards = wide[:, ::-1][:, :columns]
+        return [wide[:, :columns].copy(), wide[:, 2 : columns + 2], tall.T, backwards, repeated]
 
     for m, k, n in [(3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 1)]:
         for a, b in product(laid_out(m, k), laid_out(k, n)):
@@ -271,7 +275,7 @@ def test_gradients_run_beside_a_step_that_keeps_their_operands_and_its_update_wa
         cublas.call = lambda *args: log.append(stream.name) or call(*args)
         return cublas
 
-    def step() -> None:
+    def step():
         beside.matmul(a, b)
         beside.matmul(gaps, b, out=out)
         assert beside.kept[0] is not gaps and beside.kept[1] is b  # but a copy without gaps
@@ -320,12 +324,13 @@ def test_a_slice_copied_to_the_host_leaves_the_recordable_stream_current():
 
 @NEEDS_CUPY
 def test_a_host_function_sees_what_it_reads_of_a_device_array_and_changes_only_what_it_writes():
-    def f(array) -> None:
+    def f(array):
         seen.append(array.copy())
         array[...] = 9
 
     seen, a = [], open_tested("float64").asarray(np.arange(6.0))
-    through_pinned_memory(f, read=lambda size: slice(0, 2), written=lambda size: slice(2, size - 1))(a)
+    read, written = lambda size: slice(0, 2), lambda size: slice(2, size - 1)
+    through_pinned_memory(f, read, written)(a)
     assert seen[0][:2].tolist() == [0, 1] and host(a).tolist() == [0, 1, 9, 9, 9, 5]
     through_pinned_memory(f)(a)
     assert seen[1].tolist() == [0, 1, 9, 9, 9, 5] and (host(a) == 9).all()
@@ -366,7 +371,8 @@ def test_a_cupy_without_its_cuda_libraries_is_one_sentence_that_says_what_to_ins
 
 
 def test_without_cublas_steps_run_eagerly_and_one_line_says_so(device, monkeypatch, capsys):
-    monkeypatch.setattr("backend.cublas.blas_behind", Mock(side_effect=AttributeError(SEVERAL_LINES)))
+    blas_behind = Mock(side_effect=AttributeError(SEVERAL_LINES))
+    monkeypatch.setattr("backend.cublas.blas_behind", blas_behind)
     backend = open_backend("cupy")
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and ONE_LINE in said
@@ -403,7 +409,8 @@ def test_the_means_of_a_step_in_one_kernel_are_those_of_cupy(name, warm_up):
     if "warm_up" in plan.options:
         plan = plan._replace(options={"warm_up": warm_up})
     rng = np.random.default_rng(0)
-    terms = vae.Terms(*(backend.asarray(rng.normal(size=shape)) for shape in [(300,)] + [(3, 300)] * 4))
+    shapes = [(300,)] + [(3, 300)] * 4
+    terms = vae.Terms(*(backend.asarray(rng.normal(size=shape)) for shape in shapes))
     now = Now(backend.asarray(np.array(1.3)), 0.4, backend.asarray(np.array(0.3)))
     plain = SimpleNamespace(**{key: f for key, f in vars(backend.xp).items() if key != "averaged"})
     f = partial(batch_means, method=method, plan=plan)
@@ -415,7 +422,8 @@ def test_the_means_of_a_step_in_one_kernel_are_those_of_cupy(name, warm_up):
 @NEEDS_CUPY
 def test_a_loss_that_does_more_with_a_mean_than_arithmetic_runs_as_written():
     def f(xp, a, b):
-        return xp.stack([xp.exp(xp.mean(a)), xp.mean(b) * a[0] / 3, np.inf * xp.mean(b), -xp.mean(b) - np.nan])
+        means = [xp.exp(xp.mean(a)), xp.mean(b) * a[0] / 3]
+        return xp.stack([*means, np.inf * xp.mean(b), -xp.mean(b) - np.nan])
 
     xp = open_tested("float64").xp
     a, b = xp.asarray(np.arange(3.0)), xp.asarray(np.arange(5.0))
@@ -469,7 +477,7 @@ def test_a_step_runs_eagerly_twice_is_recorded_once_and_replayed_until_it_goes_a
 
 
 def test_a_step_that_cannot_be_recorded_goes_on_eagerly_and_says_so_once(device, capsys):
-    def step() -> None:
+    def step():
         if device.log[-1] == "begin":
             raise RuntimeError(SEVERAL_LINES)
         device.log.append("step")

@@ -1,4 +1,4 @@
-"""Products in blocks are NumPy's, their bits know no number of threads, and busy machines cost little."""
+"""Products in blocks are NumPy's, with any number of threads, and busy machines cost little."""
 
 import ctypes
 import math
@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -24,19 +24,16 @@ LIMITED = pytest.mark.skipif(MATMUL is np.matmul, reason="NumPy's BLAS is no Ope
 @contextmanager
 def multiplying(count: int):
     """Within, so many threads multiply."""
-    before, THREADS.count = THREADS.count, count
-    THREADS.limit(count)
-    try:
+    with patch.object(THREADS, "count", count):
+        THREADS.limit(count)
         yield
-    finally:
-        THREADS.count = before
-        THREADS.limit(before)
+    THREADS.limit(THREADS.count)
 
 
 def matrices(m: int, k: int, n: int, dtype=np.float32):
     """Whole numbers, whose products are exact in any order."""
     rng = np.random.default_rng(0)
-    return rng.integers(-9, 10, (m, k)).astype(dtype), rng.integers(-9, 10, (k, n)).astype(dtype)
+    return tuple(rng.integers(-9, 10, shape).astype(dtype) for shape in ((m, k), (k, n)))
 
 
 def exact(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -192,12 +189,10 @@ def test_one_thread_multiplies_until_the_last_has_left_even_by_an_error():
 
 @LIMITED
 @pytest.mark.parametrize("name", ["eigh", "eigvalsh", "qr"])
+@multiplying(2)
 def test_decompositions_are_made_with_one_thread_too(name, monkeypatch):
-    seen = []
-    monkeypatch.setattr(np.linalg, name, lambda a: seen.append(THREADS.inside))
-    with multiplying(2):
-        getattr(open_backend("numpy").xp.linalg, name)(np.eye(2))
-    assert seen == [1] and THREADS.inside == 0
+    monkeypatch.setattr(np.linalg, name, lambda a: THREADS.inside)
+    assert getattr(open_backend("numpy").xp.linalg, name)(np.eye(2)) == 1 and THREADS.inside == 0
 
 
 @given(*(st.integers(1, 3000) for _ in range(3)), st.integers(1, 70))
@@ -228,7 +223,7 @@ class Machine:
         self.threads = Threads(count, self.limits.append)
         self.blocks = SimpleNamespace(multiply=self.multiply, measured=0, seconds=math.inf)
 
-    def multiply(self) -> None:
+    def multiply(self):
         self.used.append(self.limits[-1])
         self.now += (self.one if self.limits[-1] == 1 else self.all) + self.late.pop(0)
 

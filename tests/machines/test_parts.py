@@ -144,7 +144,7 @@ def test_the_parts_run_at_once_in_the_order_of_the_answers_with_blas_limited_to_
 def test_an_error_in_a_part_comes_out_when_the_others_are_done(bad, backend_of):
     (backend, limits), done = backend_of(2), []
 
-    def f(part: int) -> None:
+    def f(part: int):
         if part == bad:
             raise KeyboardInterrupt(f"in part {part}")
         time.sleep(0.05)
@@ -162,7 +162,8 @@ def test_with_one_thread_the_parts_come_one_after_another(backend_of):
 
 
 def test_a_part_heeds_what_numpy_was_told_to_do_about_overflows(backend_of):
-    each, overflow = backend_of(2)[0].each, lambda part: time.sleep(0.05) or np.exp(np.float32(1000.0) * part)
+    each = backend_of(2)[0].each
+    overflow = lambda part: time.sleep(0.05) or np.exp(np.float32(1000.0) * part)  # noqa: E731
     with np.errstate(over="ignore"):
         assert each(overflow, [0, 1])[1] == np.inf
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):

@@ -35,8 +35,9 @@ def test_a_point_that_was_kept_is_read_as_it_was(tmp_path):
 
 @pytest.mark.slow
 def test_the_seconds_of_a_whole_run_are_those_of_its_phases(tmp_path):
-    command = [sys.executable, "-m", "tests.benchmarks.end_to_end", "numpy", "--data", "mnist-10k", "--epochs", "1"]
-    result = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True)
+    command = [sys.executable, "-m", "tests.benchmarks.end_to_end", "numpy", "--data", "mnist-10k"]
+    command += ["--epochs", "1", "--out", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True)
     *_, header, _, line = result.stdout.splitlines()
     names, cells = ([cell.strip() for cell in row.split("|")] for row in (header, line))
     cells = dict(zip(names, cells, strict=True))
@@ -82,15 +83,17 @@ def test_the_seconds_in_which_a_gpu_is_waited_for_are_those_of_the_steps():
 
 @pytest.mark.skipif(os.name != "posix", reason="needs sh and ps")
 def test_a_stage_that_hangs_is_ended_with_all_that_it_started_and_what_it_told_before_is_kept(tmp_path, monkeypatch):
-    python, script = tmp_path / "python", "sleep 60 &\necho $! > child\nwait\n"
-    python.write_text(f"""#!/bin/sh\ncd {tmp_path}\necho '{{"line": "a card"}}' > results.jsonl\n{script}""")
+    python, line = tmp_path / "python", """'{"line": "a card"}'"""
+    lines = ["#!/bin/sh", f"cd {tmp_path}", f"echo {line} > results.jsonl"]
+    python.write_text("\n".join([*lines, "sleep 60 &", "echo $! > child", "wait"]))
     python.chmod(0o755)
     monkeypatch.setattr(on_gpu.sys, "executable", python)
     found = on_gpu.supervise("card", 1.0, SimpleNamespace(out=tmp_path, small=True))
     assert found["said"] == "FAIL: ended at its limit of 1 s" and found["seconds"] < 20
     assert on_gpu.lines_in(tmp_path) == [{"line": "a card"}]
-    child = subprocess.run(["ps", "-o", "stat=", "-p", (tmp_path / "child").read_text()], capture_output=True)
-    assert child.stdout in (b"", b"Z\n")
+    child = (tmp_path / "child").read_text()
+    state = subprocess.run(["ps", "-o", "stat=", "-p", child], capture_output=True).stdout
+    assert state in (b"", b"Z\n")
 
 
 def test_the_nodes_of_a_graph_are_counted_by_kind():

@@ -40,7 +40,8 @@ def mpiexec(count: int, *command) -> tuple[int, str, str]:
     """Status, output and errors of Python in so many ranks, even with fewer cores, and as root."""
     allowed = {f"OMPI_ALLOW_RUN_AS_ROOT{more}": "1" for more in ("", "_CONFIRM")}
     environment = os.environ | allowed | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    environment["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
+    environment["OMPI_MCA_rmaps_base_oversubscribe"] = "1"
     start = [MPIEXEC, "-n", str(count), sys.executable, *map(str, command)]
     result = subprocess.run(start, env=environment, capture_output=True, text=True, timeout=300)
     return result.returncode, result.stdout, result.stderr
@@ -79,7 +80,7 @@ def test_fifty_steps_and_the_figures_are_those_of_one_process(count, backend, me
         assert all(np.array_equal(first[name], other[name]) for other in others for name in first)
         alone = trained(ALONE, method, backend)
         assert {*alone} == {*first} and int(first["step"]) == 50
-        assert np.array_equal(alone["noise"], first["noise"]) and np.array_equal(alone["order"], first["order"])
+        assert all(np.array_equal(alone[name], first[name]) for name in ("noise", "order"))
         assert_close(first, alone)
 
 
@@ -140,7 +141,7 @@ def test_a_weight_that_is_no_longer_finite_ends_the_run_whichever_rank_updates_i
     status, _, err = mpi(2, "-m", "tests.ranks", tmp_path / "out", "one_overflows")
     sentences = [line for line in err.splitlines() if line.startswith("run.py")]
     assert status == 1 and len(sentences) == 1, err
-    assert re.match("run.py: the loss, .* are not finite at step 1,", sentences[0]), err  # no rank says it for itself
+    assert re.match("run.py: the loss, .* are not finite at step 1,", sentences[0]), err
 
 
 def test_shares_are_the_whole_each_image_once_and_weigh_one():
@@ -154,7 +155,7 @@ def test_shares_are_the_whole_each_image_once_and_weigh_one():
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Sets variables of a process that no launcher has started, and that has no mpi4py."""
+    """Sets variables of a process that no launcher has started, without mpi4py."""
     for name in sum(ranks.STARTED, ()):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setitem(sys.modules, "mpi4py", None)  # whose import fails
