@@ -55,8 +55,8 @@ def listed(values: dict, form: str = "") -> str:
     return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
 
 
-def card(tell, args) -> None:
-    """The card, the versions, and whether steps are recorded."""
+def card(tell, args):
+    """Card, versions, and whether steps are recorded."""
     import cupy as cp
 
     backend, runtime = open_backend("cupy"), cp.cuda.runtime
@@ -85,13 +85,13 @@ def state_after(backend, case: Case, steps: int) -> dict:
 
 
 def nodes_of(graph) -> dict[str, int]:
-    """How many nodes of each kind a CUDA graph has, by its own description."""
+    """How many nodes of each kind a graph has, by its own description."""
     nodes = re.findall(r'"graph_\d+_node_\d+"\s*\[(.*?)\];', graph.debug_dot_str(1), re.DOTALL)
     kinds = [next((kind for kind in KINDS if kind in node.upper()), "OTHER") for node in nodes]
     return {kind.lower(): kinds.count(kind) for kind in dict.fromkeys(kinds)}
 
 
-def recorded(tell, args) -> None:
+def recorded(tell, args):
     """Whether a recorded step is the eager step, bit for bit; and the nodes of its graph."""
     graphs, capture, steps = [], cupy_backend.capture, 5 if args.small else 60
     cupy_backend.capture = lambda *given: graphs.append(capture(*given)) or graphs[-1]
@@ -115,7 +115,7 @@ def recorded(tell, args) -> None:
             tell(line, case=name, tf32=tf32, nodes=nodes, bad=different)
 
 
-def tests(tell, args) -> None:
+def tests(tell, args):
     """The important parts of the suite."""
     report = args.out / "tests.xml"
     command = [sys.executable, "-m", "pytest", "--backend", "cupy", "-rf", f"--junitxml={report}"]
@@ -130,8 +130,8 @@ def tests(tell, args) -> None:
         tell(f"  failed: {name}")
 
 
-def steps(tell, args) -> None:
-    """A step beside its products alone, PyTorch and JAX; then with TF32."""
+def steps(tell, args):
+    """A step beside its products, PyTorch and JAX; then with TF32."""
     names = ["step", "products", *(["torch", "compile"] if util.find_spec("torch") else [])]
     names += ["jax"] if util.find_spec("jax") else []
     rounds, repeats = (1, 3) if args.small else (7, 200)
@@ -145,8 +145,8 @@ def steps(tell, args) -> None:
         tell(f"{name}, µs: {listed(micros, '.0f')}", case=name, microseconds=micros)
 
 
-def nodes(tell, args) -> None:
-    """Microseconds of a node by kind, each in a graph of many of its kind."""
+def nodes(tell, args):
+    """Microseconds of a node by kind, in a graph of many of its kind."""
     backend = open_backend("cupy")
     xp, noise = backend.xp, backend.noise(0)
     count, launches = (10, 2) if args.small else (200, 20)
@@ -182,8 +182,8 @@ def nodes(tell, args) -> None:
     tell(f"µs a node: {listed(micros, '.2f')}", microseconds=micros)
 
 
-def mnist(tell, args) -> None:
-    """30 epochs of MNIST from start to end by run.py, and by the peers that are there."""
+def mnist(tell, args):
+    """30 epochs of MNIST from start to end by run.py, and by the peers."""
     names = ["cupy", *(name for name in ("jax", "torch") if util.find_spec(name))]
     data, epochs = ("mnist-10k", "1") if args.small else ("mnist", "30")
     command = [sys.executable, "-m", "tests.benchmarks.end_to_end", *names]
@@ -195,8 +195,8 @@ def mnist(tell, args) -> None:
         tell("FAIL: run.py --backend cupy did not end; see log.txt")
 
 
-def cifar10(tell, args) -> None:
-    """20 epochs of CIFAR-10 in principal coordinates, where its files lie on this machine."""
+def cifar10(tell, args):
+    """20 epochs of CIFAR-10, where its files lie on this machine."""
     if args.small or not [*default_dir().glob("cifar*")]:
         return tell("CIFAR-10 is left out: it is not on this machine, or this is a rehearsal")
     out, started = args.out / "cifar10", time.perf_counter()

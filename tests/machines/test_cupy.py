@@ -63,7 +63,8 @@ def test_cupy_has_every_function_that_is_called_with_the_same_arguments():
         training(backend, name, NETWORKS[network])[0]()
         model, constraint = model_of(**NETWORKS[network]), METHODS[name].constraint
         draws = Draws(3, 2, constraint.bounded if constraint else None)
-        evaluate(backend, model, theta_of(model), Images(reader(backend), 40), backend.noise(0), draws)
+        images = Images(reader(backend), 40)
+        evaluate(backend, model, theta_of(model), images, backend.noise(0), draws)
     model = model_of(coordinates=5)
     components = principal_components(backend, reader(backend), 40, model.center, 5, backend.noise(0))
     model = in_principal_coordinates(backend.xp, model, *components[:2])
@@ -110,7 +111,7 @@ class OnDevice(np.ndarray):
     data = property(lambda self: SimpleNamespace(ptr=self.ctypes.data))
 
 
-def on_device(a, dtype) -> OnDevice:
+def on_device(a, dtype):
     """A copy there."""
     return np.array(a, dtype).view(OnDevice)
 
@@ -128,14 +129,14 @@ class Library:
         return lambda *args: self.asked.update({name: args}) or 0
 
 
-def by_columns(kind, pointer, rows: int, columns: int, leading: int) -> np.ndarray:
+def by_columns(kind, pointer, rows, columns, leading):
     """The matrix that lies there."""
     assert leading >= rows
     flat = np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), (leading * columns,))
     return flat.reshape(columns, leading).T[:rows]
 
 
-def gemm(kind, handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) -> int:
+def gemm(kind, handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
     """C ← α·op(A)·op(B) + β·C"""
     left = by_columns(kind, a, *((k, m) if op_a else (m, k)), lda)
     right = by_columns(kind, b, *((n, k) if op_b else (k, n)), ldb)
@@ -146,7 +147,7 @@ def gemm(kind, handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
     return 0
 
 
-def gemv(kind, handle, op, m, n, alpha, a, lda, x, incx, beta, y, incy) -> int:
+def gemv(kind, handle, op, m, n, alpha, a, lda, x, incx, beta, y, incy):
     """y ← α·op(A)·x + β·y, as a product of matrices."""
     assert (op, incx, incy) == (0, 1, 1)
     return gemm(kind, handle, 0, 0, m, 1, n, alpha, a, lda, x, n, beta, y, m)
@@ -185,7 +186,8 @@ class Device:
         self.entered, self.current, self.log, self.names = [0], 0, [], count(1)
         self.processors, self.cupy, event = 132, ModuleType("cupy"), SimpleNamespace()
         event.record = partial(setattr, event, "of")
-        pool = SimpleNamespace(malloc="its own pool", free_all_blocks=lambda: self.log.append("freed"))
+        pool = SimpleNamespace(malloc="its own pool")
+        pool.free_all_blocks = lambda: self.log.append("freed")
         vars(self.cupy).update(
             __version__="14.2.0",
             **{name: getattr(np, name) for name in ("dtype", "uint8", "zeros", "mean", "sum", "full")},
@@ -216,7 +218,7 @@ class Device:
 
 
 @pytest.fixture
-def library(monkeypatch) -> Library:
+def library(monkeypatch):
     """What is found behind CuPy's module."""
     library = Library()
     monkeypatch.setattr("backend.cublas.blas_behind", lambda cp: library)
@@ -224,7 +226,7 @@ def library(monkeypatch) -> Library:
 
 
 @pytest.fixture
-def device(monkeypatch, library) -> Device:
+def device(monkeypatch, library):
     """A device on which `open_backend("cupy")` works, with cuBLAS."""
     device = Device()
     monkeypatch.setitem(sys.modules, "cupy", device.cupy)
@@ -238,10 +240,10 @@ def test_a_product_through_cublas_is_the_product_however_the_matrices_lie(precis
     cublas = Cublas(device.cupy, Stream(device), tf32)
     assert library.asked["cublasSetMathMode"][1] == (TF32_MATH if tf32 else DEFAULT_MATH)
 
-    def matrix(*shape: int) -> OnDevice:
+    def matrix(*shape):
         return on_device(rng.normal(size=shape), precision)
 
-    def laid_out(rows: int, columns: int) -> list:
+    def laid_out(rows, columns):
         wide, tall = matrix(rows, columns + 3), matrix(columns, rows)
         repeated = np.broadcast_to(matrix(1, columns), (rows, columns), subok=True)
         backwards = wide[:, ::-1][:, :columns]
@@ -269,7 +271,7 @@ def test_a_product_that_does_not_succeed_is_an_error(device, library):
 def test_gradients_run_beside_a_step_that_keeps_their_operands_and_its_update_waits_for_them(device):
     log = device.log
 
-    def logging(stream: Stream) -> Cublas:
+    def logging(stream):
         cublas = Cublas(device.cupy, stream, tf32=False)
         call = cublas.call
         cublas.call = lambda *args: log.append(stream.name) or call(*args)
@@ -396,7 +398,7 @@ def test_a_process_has_a_handle_of_cublas_for_each_stream_however_many_backends_
     assert library.cublasCreate_v2.call_count == 2  # a stream
 
 
-def calls(run, count: int = 4) -> None:
+def calls(run, count=4):
     for _ in range(count):
         run()
 
@@ -451,7 +453,7 @@ def test_a_vector_that_has_been_infinite_stays_marked_for_the_function_that_upda
 def test_memory_comes_back_from_steps_that_were_recorded_and_dropped():
     import cupy as cp
 
-    def used() -> int:
+    def used():
         gc.collect()
         cp.get_default_memory_pool().free_all_blocks()
         free, total = cp.cuda.runtime.memGetInfo()

@@ -40,7 +40,7 @@ def test_a_function_in_float32_is_within_two_units_in_the_last_place_for_every_k
     assert_allclose(loop(special), of(special), rtol=2e-7)
 
 
-def laid_out(shape: tuple[int, ...], dtype) -> list[np.ndarray]:
+def laid_out(shape, dtype):
     """The same numbers, dense, with gaps, by columns, in part of wider rows, and backwards twice."""
     a = rng.normal(size=shape).astype(dtype)
     doubled, backwards = np.repeat(a, 2, axis=-1), a[..., ::-1].copy()
@@ -158,7 +158,7 @@ def test_normal_numbers_by_counter_are_normal_and_independent():
 
 
 def test_every_bit_of_the_generators_number_makes_other_normal_numbers():
-    def drawn(number: int) -> bytes:
+    def drawn(number):
         generator = SimpleNamespace(bit_generator=SimpleNamespace(random_raw=lambda: number))
         return normals(generator, (4,)).tobytes()
 

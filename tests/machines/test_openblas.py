@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy import array_equal
 
 from backend import open_backend, openblas
 from backend.openblas import CREDIT, LONGEST, SHORTEST, SMALL, Blocks, Threads
@@ -36,12 +37,12 @@ def matrices(m: int, k: int, n: int, dtype=np.float32):
     return tuple(rng.integers(-9, 10, shape).astype(dtype) for shape in ((m, k), (k, n)))
 
 
-def exact(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def exact(a, b):
     """Their product, in whole numbers."""
     return np.einsum("ij,jk->ik", a.astype(int), b.astype(int))
 
 
-def in_wider(a: np.ndarray) -> np.ndarray:
+def in_wider(a):
     """The matrix as a part of one with more columns."""
     return np.hstack([a, np.full_like(a, np.nan)])[:, : a.shape[1]]
 
@@ -60,7 +61,7 @@ def test_rows_may_lie_over_one_another(step):
     numbers, (other, _) = np.arange(9000, dtype=np.float32) % 17, matrices(111, 120, 1)
     rows = np.lib.stride_tricks.as_strided(numbers, (130, 111), (4 * step, 4))
     for a, b in ((rows, other), (other.T, rows.T)):
-        assert np.array_equal(MATMUL(a, b), exact(a, b))
+        assert array_equal(MATMUL(a, b), exact(a, b))
 
 
 @pytest.mark.parametrize("of_b", LAYOUTS)
@@ -71,15 +72,15 @@ def test_a_product_is_exact_however_its_operands_lie(of_a, of_b):
         expected, a, b = exact(a, b), LAYOUTS[of_a](a), LAYOUTS[of_b](b)
         wide, by_columns = np.full((m, 2 * n), np.nan, dtype), np.full((n, m), np.nan, dtype).T
         with multiplying(count):
-            assert np.array_equal(MATMUL(a, b), expected)
+            assert array_equal(MATMUL(a, b), expected)
             for out in (np.full((m, n), np.nan, dtype), wide[:, 3 : n + 3], by_columns):
-                assert MATMUL(a, b, out=out) is out and np.array_equal(out, expected)
+                assert MATMUL(a, b, out=out) is out and array_equal(out, expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1500, 1500), (1500, 1500, 1), (1500, 1, 1500), (2, 1100, 1000), (101, 100, 100)])
 def test_a_product_is_exact_when_a_side_is_short(shape):
     a, b = matrices(*shape)
-    assert np.array_equal(MATMUL(a, b), exact(a, b))
+    assert array_equal(MATMUL(a, b), exact(a, b))
 
 
 def test_what_is_no_product_of_two_like_matrices_is_left_to_numpy():
@@ -90,21 +91,22 @@ def test_what_is_no_product_of_two_like_matrices_is_left_to_numpy():
         with pytest.raises(ValueError, match="mismatch"):
             MATMUL(a, b, out=np.empty(shape, np.float32))
     wide, locked = np.empty((120, 130)), np.empty((120, 130), np.float32)
-    assert MATMUL(a, b, out=wide) is wide and np.array_equal(wide, np.matmul(a, b))
+    assert MATMUL(a, b, out=wide) is wide and array_equal(wide, np.matmul(a, b))
     locked.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         MATMUL(a, b, out=locked)
     for place in (0, 1):
         squares = [*matrices(120, 120, 120)]
         expected = exact(*squares)
-        assert np.array_equal(MATMUL(*squares, out=squares[place]), expected)  # its own operand
+        assert array_equal(MATMUL(*squares, out=squares[place]), expected)  # its own operand
     packed, stack = np.zeros(a.shape, "f4, i1"), np.stack([a, 2 * a])
     packed["f0"] = a
-    pairs = [(a.astype(">f4"), b.astype(">f4")), (packed["f0"], b), (b.T, packed["f0"].T), (a[0], b), (a, b[:, 0])]
-    pairs += [(a[0], b[:, 0]), (stack, b), (a, b.astype(float)), (a.astype(int), b.astype(int))]
+    pairs = [(a.astype(">f4"), b.astype(">f4")), (packed["f0"], b), (b.T, packed["f0"].T)]
+    pairs += [(a[0], b), (a, b[:, 0]), (a[0], b[:, 0]), (stack, b), (a, b.astype(float))]
+    pairs += [(a.astype(int), b.astype(int))]
     for x, y in pairs:
         found, expected = MATMUL(x, y), np.matmul(x, y)
-        assert found.dtype == expected.dtype and np.array_equal(found, expected)
+        assert found.dtype == expected.dtype and array_equal(found, expected)
 
 
 @LIMITED
@@ -116,14 +118,14 @@ def test_the_bits_of_a_product_do_not_know_how_many_threads_multiply(m, k, n, dt
     for count in (1, 2, 3, 2):
         with multiplying(count):
             found += [MATMUL(a, b) for _ in range(4)]  # the first of them with one thread
-    assert all(np.array_equal(found[0], other) for other in found)
+    assert all(array_equal(found[0], other) for other in found)
 
 
 @LIMITED
 @pytest.mark.parametrize("shapes", [((1, 20_001), (20_001, 1)), ((20_001,), (20_001,)), ((3, 150, 90), (3, 90, 150))])
 def test_nor_do_those_of_a_product_that_is_no_block(shapes):
     a, b = (np.random.default_rng(0).normal(size=shape) for shape in shapes)
-    assert np.array_equal(multiplying(1)(MATMUL)(a, b), multiplying(2)(MATMUL)(a, b))
+    assert array_equal(multiplying(1)(MATMUL)(a, b), multiplying(2)(MATMUL)(a, b))
 
 
 @LIMITED
@@ -140,7 +142,7 @@ def test_a_step_has_the_same_bits_with_any_number_of_threads(name, parts):
             for _ in range(4):
                 step()
             found.append(state["theta"])
-    assert np.array_equal(*found)
+    assert array_equal(*found)
 
 
 @LIMITED
@@ -150,14 +152,14 @@ def test_a_part_that_another_thread_of_pythons_works_on_changes_no_bit_here():
     a, b = rng.normal(size=(2, 200, 200)).astype(np.float32)
     expected, begun, ended = MATMUL(a, b), threading.Event(), threading.Event()
 
-    def part(number: int) -> bool:
+    def part(number):
         begun.set()
         return ended.wait(10) and THREADS.in_part
 
     with ThreadPoolExecutor(1) as pool:
         parts = pool.submit(backend.each, part, [0, 1])
         begun.wait(10)
-        assert THREADS.inside and not THREADS.in_part and np.array_equal(MATMUL(a, b), expected)
+        assert THREADS.inside and not THREADS.in_part and array_equal(MATMUL(a, b), expected)
         ended.set()
         assert parts.result() == [True, True] and not THREADS.inside and not THREADS.in_part
 
@@ -284,8 +286,9 @@ def blas_of(monkeypatch):
 
     def blas_of(name: str, lacking: str = "", kind: int = 1):
         limits, batch = [64], Mock()
-        found = {"openblas_get_num_threads": lambda: limits[-1], "openblas_set_num_threads": limits.append}
-        found |= {"openblas_get_parallel": lambda: kind, "cblas_sgemm_batch": batch, "cblas_dgemm_batch": batch}
+        found = {"openblas_get_num_threads": lambda: limits[-1], "openblas_get_parallel": lambda: kind}
+        found |= {"openblas_set_num_threads": limits.append}
+        found |= {"cblas_sgemm_batch": batch, "cblas_dgemm_batch": batch}
         found = {name.format(key): value for key, value in found.items() if key != lacking}
         monkeypatch.setattr(openblas.ctypes, "CDLL", lambda path: SimpleNamespace(**found))
         return *openblas.openblas.__wrapped__(), limits, batch

@@ -21,7 +21,7 @@ from tests.tested import EAGER, host, needs_backend
 pytestmark = needs_backend
 
 
-def after_steps(method: str, count: int, steps: int = 50, **changes) -> dict:
+def after_steps(method, count, steps=50, **changes):
     """The state after so many steps of 5 images, all parts at work at once."""
     parts, each = Mock(return_value=count), Mock(side_effect=EAGER.each)
     backend = EAGER._replace(parts=parts, each=each)
@@ -55,7 +55,7 @@ def test_the_same_seed_in_the_same_parts_gives_the_same_bits():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_parts_of_the_ranks_add_up_to_the_batch(method):
-    def sent(rank: int, size: int, count: int):
+    def sent(rank, size, count):
         vectors = []
         send = lambda array, weight: vectors.append(host(array * weight))  # noqa: E731
         ranks, parts = Ranks(rank, size, all_reduce=send, reduce_scatter=send), Mock(return_value=count)
@@ -110,7 +110,7 @@ def test_parts_are_the_whole_in_order_and_as_even_as_can_be():
 def backend_of(monkeypatch):
     """NumPy's backend with so many threads of BLAS, and their limits up to now."""
 
-    def backend_of(count: int, matmul=np.matmul):
+    def backend_of(count, matmul=np.matmul):
         limits = [count]
         monkeypatch.setattr(numpy_backend, "openblas", lambda: (matmul, Threads(count, limits.append)))
         return open_backend("numpy"), limits
@@ -130,7 +130,7 @@ def test_a_batch_is_cut_only_if_every_core_gets_enough(backend_of, monkeypatch):
 def test_the_parts_run_at_once_in_the_order_of_the_answers_with_blas_limited_to_one_thread(backend_of):
     (backend, limits), arrived = backend_of(2), threading.Barrier(2, timeout=10)
 
-    def f(part: int):
+    def f(part):
         arrived.wait()  # in vain, if one part came after the other
         return part, limits[-1], threading.get_ident()
 
@@ -144,7 +144,7 @@ def test_the_parts_run_at_once_in_the_order_of_the_answers_with_blas_limited_to_
 def test_an_error_in_a_part_comes_out_when_the_others_are_done(bad, backend_of):
     (backend, limits), done = backend_of(2), []
 
-    def f(part: int):
+    def f(part):
         if part == bad:
             raise KeyboardInterrupt(f"in part {part}")
         time.sleep(0.05)

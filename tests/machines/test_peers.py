@@ -48,7 +48,7 @@ def test_the_seconds_of_a_whole_run_are_those_of_its_phases(tmp_path):
     assert (tmp_path / "numpy" / "summary.json").exists()
 
 
-def dying_contestant(pipe, name: str, *others) -> None:
+def dying_contestant(pipe, name, *others):
     """`serve`, where "jax" dies before it is ready, and "torch" in the second round."""
     if name == "jax":
         return

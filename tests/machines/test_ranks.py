@@ -36,7 +36,7 @@ def mpi():
     return mpiexec
 
 
-def mpiexec(count: int, *command) -> tuple[int, str, str]:
+def mpiexec(count, *command):
     """Status, output and errors of Python in so many ranks, even with fewer cores, and as root."""
     allowed = {f"OMPI_ALLOW_RUN_AS_ROOT{more}": "1" for more in ("", "_CONFIRM")}
     environment = os.environ | allowed | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -47,14 +47,14 @@ def mpiexec(count: int, *command) -> tuple[int, str, str]:
     return result.returncode, result.stdout, result.stderr
 
 
-def run_here(*argv) -> int:
+def run_here(*argv):
     """The status of a run in this process. Tests of whole runs alone import the shell."""
     import run
 
     return run.main([*map(str, argv)])
 
 
-def checkpoint_of(out: Path) -> tuple[dict, dict]:
+def checkpoint_of(out):
     """Its arrays, and what it says of the run."""
     from experiment.run_folder import read_checkpoint
 
@@ -99,7 +99,7 @@ def test_a_run_goes_on_with_another_number_of_ranks_to_the_result_of_one(mpi, tm
     assert (one["processes"], other["processes"], other["resumed"][0]["processes"]) == (2, 1, 3)
 
 
-def assert_same_weights(a: Path, b: Path) -> None:
+def assert_same_weights(a, b):
     one, two = (checkpoint_of(out)[0] for out in (a, b))
     names = ("theta", "m", "v", "log_lambda", "constraint_ma", "noise", "order", "step", "center")
     assert_close(two, {name: one[name] for name in names})
