@@ -1,13 +1,12 @@
-"""`pytest --backend cupy` runs the whole suite on a GPU; where there is none, what needs one skips with the reason.
+"""`pytest --backend cupy` runs the suite on a GPU; where there is none, what needs one skips.
 
-`--backend strict` is a stand-in for CuPy that needs no GPU (tests/strict.py). What has nothing to do with an array
-library, such as the data files, runs as it always does.
+`--backend strict` is a stand-in for CuPy that needs none (tests/strict.py).
 """
 
 import os
 import sys
 
-# Before NumPy is imported: beside other programs a second thread makes NumPy's own products thirty times as slow.
+# Before NumPy is imported: beside busy programs a second thread is thirty times as slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -18,7 +17,7 @@ from tests import strict
 
 
 class WithoutAutograd:
-    """A finder of modules: whichever test module needs autograd, directly or not, is skipped with the reason."""
+    """A finder of modules: a test module that needs autograd is skipped with the reason."""
 
     def find_spec(self, name, path=None, target=None):
         if name == "autograd":
@@ -36,7 +35,7 @@ settings.load_profile("project")
 
 def pytest_addoption(parser) -> None:
     choices = (*BACKENDS, "strict")
-    parser.addoption("--backend", choices=choices, default="numpy", help="the array library under test (numpy)")
+    parser.addoption("--backend", choices=choices, default="numpy", help="what is under test (numpy)")
 
 
 def pytest_configure(config) -> None:
@@ -45,16 +44,12 @@ def pytest_configure(config) -> None:
         strict.register()
 
 
-def is_of_a_pair(item) -> bool:
-    """Whether it is the test of one pair of functions, forward and backward."""
-    return getattr(item, "originalname", "") == "test_the_backward_of_a_pair_is_the_derivative_of_its_forward"
-
-
 @pytest.hookimpl(trylast=True)  # after what is deselected has gone
 def pytest_collection_modifyitems(items) -> None:
-    """These tests come first, because the cause of many failures is among them."""
-    items.sort(key=is_of_a_pair, reverse=True)
-    found = {item.callspec.params["pair"] for item in items if is_of_a_pair(item)}
+    """The tests of a pair come first: the cause of many failures is among them."""
+    name = "test_the_backward_of_a_pair_is_the_derivative_of_its_forward"
+    items.sort(key=lambda item: getattr(item, "originalname", "") != name)
+    found = {item.callspec.params["pair"] for item in items if getattr(item, "originalname", "") == name}
     if found:
         from tests.gradients import tested_pairs  # only now, because it opens the backend under test
 

@@ -1,9 +1,11 @@
-"""What each rank of test_ranks.py does, started as: mpiexec -n N python -m tests.ranks FOLDER WHAT…"""
+"""What each rank of test_ranks.py does: mpiexec -n N python -m tests.ranks FOLDER WHAT…"""
 
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 
@@ -27,9 +29,12 @@ def trained(ranks: Ranks, method: str, backend: str = "numpy") -> dict:
     theta = initial_theta(backend, model, noise, 0.0)
     state = initial_state(backend, theta, noise, len(IMAGES), 20.0 if row.constraint else None)
     plan = plan_of(method, 13, 5, len(IMAGES), 3, weight_decay=0.01)
-    # Of black and white pixels drawn anew, as with --binarize dynamic.
     images = reader(IMAGES)
-    read = lambda rows, noise: (backend.uniform(noise, (rows.shape[0], 7)) < images(rows, noise)) * 1.0  # noqa: E731
+
+    def read(rows, noise):
+        """Black and white pixels drawn anew, as with --binarize dynamic."""
+        return (backend.uniform(noise, (len(rows), 7)) < images(rows, noise)) * 1.0
+
     for report in train(backend, make_step(backend, model, row, plan, read, state), state, plan):
         if report["step"] == 50:
             break
@@ -38,7 +43,7 @@ def trained(ranks: Ranks, method: str, backend: str = "numpy") -> dict:
     for samples in (1, 1200):  # in batches of all images, and of two: fewer than the ranks
         draws = Draws(7, samples, row.constraint.bounded if row.constraint else None)
         found = evaluate(backend, model, state["theta"], Images(read, len(IMAGES)), backend.noise(4), draws)
-        figures |= {f"{name} {samples}": np.array(value, np.float64) for name, value in found.items() if value}
+        figures |= {f"{name} {samples}": np.array(value, float) for name, value in found.items() if value}
     return state | figures
 
 
@@ -49,89 +54,49 @@ def steps(folder: Path, backend: str, *methods: str) -> None:
         np.savez(folder / f"{method}-{ranks.size}-{ranks.rank}.npz", **trained(ranks, method, backend))
 
 
-def run_in(folder: Path) -> int:
+def run_in(folder: Path, trouble=lambda: None, start=lambda model, state: (model, state)) -> int:
+    """A run of four steps an epoch; the second rank meets `trouble` in the second epoch.
+
+    `start` changes the network and the first state.
+    """
     import run
     from experiment import training
 
-    training.PAUSE = 0.0  # a checkpoint after each epoch, however quick
-    return run.main([*QUICK, "--out", str(folder)])
-
-
-def at_first_state(change) -> None:
-    """The network and the first state of a run are what change(network, state) makes of them."""
-    from experiment import training
-
-    first_state = training.first_state
-    training.first_state = lambda *args: change(*first_state(*args))
-
-
-def in_second_epoch(action) -> None:
-    """The second rank does something after five reports of a run of which four are an epoch.
-
-    There is a checkpoint after every epoch, however short it was.
-    """
-    from experiment import training
-
-    training.PAUSE = 0
-    loop, rank = training.train, open_ranks().rank
+    first_state, loop, rank = training.first_state, training.train, open_ranks().rank
 
     def troubled(*args):
         for count, report in enumerate(loop(*args), 1):
             if rank == 1 and count == 6:
-                action()
+                trouble()
             yield report
 
-    training.train = troubled
+    training.PAUSE, training.train = 0, troubled  # a checkpoint after each epoch
+    training.first_state = lambda *args: start(*first_state(*args))
+    return run.main([*QUICK, "--out", str(folder)])
 
 
-def one_fails(folder: Path) -> int:
-    """A run of which a rank fails in a way that the first cannot know of."""
-
-    def fail():
-        raise OSError("the disk of this machine is on fire")
-
-    in_second_epoch(fail)
-    return run_in(folder)
+def infinite(model, state):
+    """A state of which the last rank alone makes a weight infinite."""
+    state["m"][-1] = np.inf
+    return model, state
 
 
-def one_overflows(folder: Path) -> int:
-    """A run whose first step makes a weight infinite that the last rank updates, and no other."""
-
-    def infinite(model, state):
-        state["m"][-1] = np.inf
-        return model, state
-
-    at_first_state(infinite)
-    return run_in(folder)
+def apart(model, state):
+    """Another start than that of the first rank, which must not be used."""
+    state["theta"] += open_ranks().rank
+    return model._replace(center=model.center + open_ranks().rank), state
 
 
-def one_is_stopped(folder: Path) -> int:
-    """A run of which a rank gets Ctrl-C in the middle of an epoch."""
-    in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGINT))
-    return run_in(folder)
+def unforeseen(model, state):
+    """A start that ends the second rank by an error, before the others are there."""
+    return None if open_ranks().rank == 1 else (model, state)
 
 
-def one_dies(folder: Path) -> int:
-    """A run of which a rank is killed, after it has computed another start than the first, which it must not use."""
-    rank = open_ranks().rank
-
-    def apart(model, state):
-        state["theta"] += rank
-        return model._replace(center=model.center + rank), state
-
-    at_first_state(apart)
-    in_second_epoch(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    return run_in(folder)
-
-
-def one_breaks(folder: Path) -> int:
-    """A run of which a rank meets an error that nobody has foreseen, before the others are there."""
-    from experiment import training
-
-    if open_ranks().rank == 1:
-        training.first_state = None
-    return run_in(folder)
-
+one_fails = partial(run_in, trouble=Mock(side_effect=OSError("the disk of this machine is on fire")))
+one_is_stopped = partial(run_in, trouble=partial(signal.raise_signal, signal.SIGINT))
+one_dies = partial(run_in, trouble=lambda: os.kill(os.getpid(), signal.SIGKILL), start=apart)
+one_overflows = partial(run_in, start=infinite)
+one_breaks = partial(run_in, start=unforeseen)
 
 if __name__ == "__main__":
     assert open_ranks() is not ALONE

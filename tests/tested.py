@@ -1,4 +1,4 @@
-"""The backend under test, named by `pytest --backend`: the hand-written functions run there, the oracles on the host.
+"""The backend under test, named by `pytest --backend`; the oracles run on the host.
 
 Where it cannot be had, NumPy stands in while the tests are collected, and those that need it skip.
 """
@@ -35,21 +35,23 @@ def on_command_line() -> list[str]:
 
 def device(value):
     """The value with all its host arrays on the backend, also those inside tuples, lists and dicts."""
-    return xp.asarray(value) if isinstance(value, np.ndarray) else inside(device, value)
+    return moved(xp.asarray, np.ndarray, value)
 
 
 def host(value):
     """The value with all its arrays of the backend on the host, numbers as numbers."""
-    return TESTED.to_host(value)[()] if isinstance(value, ARRAY) else inside(host, value)
+    return moved(lambda a: TESTED.to_host(a)[()], ARRAY, value)
 
 
-def inside(move, value):
-    """The value with `move` applied to what a tuple, a list or a dict holds."""
+def moved(move, kind: type, value):
+    """The value with all arrays of that kind moved."""
+    if isinstance(value, kind):
+        return move(value)
     if isinstance(value, dict):
-        return {key: move(a) for key, a in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(move, value))
-    return type(value)(map(move, value)) if type(value) in (tuple, list) else value
+        return {key: moved(move, kind, a) for key, a in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(moved(move, kind, a) for a in value)
+    return type(value)(*(moved(move, kind, a) for a in value)) if hasattr(value, "_fields") else value
 
 
 def compute(f, *args, **kwargs):

@@ -1,6 +1,6 @@
-"""The backend under test computes what NumPy computes: in float32, recorded, and on the same noise.
+"""The backend under test computes what NumPy computes, recorded or not, on the same noise.
 
-The tests of recording run also on a tape, the stand-in for a CUDA graph. The stand-in for CuPy is tested here too.
+The tests of recording run also on a tape. The stand-in for CuPy is tested here, too.
 """
 
 import subprocess
@@ -25,6 +25,7 @@ from tests.tested import NAME, open_tested
 
 ROOT = Path(__file__).parents[2]
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 7), dtype=np.uint8)
+STRICT = strict.namespace()
 
 
 def on(backend, model: vae.Model) -> vae.Model:
@@ -34,23 +35,23 @@ def on(backend, model: vae.Model) -> vae.Model:
 
 
 def reader(backend, images=IMAGES):
-    """read(rows, noise) as in training: bytes to floats."""
+    """read(rows, noise): bytes to floats."""
     pixels = backend.asarray(images)
     return lambda rows, noise: backend.xp.take(pixels, rows, axis=0).astype(backend.dtype) * (1 / 255)
 
 
-def playing(backend, seed: int = 0):
-    """The backend with normal numbers drawn on the host, the same for every backend."""
-    rng = np.random.default_rng(seed)
+def playing(backend):
+    """The backend with normal numbers of the host, the same for every backend."""
+    rng = np.random.default_rng(0)
     return backend._replace(normal=lambda noise, shape: backend.asarray(rng.normal(size=shape)))
 
 
-def training(backend, name: str, network: dict, epochs: int = 30):
-    """A step of `name` on `network` and the state that it advances, the same weights on every backend."""
+def training(backend, name: str, network: dict):
+    """A step and the state that it advances, the same weights on every backend."""
     model, method = model_of(**network), METHODS[name]
     theta = backend.asarray(theta_of(model))
     state = initial_state(backend, theta, backend.noise(0), len(IMAGES), 2.0 if method.constraint else None)
-    plan = plan_of(name, epochs, 8, len(IMAGES), 3, weight_decay=0.1)
+    plan = plan_of(name, 30, 8, len(IMAGES), 3, weight_decay=0.1)
     return make_step(backend, on(backend, model), method, plan, reader(backend), state), state
 
 
@@ -58,15 +59,16 @@ def training(backend, name: str, network: dict, epochs: int = 30):
 @pytest.mark.parametrize("name", METHODS)
 def test_steps_in_float32_are_numpys_on_the_same_noise(name, network):
     states = []
-    for backend in (open_tested("float32"), open_backend("numpy", "float32"), open_backend("numpy", "float64")):
+    numpys = [open_backend("numpy", precision) for precision in ("float32", "float64")]
+    for backend in (open_tested("float32"), *numpys):
         backend = playing(backend._replace(compile=lambda step: step))
         step, state = training(backend, name, NETWORKS[network])
         for _ in range(5):
             step()
         states.append({key: backend.to_host(array) for key, array in state.items() if key != "noise"})
-    for key in states[0]:
+    for key, array in states[0].items():
         for other in states[1:]:
-            np.testing.assert_allclose(states[0][key], other[key], rtol=1e-4, atol=1e-5, err_msg=key)
+            np.testing.assert_allclose(array, other[key], rtol=1e-4, atol=1e-5, err_msg=key)
 
 
 @pytest.mark.parametrize("recorder", ["backend", "tape"])
@@ -74,9 +76,8 @@ def test_steps_in_float32_are_numpys_on_the_same_noise(name, network):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_recorded_step_replayed_is_the_step_bit_for_bit(name, network, recorder):
     backend = taped(open_backend("numpy", "float32")) if recorder == "tape" else open_tested("float32")
-    (replayed, state), (eager, expected) = (
-        training(b, name, NETWORKS[network]) for b in (backend, backend._replace(compile=lambda step: step))
-    )
+    replayed, state = training(backend, name, NETWORKS[network])
+    eager, expected = training(backend._replace(compile=lambda step: step), name, NETWORKS[network])
     for _ in range(100):
         replayed()
         eager()
@@ -88,7 +89,7 @@ def test_the_tape_catches_a_host_number_that_changes_and_a_host_read():
     backend = taped(open_backend("numpy", "float64"))
     total, count = backend.asarray(np.zeros(())), 0
 
-    def step() -> None:
+    def step():
         nonlocal count
         count += 1
         total[...] += count
@@ -98,10 +99,7 @@ def test_the_tape_catches_a_host_number_that_changes_and_a_host_read():
         run()
     assert float(total) == 1 + 2 + 2 + 2  # a graph bakes the host's count in just so
 
-    def peeking() -> None:
-        float(total)
-
-    run = backend.compile(peeking)
+    run = backend.compile(lambda: float(total))
     run()
     with pytest.raises(RuntimeError, match="the host reads"):
         run()
@@ -114,7 +112,8 @@ def test_the_figures_of_the_evaluation_are_numpys_on_the_same_noise(network):
     for backend in (open_tested("float64"), open_backend("numpy", "float64")):
         backend, model = playing(backend), model_of(**NETWORKS[network])
         theta, draws = backend.asarray(theta_of(model)), Draws(7, 2, METHODS["geco"].constraint.bounded)
-        figures.append(evaluate(backend, on(backend, model), theta, Images(reader(backend), 40), None, draws))
+        images = Images(reader(backend), 40)
+        figures.append(evaluate(backend, on(backend, model), theta, images, None, draws))
     ours, theirs = ({name: value for name, value in f.items() if value is not None} for f in figures)
     assert ours == pytest.approx(theirs, rel=1e-9)
 
@@ -123,11 +122,8 @@ def test_the_figures_of_the_evaluation_are_numpys_on_the_same_noise(network):
 @pytest.mark.parametrize(("kind", "mean", "std"), [("normal", 0, 1), ("uniform", 0.5, 12**-0.5)])
 def test_a_seed_is_a_stream_of_numbers_that_goes_on_from_its_state(kind, mean, std, precision):
     backend = open_tested(precision)
-    noise = backend.noise(3)
-
-    def drawn(noise):
-        return backend.to_host(getattr(backend, kind)(noise, (200_000,)))
-
+    draw, noise = getattr(backend, kind), backend.noise(3)
+    drawn = lambda noise: backend.to_host(draw(noise, (200_000,)))  # noqa: E731
     first, state, second = drawn(noise), noise.copy(), drawn(noise)
     assert (drawn(state) == second).all() and (drawn(backend.noise(3)) == first).all()
     assert (first != second).any() and (first != drawn(backend.noise(8))).any()
@@ -142,46 +138,23 @@ def test_a_run_that_goes_on_with_another_backend_draws_no_number_of_its_first_st
     from experiment.run_folder import read_checkpoint
     from experiment.training import restored_state
 
-    options = [
-        "--data",
-        "digits",
-        "--hidden",
-        "4",
-        "--latent",
-        "2",
-        "--epochs",
-        "1",
-        "--nll-samples",
-        "2",
-        "--seed",
-        "5",
-    ]
-    assert run.main([*options, "--out", str(tmp_path / "run")]) == 0
+    options = "--data digits --hidden 4 --latent 2 --epochs 1 --nll-samples 2 --seed 5 --out"
+    assert run.main([*options.split(), str(tmp_path / "run")]) == 0
     saved, backend = read_checkpoint(tmp_path / "run"), open_backend("numpy")
     count = len(saved.arrays["order"])
-    same = restored_state(saved, saved.run, backend, count)[1]["noise"]
-    other = restored_state(saved, saved.run, backend._replace(name="another"), count)[1]["noise"]
+    both = (backend, backend._replace(name="another"))
+    same, other = (restored_state(saved, saved.run, b, count)[1]["noise"] for b in both)
     assert (same == saved.arrays["noise"]).all() and (other != same).any()
     assert (other != backend.noise(5)).any()  # that of the first step
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("max 100000", 8),
-        ("200000 100000", 2),
-        ("150000 100000", 2),
-        ("10000 100000", 1),
-        ("9999999 100000", 8),
-        ("?", 8),
-    ],
-)
-def test_the_cores_are_those_that_the_process_may_use_and_a_containers_share_of_time(
-    content, expected, tmp_path, monkeypatch
-):
+def test_the_cores_are_those_that_the_process_may_use_and_a_containers_share_of_time(tmp_path, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
-    (tmp_path / "cpu.max").write_text(content + "\n")
-    assert cores(tmp_path / "cpu.max") == expected and cores(tmp_path / "none") == 8
+    assert cores(tmp_path / "none") == 8
+    shares = {"max 100": 8, "200 100": 2, "150 100": 2, "10 100": 1, "9999 100": 8, "?": 8}
+    for said, count in shares.items():
+        (tmp_path / "cpu.max").write_text(said + "\n")
+        assert cores(tmp_path / "cpu.max") == count, said
 
 
 REFUSED = {
@@ -194,9 +167,9 @@ REFUSED = {
     "a host array in place": lambda a, b: a.__iadd__(b),
     "a host array assigned": lambda a, b: a.__setitem__(slice(None), b),
     "a host array of indices": lambda a, b: a[np.array([0, 1])],
-    "a host array in a function": lambda a, b: strict.namespace().matmul(a, b),
-    "a host array in a list": lambda a, b: strict.namespace().stack([a, b]),
-    "a host array in a fused function": lambda a, b: sigmoid_backward(strict.namespace(), a, b),
+    "a host array in a function": lambda a, b: STRICT.matmul(a, b),
+    "a host array in a list": lambda a, b: STRICT.stack([a, b]),
+    "a host array in a fused function": lambda a, b: sigmoid_backward(STRICT, a, b),
 }
 
 
@@ -208,7 +181,7 @@ def test_the_strict_stand_in_mixes_no_host_arrays_with_its_own(mixture):
 
 
 def test_the_strict_stand_in_computes_what_numpy_computes_in_the_memory_that_numpy_would_use():
-    xp, host = strict.namespace(), np.arange(6.0).reshape(2, 3)
+    xp, host = STRICT, np.arange(6.0).reshape(2, 3)
     a = xp.asarray(host.copy())
     a[0] *= np.float64(2)
     total = a[1, 1]
@@ -219,11 +192,8 @@ def test_the_strict_stand_in_computes_what_numpy_computes_in_the_memory_that_num
     assert float(xp.sum(a / xp.asarray(host))) == 6 and xp.linalg.qr(a)[0].shape == (2, 2)
 
 
-FAST = ["objectives", "information", "train"]
-
-
 def said_by_tests_on(backend: str, *names: str) -> str:
-    """What pytest says of those files on that backend, where no test fails."""
+    """What pytest says, where no test fails."""
     files = [f"tests/mathematics/test_{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "--backend", backend, "-rs", "-p", "no:cacheprovider", *files]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -234,7 +204,7 @@ def said_by_tests_on(backend: str, *names: str) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(NAME != "numpy", reason="all tests run on another backend already")
 def test_the_mathematics_runs_on_arrays_that_do_not_mix_with_numpys():
-    assert "SKIPPED" not in said_by_tests_on("strict", *FAST)
+    assert "SKIPPED" not in said_by_tests_on("strict", "objectives", "information", "train")
 
 
 def test_no_example_of_hypothesis_fails_because_a_kernel_is_compiled_first():
@@ -251,7 +221,7 @@ def test_without_a_gpu_its_tests_skip_with_the_reason():
         pytest.skip("there is a GPU")
 
 
-@pytest.mark.skipif(NAME == "cupy", reason="threads of CuPy have a current stream each, and were not tried on a GPU")
+@pytest.mark.skipif(NAME == "cupy", reason="not tried on a GPU")
 def test_threads_that_draw_at_once_have_streams_of_their_own():
     backend = open_tested("float32")
 
