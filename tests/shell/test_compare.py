@@ -261,7 +261,7 @@ REFUSED = {
     "--compare ALL/vae-0 --out ALL/vae-1": "holds a run",
     "--compare half": "half holds a run that has not ended; go on by python run.py --resume half",
     "--method all --data digits --out ALL/vae-0": "a single run",
-    "LIKE --lr 0.01": r"ALL/vae-0 holds another run \(--lr 0.001\); choose another --out, or add --force to make .*vae-0",
+    "LIKE --lr 0.01": r"ALL/vae-0 holds another run \(--lr 0.001\); choose another --out, or add --force to make .*-0",
     "LIKE --kappa 1.3": "ALL/geco-0 holds another run",
     "LIKE --binarize static": "ALL/vae-0 holds another run",
 }
