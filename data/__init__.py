@@ -67,7 +67,10 @@ def images_at(
         else:
             arrays, *_ = kind.read(own)
         pixels = np.concatenate(npz.all_rows(source, arrays, shape))
-    return pixels, [f"{name}/{i}" for name, array in arrays.items() for i in range(len(array))]
+    names = []
+    for name, array in arrays.items():
+        names += [f"{name}/{i}" for i in range(len(array))]
+    return pixels, names
 
 
 def _pictures(own: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, list[str]]:

@@ -93,7 +93,8 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
         row["warnings"] = []
         for seed, folder in zip(row["seeds"], row["runs"], strict=True):
             which = f"seed {seed}: " if len(row["seeds"]) > 1 else ""
-            said = evaluation.warnings(by_folder[folder], data, by_folder[folder].summary)
+            run = by_folder.pop(folder)
+            said = evaluation.warnings(run, data, run.summary)
             row["warnings"] += [which + sentence for sentence in said]
     models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
@@ -115,8 +116,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     lines = lines_of(result)
     text = page(result, f"Objectives for a variational autoencoder on {data.name}", lines, out)
     write_whole(out / "report.html", lambda file: file.write(text.encode(errors="replace")))
-    kept = [folder for row in rows for folder in row["runs"]]
-    copies = [f"{folder} is left out: it is the same run as another" for folder in by_folder if folder not in kept]
+    copies = [f"{folder} is left out: it is the same run as another" for folder in by_folder]  # in no row
     return "\n".join([for_terminal(lines), *copies, *failed, f"all in {out}/: {', '.join(FILES)}"])
 
 

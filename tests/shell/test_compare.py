@@ -184,7 +184,7 @@ def test_an_option_that_is_set_in_one_of_two_runs_tells_them_apart():
         assert [row["name"] for row in rows] == names
 
 
-def test_a_run_and_the_run_that_starts_from_it_are_two_rows_and_a_copy_of_a_run_none():
+def test_a_run_and_the_run_that_starts_from_it_are_two_rows_and_a_copy_of_a_run_none(capsys):
     made("a", quick=TINY)
     made("b", "--init-from", "a", "--epochs", "1", "--nll-samples", "2", quick=TINY[:2])
     assert status(*TINY[:2], "--init-from", "a", "--seeds", "2", "--out", "c", "--nll-samples", "2") == 0
@@ -196,6 +196,7 @@ def test_a_run_and_the_run_that_starts_from_it_are_two_rows_and_a_copy_of_a_run_
         "GECO, --kappa 1.2 no --init-from": ["a"],
         "GECO, --kappa 1.2 --init-from a": ["b"],
     }
+    assert "\ncopy is left out: it is the same run as another\n" in capsys.readouterr().out
 
 
 SLIDES = {  # their rate and error, on MNIST and on CIFAR-10
