@@ -30,7 +30,7 @@ class Backend(NamedTuple):
     noise: Callable  # seed -> the state of a stream of random numbers
     normal: Callable  # (noise, shape) -> standard normal numbers; advances the stream
     uniform: Callable  # (noise, shape) -> numbers uniform on [0, 1); advances the stream
-    fuse: Callable  # f(xp, vectors …), elementwise and in place -> the same in one pass; see `Shared.update`
+    fuse: Callable  # f(xp, vectors …), elementwise and in place -> f in one pass over memory; see `Shared.update`
     compile: Callable  # a step without arguments or result -> the same step, recorded if the library can
     synchronize: Callable  # waits until the device has finished
     versions: dict  # name -> version of the libraries that do the arithmetic
@@ -70,5 +70,5 @@ def open_backend(name: str, precision: str = "float32", tf32: bool = False, rank
         all_gather=backend.on_host(ranks.all_gather, read=ranks.own),
         broadcast=backend.on_host(ranks.broadcast),
     )
-    # no recorded graph can wait for other ranks
+    # a recorded graph cannot wait for other ranks
     return backend._replace(ranks=on_device, compile=lambda step: step)

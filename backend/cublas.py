@@ -1,7 +1,7 @@
 """NVIDIA's cuBLAS, which CuPy's own module is linked to, called by ctypes: its products can be recorded.
 
-CuPy refuses its own while a stream is recorded. A product with ones sums rows: it reads many at a time, where a kernel
-of CuPy's waits for each.
+CuPy refuses its own matrix products while a stream is recorded. Rows are summed by a product with ones, which reads
+many rows at a time. CuPy's kernel waits for each row.
 """
 
 import ctypes
@@ -62,16 +62,16 @@ class Cublas:
 
 
 class Beside:
-    """Gradients of weights and biases on a second stream, beside the rest of the backward pass.
+    """Gradients of weights and biases on a second stream, beside the other products of the backward pass.
 
     Within a step, what is written into a given array goes there: only the update reads it. A product waits for all that
     the first stream has launched so far, and the update for all products. Until then the operands are kept, because the
-    first stream would launch into memory that is free again. Several processes do not work so.
+    first stream would launch into memory that is free again. Several processes do not use this class.
     """
 
     def __init__(self, cp, main: Cublas, side: Cublas):
         self.cp, self.main, self.side = cp, main, side
-        side.ones = main.ones  # which are made on the first stream
+        side.ones = main.ones  # ones are made on the first stream
         self.event, self.kept = cp.cuda.Event(disable_timing=True), None  # the operands; None outside of a step
 
     def matmul(self, a, b, out=None):
@@ -108,7 +108,7 @@ class Beside:
             self.kept = []
             try:
                 step()
-                self.join()  # where it had no update
+                self.join()  # if the step had no update
             finally:
                 self.kept = None
 

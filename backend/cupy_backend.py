@@ -13,7 +13,8 @@ INSTALL = 'pip install "cupy-cuda13x[ctk]==14.2.*" "cuda-toolkit==13.0.*" (drive
 INSTALL += ' or "cupy-cuda12x[ctk]==14.2.*" (driver 525 or newer)'
 WARM_UP = 2  # steps before the recording, in which kernels are compiled and memory is laid out
 JOINED = 8  # arrays that one kernel joins at most
-STREAMS = 2**14  # of random numbers, 64 bytes each; CuPy's default follows the card, and noise must not
+# Of random numbers, 64 bytes each. CuPy's default depends on the card, and noise must not.
+STREAMS = 2**14
 
 
 def open_backend(precision: str, tf32: bool = False) -> Backend:
@@ -29,7 +30,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
     except Exception as error:  # of many kinds
         reason = f"cuBLAS cannot be reached through CuPy's module ({error}), as with ROCm or under Windows"
         if tf32:
-            raise BackendError(f"--tf32 cannot be had: {reason}; leave it out") from error
+            raise BackendError(f"TF32 cannot be had: {reason}; take --precision float32") from error
         cublas = None
         say_once(f"run.py: --backend cupy launches every operation by itself, a few times slower: {reason}")
 
@@ -152,7 +153,7 @@ def total(cp, cublas: Beside | None, a, axis=None, out=None):
 
 
 def but_for_one(reduce):
-    """`sum` or `mean`, which launches nothing over an axis of one entry, as that of K = 1 samples is."""
+    """`sum` or `mean`, which launches nothing over an axis of length 1, such as K = 1 samples."""
 
     def reduced(a, axis=None, out=None):
         return a[0] if axis == 0 and len(a) == 1 and out is None else reduce(a, axis=axis, out=out)
@@ -161,7 +162,7 @@ def but_for_one(reduce):
 
 
 def concatenation(cp):
-    """`concatenate` by one kernel for arrays of one shape, where CuPy launches one an array."""
+    """`concatenate` by one kernel for arrays of one shape, where CuPy launches a kernel for each array."""
 
     @cp.fuse(kernel_name="fused_copies")
     def copy(*arrays) -> None:

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from backend.symbols import Lines, Symbol, traced
 
 SOURCE = Path(__file__).with_name("kernels.cuh").read_text(encoding="utf-8")
-THREADS = 256  # as there
+THREADS = 256  # as in kernels.cuh
 KINDS = {"f": "float", "d": "double"}
-ARITHMETIC = ("add", "subtract", "multiply", "divide", "negative")  # which that file has
+ARITHMETIC = ("add", "subtract", "multiply", "divide", "negative")  # which kernels.cuh has
 
 
 def in_place(cp, f):

@@ -37,7 +37,7 @@ def open_backend(precision: str, tf32: bool = False) -> Backend:
 
 
 def normals(generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers from N(0, 1) in float32, counted on from one of the generator's: 18 times as fast as its own."""
+    """Numbers from N(0, 1) in float32, counted on from a number of the generator: 18 times as fast as NumPy."""
     from backend.scalars import fill_with_normals
 
     count = math.prod(shape)
@@ -79,7 +79,7 @@ def fused(f, summed: bool = False):
 
 
 def handed(a, kind: tuple, row: bool):
-    """An operand as a loop takes it: dense rows, a number for each row, or one number."""
+    """An operand as a loop takes it: dense rows, a number for each row, or a single number."""
     if not row:
         return a[..., 0] if kind[1] else a
     return a if a.strides[-1] == a.itemsize or a.shape[-1] == 1 else np.ascontiguousarray(a)

@@ -20,7 +20,7 @@ LINALG = ("eigh", "eigvalsh", "qr")  # which `ref` calls
 def open_backend(precision: str, tf32: bool = False) -> Backend:
     """The NumPy backend in float32 or float64. Raises BackendError for `tf32`."""
     if tf32:
-        raise BackendError("--tf32 is for matrix products on a GPU; leave it out or use --backend cupy")
+        raise BackendError("TF32 is for matrix products on a GPU: take --precision float32, or --backend cupy")
     dtype = np.dtype(precision)
     keep_freed_memory()
     matmul, threads = openblas()
@@ -68,7 +68,7 @@ def from_stream(draw):
 
 
 def keep_freed_memory() -> None:
-    """Asks glibc to keep what a step frees for the next one; to take it anew costs a step a fifth."""
+    """Asks glibc to keep the memory that a step frees: to ask for it anew costs a fifth of a step."""
     mmap_threshold, trim_threshold = -3, -1  # malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -89,7 +89,7 @@ def on_threads(threads: Threads):
         first, *others = parts
         if not others:
             return [f(first)]
-        settings = np.geterr()  # of this thread, and each thread has its own
+        settings = np.geterr()  # of this thread: each thread has settings of its own
 
         def work(part):
             with np.errstate(**settings), threads.part():

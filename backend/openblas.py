@@ -1,7 +1,8 @@
 """NumPy's own OpenBLAS, called by ctypes: products whose bits do not depend on how many threads multiply.
 
-OpenBLAS cuts a product as the number of its threads says, and another cut rounds otherwise. Here the shapes and the
-cores that the process may use say it. The blocks go to OpenBLAS as a batch, of which a thread multiplies whole blocks.
+OpenBLAS cuts a product as the number of its threads says, and another cut rounds otherwise. Here the shapes and
+the cores of the process say how it is cut. OpenBLAS gets the blocks as a batch, of which a thread multiplies whole
+blocks.
 """
 
 import ctypes
@@ -17,25 +18,27 @@ import numpy as np
 from backend import cores
 from backend.parts import cut
 
-PTHREADS = 1  # cblas.h: OPENBLAS_THREAD, with one number of threads for the process
+PTHREADS = 1  # cblas.h: OPENBLAS_THREAD; the whole process has a single number of threads
 NAMES = ("scipy_{}64_", "scipy_{}", "{}64_", "{}")  # NumPy's wheels, distributions; 64: long integers
 BY_ROWS, AS_IT_IS, TRANSPOSED = 101, 111, 112  # cblas.h: CblasRowMajor, CblasNoTrans, CblasTrans
 FUNCTIONS = [f"openblas_{f}" for f in ("get_num_threads", "set_num_threads", "get_parallel")]
 FUNCTIONS += ["cblas_sgemm_batch", "cblas_dgemm_batch"]  # of float32, of float64
 KINDS = {np.dtype("float32"): ctypes.c_float, np.dtype("float64"): ctypes.c_double}
-# Multiplications. Batches of such products end the process in OpenBLAS before pull request 5980, August 2026.
+# Batches of products of SMALL multiplications or fewer end the process in OpenBLAS before August 2026:
+# pull request 5980.
 SMALL = 10**6
-SHARED = 2**18  # multiplications, up to which OpenBLAS takes one thread, by its gemm.c
-LOST = 2e-3  # seconds that several threads may lose against one before one multiplies alone
-CREDIT = 20e-3  # seconds gained before that they may lose besides: a system may be busy
-SHORTEST, LONGEST = 16, 4096  # for so many products; twice as many each time
+SHARED = 2**18  # up to so many multiplications OpenBLAS takes a single thread, by its gemm.c
+# Seconds by which all threads may be slower than a single thread before a single thread multiplies.
+LOST = 2e-3
+CREDIT = 20e-3  # seconds that all threads have gained before, and may lose besides: a system may be busy
+SHORTEST, LONGEST = 16, 4096  # products for which a single thread multiplies; twice as many each time
 
 
 class Threads:
-    """How many threads of OpenBLAS's multiply: all, or one where busy programs keep the other threads from working.
+    """How many threads of OpenBLAS multiply: all, or a single thread while other programs use the cores.
 
-    What all threads lose against one is added up, product by product: see backend/README.md. `with threads:` lets one
-    thread multiply, until every thread of Python's has left.
+    The time that all threads need more than a single thread is added up, product by product: see backend/README.md.
+    `with threads:` lets a single thread multiply, until every thread of Python has left the block.
     """
 
     def __init__(self, count: int, limit: Callable[[int], None]):
@@ -56,7 +59,7 @@ class Threads:
 
     @contextmanager
     def part(self):
-        """Within, this thread of Python's has a part of a batch: its products are not cut."""
+        """Within, this thread of Python has a part of a batch: its products are not cut."""
         self.own.part = True
         try:
             yield
@@ -65,7 +68,7 @@ class Threads:
 
     @property
     def in_part(self) -> bool:
-        """Whether this thread of Python's is within `part`."""
+        """Whether this thread of Python is within `part`."""
         return getattr(self.own, "part", False)
 
     def multiply(self, blocks: "Blocks", *addresses: int) -> None:
@@ -81,7 +84,7 @@ class Threads:
             self.judge(timed(blocks.multiply, *addresses) - blocks.seconds)
 
     def judge(self, loss: float) -> None:
-        """`loss`: the seconds that all threads took more for a product than one takes."""
+        """`loss`: the seconds that all threads took more for a product than a single thread."""
         self.lost = max(-CREDIT, self.lost + loss)
         if self.lost == -CREDIT:
             self.pause = SHORTEST
@@ -89,7 +92,7 @@ class Threads:
             self.alone, self.pause, self.lost = self.pause, min(2 * self.pause, LONGEST), 0.0
 
     def limited(self, f):
-        """f, while one thread multiplies."""
+        """f, while a single thread multiplies."""
 
         def call(*args, **kwargs):
             if self.count == 1:
@@ -113,7 +116,7 @@ def most_at_once() -> int:
 
 
 class Blocks:
-    """How the product of an (m, k) and a (k, n) matrix is cut; `layouts` say how these and C lie."""
+    """How the product of an (m, k) and a (k, n) matrix is cut; `layouts` say how A, B and C lie."""
 
     def __init__(self, gemm_batch, kinds: tuple, layouts: tuple, m: int, k: int, n: int, most: int):
         self.gemm_batch, (number, self.integer), self.seconds, self.measured = gemm_batch, kinds, math.inf, 0
@@ -134,7 +137,7 @@ class Blocks:
         self.after = self.integer(self.count), self.each(1)
 
     def each(self, value, kind=None) -> ctypes.Array:
-        """An array for CBLAS: a value for each block, or one for all."""
+        """An array for CBLAS: a value for each block, or a single value for all."""
         return ((kind or self.integer) * self.count)(*(value if isinstance(value, list) else [value] * self.count))
 
     def multiply(self, *addresses: int) -> None:
@@ -194,7 +197,7 @@ def takes(out, shape: tuple, dtype, a, b) -> bool:
 
 @cache
 def openblas() -> tuple[Callable, Threads]:
-    """(matmul, threads). NumPy's own product and one thread where its BLAS is another, or has no batches."""
+    """(matmul, threads). NumPy's own product and a single thread where its BLAS is no OpenBLAS, or has no batches."""
     try:
         blas = ctypes.CDLL(np.linalg._umath_linalg.__file__)
     except (OSError, AttributeError):
@@ -202,7 +205,7 @@ def openblas() -> tuple[Callable, Threads]:
     for name in NAMES:
         get, limit, kind, *gemms = (getattr(blas, name.format(f), None) for f in FUNCTIONS)
         if get and limit and kind and kind() == PTHREADS:
-            limit(min(get(), cores()))  # it counts the machine's, not those of a container
+            limit(min(get(), cores()))  # OpenBLAS counts the machine's cores, not a container's
             if all(gemms):
                 threads, integer = Threads(get(), limit), ctypes.c_int64 if "64" in name else ctypes.c_int32
                 return product(threads, dict(zip(KINDS, gemms, strict=True)), integer), threads

@@ -2,7 +2,7 @@
 
 A backend says how many parts it wants. An objective sees the joined terms of all images, so parts of unlike sizes need
 no weights. Each of several processes (ranks) has its share of the batch, and its own part of the parameters, where it
-adds up the gradient of all ranks and runs the update. Then they exchange these parts.
+adds up the gradient of all ranks and runs the update. Then the ranks exchange their parts of the parameters.
 """
 
 from functools import cache
@@ -16,7 +16,7 @@ def cut(whole: slice, parts: int) -> list[slice]:
 
 
 def views_like(params: dict[str, dict], flat) -> dict[str, dict]:
-    """The `flat` vector cut as another one is cut in `params`."""
+    """The `flat` vector cut into the shapes of `params`."""
     found, start = {}, 0
     for part, views in params.items():
         found[part] = {}
@@ -40,7 +40,7 @@ class Shared:
 
     def __init__(self, backend, batch: int, samples: int, grad):
         self.backend, self.grad = backend, grad
-        self.images, self.weight = backend.ranks.share(batch)  # this rank's
+        self.images, self.weight = backend.ranks.share(batch)  # of this rank
         images = self.images.stop - self.images.start
         count = min(images, backend.parts(images * samples, grad.size))
         self.batch_parts, self.grad_parts = cut(slice(0, images), count), cut(slice(0, grad.size), count)
@@ -48,7 +48,7 @@ class Shared:
         self.other_grads = [*backend.xp.zeros((count - 1, grad.size), grad.dtype)]
 
     def forward(self, f):
-        """f(xp, model, params, x (B, D), eps (K, B, Z)) -> terms, cache; the cache is that of every part."""
+        """f(xp, model, params, x (B, D), eps (K, B, Z)) -> terms, and a tuple with a cache for each part."""
 
         def forward(xp, model, params, x, eps):
             def forward_part(part: slice):
@@ -84,7 +84,7 @@ class Shared:
         return backward
 
     def add_up(self, part: slice) -> None:
-        """Adds the other gradients to the first, in a part of the parameters."""
+        """Adds the gradients of the other parts to that of the first, in a part of the parameters."""
         for other in self.other_grads:
             self.grad[part] += other[part]
 
@@ -100,7 +100,7 @@ class Shared:
 
             def update_part(part: slice):
                 if self.backend.ranks.size == 1:
-                    self.add_up(part)  # here it stays in the cache; several ranks did it before they met
+                    self.add_up(part)  # here the part stays in the cache; several ranks added up before they met
                 return adam(theta[part], m[part], v[part], grad[part], scale, floor)
 
             sums = self.backend.each(update_part, self.own_parts)
@@ -112,5 +112,5 @@ class Shared:
         return update
 
     def mean(self, means) -> None:
-        """The means over this rank's share of the batch, replaced in place by those over the whole batch."""
+        """The means over this rank's share of the batch, replaced in place by the means over the whole batch."""
         self.backend.ranks.all_reduce(means, self.weight)

@@ -32,7 +32,7 @@ class Ranks(NamedTuple):
     reduce_scatter: Callable = lambda array, weight: None  # Σ_ranks weight·array in this rank's `own` part alone
     all_gather: Callable = lambda array: None  # flat array ← the `own` part of each rank, in place
     broadcast: Callable = lambda array: None  # array ← that of rank 0, in place
-    largest: Callable = lambda number: number  # of one integer a rank
+    largest: Callable = lambda number: number  # of the integers that the ranks give
     wait: Callable = lambda: None  # until every rank has come here
     fail: Callable = lambda status, message: None  # the end of a rank that has failed
 
@@ -41,7 +41,7 @@ class Ranks(NamedTuple):
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
     def share(self, count: int) -> tuple[slice, float]:
-        """This rank's part of `count` images, and its weight in their mean. If none: the first image, at 0."""
+        """This rank's part of `count` images, and its weight in their mean: without images the first, at 0."""
         part = self.own(count)
         images = part.stop - part.start
         return (part, images / count) if images else (slice(0, 1), 0.0)
@@ -59,14 +59,14 @@ def open_ranks() -> Ranks:
         return ALONE
     try:
         from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # without an MPI library, it is the second
+    except (ImportError, RuntimeError) as error:  # RuntimeError without an MPI library
         found = f"cannot be imported ({' '.join(str(error).split())})"
     else:
         if size == MPI.COMM_WORLD.size:
             return over_mpi(MPI)
         found = f"sees {MPI.COMM_WORLD.size} of them: it was built for another MPI than the one that started them"
     if (os.environ.get(name_of_rank) or "0") != "0":
-        sys.exit(2)  # rank 0 says it
+        sys.exit(2)  # rank 0 says why
     if starter == SLURM:  # its shells have the variable, too, and no other process in them
         print(f"run.py: Slurm counts {size} tasks, and mpi4py {found}: this process works alone", file=sys.stderr)
         return ALONE
@@ -77,7 +77,7 @@ def open_ranks() -> Ranks:
 def over_mpi(MPI) -> Ranks:
     """All processes of MPI's world."""
     comm, last_words = MPI.COMM_WORLD, MPI.COMM_WORLD.Dup()
-    rank, size, empty = comm.rank, comm.size, cache(np.empty)  # whose memory is kept from step to step
+    rank, size, empty = comm.rank, comm.size, cache(np.empty)  # memory that is kept from step to step
 
     @cache
     def counts(numbers: int) -> list[int]:

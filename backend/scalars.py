@@ -102,7 +102,7 @@ def log32(x):
 
 @inlined
 def tanh32(x):
-    """An odd polynomial up to 0.625, and (1 − e⁻²ˣ)/(1 + e⁻²ˣ) beyond it, 1 from 10 on"""
+    """An odd polynomial up to 0.625, and (1 − e⁻²ˣ)/(1 + e⁻²ˣ) beyond it, and 1 from 10 on"""
     size = f(10) if abs(x) > f(10) else abs(x)
     e, n = reduced_exp(size * f(-2))
     e = e * power_of_two(n)

@@ -379,7 +379,7 @@ def test_without_cublas_steps_run_eagerly_and_one_line_says_so(device, monkeypat
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and ONE_LINE in said
     assert backend.versions["graph"] is False and backend.compile(open) is open
-    with pytest.raises(BackendError, match=f"--tf32 cannot be had: .*{ONE_LINE}"):
+    with pytest.raises(BackendError, match=f"TF32 cannot be had: .*{ONE_LINE}"):
         open_backend("cupy", tf32=True)
 
 
@@ -500,5 +500,5 @@ def test_an_error_of_the_step_itself_comes_out_after_a_failed_recording(device):
 
 
 def test_tf32_is_refused_where_there_is_no_gpu():
-    with pytest.raises(Exception, match="--tf32 is for matrix products on a GPU"):
+    with pytest.raises(Exception, match="TF32 is for matrix products on a GPU"):
         open_backend("numpy", "float32", tf32=True)
