@@ -100,7 +100,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     opened = next(iter(models.values())).backend
     of_mean_image = sources.total_variance(sources.test_images(runs[0].run, data), about=mean_of(data.train))
     result = {
-        "command": shlex.join(["run.py", *command]),
+        "command": shlex.join(["python", "run.py", *command]),
         "data": data.name,
         "test_images": len(data.test),
         "settings": shlex.join(shared),

@@ -16,7 +16,7 @@ from data.files import write_whole
 from experiment import evaluation
 from experiment.evaluation import aligned, figures_of, table, upright
 from experiment.pictures import parts
-from experiment.record import typed
+from experiment.record import IN_MEMORY, typed
 
 TEMPLATE = Path(__file__).parent / "report.html"
 COMPARED = ("reconstructions", "generations", "rate_distortion")
@@ -29,13 +29,15 @@ def draw_report(out: Path, model, data, rows=()) -> None:
     run, name = model.run, model.run.objective.title
     said = evaluation.warnings(model, data, summary)
     about = {
-        "command": shlex.join(config["command"]),
+        "command": shlex.join(["python", *config["command"]]),
         "data": data.name,
         "test_images": len(data.test),
         "settings": shlex.join(typed(*option) for option in run.typed.items()),
         "versions": config["versions"],
         "rows": [{"name": name, "seeds": [run.seed], "runs": [str(out)], "warnings": said}],
     }
+    if run.images.source == IN_MEMORY:
+        about["command"] = "experiment.fit(images, …) in Python, with these settings"
     text = page(about, f"{name} on {data.name}", upright(table({name: figures_of([summary])})))
     write_whole(out / "report.html", lambda file: file.write(text.encode()))
 

@@ -1,5 +1,7 @@
 """A trained model in use: what it answers is what its run has found, and other input gets one sentence."""
 
+import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +135,9 @@ def test_a_run_of_fit_is_evaluated_compared_and_gone_on_with_once_its_images_are
     fit(images, out="kept", backend=NAME, epochs=2, hidden=(8,), latent=3, nll_samples=2)
     command = ["run.py", "--data=images in memory", "--method=geco", "--epochs=2", "--hidden=8", "--latent=3"]
     assert json_of("kept", "config.json")["command"] == [*command, "--nll-samples=2"]
+    assert "experiment.fit(images, …) in Python" in unescape(
+        re.sub("</?span>", "", Path("kept/report.html").read_text())
+    )
     np.save("mine.npy", images)
     np.save("others.npy", images[::-1])
     use = [*use.split(), *on_command_line()]
