@@ -360,3 +360,6 @@ def test_what_is_watched_are_the_means_over_fixed_images_spread_over_the_test_se
     assert found["rate"] == pytest.approx(scores["rate"].mean(), rel=1e-5)
     assert found["error"] == pytest.approx(scores["error"].mean(), rel=0.05)
     assert found["elbo"] == pytest.approx(scores["log_px"].mean() - found["rate"], abs=0.2)
+    samples = []
+    monkeypatch.setattr(metrics, "batch_means", lambda *what: samples.append(what[5]) or {})
+    assert not evaluation.look(model, images) and samples == [5]

@@ -478,6 +478,8 @@ def test_scikit_learn_may_clone_thread_and_frame_a_model(folder, monkeypatch):
     with joblib.parallel_config(backend="threading"):
         threads, alone = (selection.cross_val_score(steps, TEST, labels, cv=3, n_jobs=n) for n in (2, 1))
     assert (threads == alone).all() and (alone > 0.2).all()
+    cloned = pytest.importorskip("sklearn.base").clone(model)
+    assert cloned is not model and (cloned.transform(TEST) == model.transform(TEST)).all()
     assert model.get_feature_names_out().tolist() == ["latent0", "latent1", "latent2", "latent3"]
     frames = SimpleNamespace(DataFrame=lambda *what, **how: [*what, *how.values()])
     for library in ("pandas", "polars"):
