@@ -8,7 +8,7 @@ import numpy as np
 
 import data
 from data import Dataset
-from data.dataset import floats, mean_of, white, with_validation
+from data.dataset import floats, white, with_validation
 from experiment.record import IN_MEMORY, Images, Options, Run, UsageError
 
 LEAST = 1e-9  # by which a pixel varies: its square is far from the smallest float32
@@ -105,13 +105,10 @@ def spread(images: np.ndarray, count: int) -> np.ndarray:
 
 def total_variance(images: np.ndarray, about: np.ndarray | None = None) -> float:
     """Squared error of the mean of these images, or of the image `about`, in [0, 1]; a block of images at a time."""
-    mean = mean_of(images) if about is None else about
-    total, size = 0.0, max(1, min(250, BLOCK // images.shape[1]))
-    for start in range(0, len(images), size):
-        block = floats(images[start : start + size], np.float64)
-        block -= mean
-        total += float(np.sum(np.square(block, out=block)))
-    return total / len(images)
+    mean = images.mean(axis=0, dtype=np.float64) if about is None else about * white(images)
+    size = max(1, min(250, BLOCK // images.shape[1]))
+    blocks = (images[start : start + size] - mean for start in range(0, len(images), size))
+    return sum(float(np.sum(block**2)) for block in blocks) / len(images) / white(images) ** 2
 
 
 def a_pixel(error: float, pixels: int) -> tuple[float, float]:
