@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -67,10 +68,8 @@ def images_at(
         else:
             arrays, *_ = kind.read(own)
         pixels = np.concatenate(npz.all_rows(source, arrays, shape))
-    names = []
-    for name, array in arrays.items():
-        names += [f"{name}/{i}" for i in range(len(array))]
-    return pixels, names
+    names = ([f"{name}/{i}" for i in range(len(array))] for name, array in arrays.items())
+    return pixels, [*chain(*names)]
 
 
 def _pictures(own: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, list[str]]:
