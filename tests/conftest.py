@@ -54,3 +54,9 @@ def pytest_collection_modifyitems(items) -> None:
         from tests.gradients import tested_pairs  # only now, because it opens the backend under test
 
         tested_pairs.update(found)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """After a red test of the mathematics: which command points at its cause."""
+    if any("mathematics" in report.nodeid for report in terminalreporter.stats.get("failed", [])):
+        terminalreporter.write_line("python -m tests.by_hand marks the function of ref/ that is wrong, if there is one")
