@@ -14,10 +14,8 @@ from itertools import chain
 from pathlib import Path
 
 from data import DATASETS
-from experiment import record
-from experiment.comparison import published
+from experiment.comparison import published, symbols, told
 from experiment.evaluation import COLUMNS
-from experiment.pictures import SYMBOLS
 from experiment.record import UsageError
 from experiment.run_folder import write_json
 from experiment.studies.runs import FOLDERS, SETTINGS, command, finished_in, over_seeds, without_network
@@ -28,8 +26,8 @@ FIGURES, PAGES = ROOT / "experiment/figures", (ROOT / "README.md", ROOT / "exper
 BLOCK = re.compile(r"(<!-- table: (.+?): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 BY_HAND = "*Typed by hand"  # the last line of a table that has no run in figures/
 HEADINGS = {name: heading for name, (heading, _) in COLUMNS.items()} | {"linear_rate": "linear VAE"}
-ONE = dict.fromkeys(("elbo", "linear_rate", "calibrated_elbo", "calibrated_nll"), 1)
-DECIMALS = ONE | {"active_units": 0, "lambda": 3}  # 2 for the other figures
+DECIMALS = {"active_units": 0, "lambda": 3}  # 2 for the other figures
+DECIMALS |= dict.fromkeys(("elbo", "linear_rate", "calibrated_elbo", "calibrated_nll"), 1)
 
 
 def add(folders: Sequence[Path]) -> None:
@@ -53,13 +51,8 @@ def add(folders: Sequence[Path]) -> None:
 
 def name_of(run: dict) -> str:
     """The path of a run's figures within figures/."""
-    words = [run["method"], *(f"{name}{value:g}" for name, value in told(run).items()), str(run["seed"])]
-    return f"{run['data']}/{'-'.join(words)}.json"
-
-
-def told(run: dict) -> dict[str, float]:
-    """The options that are part of the run's name."""
-    return record.told(run["options"]) | ({"samples": run["samples"]} if run["samples"] > 1 else {})
+    words = [f"{name}{value:g}" for name, value in told(run["options"], run["samples"]).items()]
+    return f"{run['data']}/{'-'.join([run['method'], *words, str(run['seed'])])}.json"
 
 
 def table(rows: list[str], columns: list[str]) -> str | None:
@@ -81,8 +74,7 @@ def table(rows: list[str], columns: list[str]) -> str | None:
 
 
 def title(run: dict) -> str:
-    words = [f"{SYMBOLS[name]} = {value:g}" for name, value in told(run).items()]
-    return ", ".join([METHODS[run["method"]].title, *words])
+    return ", ".join([METHODS[run["method"]].title, *symbols(told(run["options"], run["samples"]))])
 
 
 def cell(runs: list[dict], name: str) -> str:
