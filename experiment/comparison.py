@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from data import Dataset
 from data.dataset import mean_of
 from data.files import reason, write_whole
-from experiment import evaluation, explore, pictures, record, sources
-from experiment.evaluation import figures_of, table
+from experiment import explore, pictures, record, sources
+from experiment.evaluation import figures_of, table, warnings
 from experiment.record import METHOD_OPTIONS, MULTIPLIER, Run, UsageError, as_text, flag, said, typed
 from experiment.report import COMPARED, for_terminal, page
 from experiment.run_folder import CHECKPOINT, EXPLORE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
@@ -96,8 +96,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
         for seed, folder in zip(row["seeds"], row["runs"], strict=True):
             which = f"seed {seed}: " if len(row["seeds"]) > 1 else ""
             run = by_folder.pop(folder)
-            said = evaluation.warnings(run, data, run.summary)
-            row["warnings"] += [which + sentence for sentence in said]
+            row["warnings"] += [which + sentence for sentence in warnings(run, data, run.summary)]
     models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
     of_mean_image = sources.total_variance(sources.test_images(runs[0].run, data), about=mean_of(data.train))
@@ -142,12 +141,12 @@ def told_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]
     """The names of the options in which runs differ, and as they are typed the options that all of them share."""
     differ, shared = [], []
     for name in sorted(set().union(*options) - {*SAID_BY_THE_ROW}):
+        values = {o.get(name) for o in options}
+        if len(values) == 1:
+            shared.append(typed(name, *values))
         # A run without a multiplier does not differ in its rule or its rate. Without any other option it does.
-        values = [o.get(name) for o in options if name in o or name not in MULTIPLIER]
-        if any(value != values[0] for value in values):
+        elif name not in MULTIPLIER or len(values - {None}) > 1:
             differ.append(name)
-        elif len(values) == len(options):
-            shared.append(typed(name, values[0]))
     if {"epochs", "batch_size", "multiplier"} & {*differ}:  # from which the default of η follows
         differ = [name for name in differ if name != "multiplier_rate"]
     return differ, shared

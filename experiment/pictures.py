@@ -183,21 +183,22 @@ def sheet(rows: Sequence[tuple], columns: Sequence[str] = (), title: str = "") -
     letters = max(1, wide // (6 * FINE))
     spaced = [name.replace("_", " ").split("\n") for name in columns]
     columns = ["\n".join(textwrap.fill(line, letters) for line in lines) for lines in spaced]
-    names = "\n".join(row[0] for row in rows)
-    left = 10 * FINE + max(int(font.getlength(line)) for line in names.split("\n"))
+    names = "\n".join(row[0] for row in rows).split("\n")
+    left = 10 * FINE + int(max(map(font.getlength, names)))
     deepest = max((1 + name.count("\n") for name in columns), default=0)
     top = FINE * (20 * bool(title) + 5 + 13 * deepest)
     heights = [max(tall + GAP + 14 * FINE * len(row[2:]), 17 * FINE * (1 + row[0].count("\n"))) for row in rows]
     size = max(left + count * wide, 2 * GAP + int(font.getlength(title))), top + sum(heights)
     canvas = Image.new("L" if channels == 1 else "RGB", size, "white")
-    draw, middles = ImageDraw.Draw(canvas), [left + int((j + 0.5) * wide) for j in range(count)]
+    draw = ImageDraw.Draw(canvas)
+    middles = range(left + wide // 2, left + count * wide, wide)
     draw.text((GAP, FINE), title, "black", font)
     for x, name in zip(middles, columns, strict=False):
         draw.text((x, top - GAP), name, "black", small, "md", FINE, "center")
     for (name, images, *below), height_of_row in zip(rows, heights, strict=True):
-        for j, image in enumerate(images):
+        for x, image in zip(middles, images, strict=False):
             large = picture(image).resize((wide - GAP, tall), Image.Resampling.NEAREST)
-            canvas.paste(large, (left + j * wide, top))
+            canvas.paste(large, (x - wide // 2, top))
         draw.text((left - 5 * FINE, top + tall // 2), name, "black", font, "rm", align="right")
         for x, text in zip(middles, below[0] if below else (), strict=False):
             draw.text((x, top + tall + FINE), text, "black", small, "ma")
@@ -270,8 +271,10 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
     titles = {"rate": "rate [nats]", "error": "error [squared error per image]"}
     titles |= {"lambda": "λ"} if constraint else {"elbo": "ELBO [nats]"}
     figure, panels = plot(9.6, 3.2, 3)
-    steps, ends = [report["step"] for report in history], [row["step"] for row in epochs]
-    middles, mark = np.convolve([0, *ends], [0.5, 0.5], "valid"), "." if len(epochs) < 10 else ""
+    steps = [report["step"] for report in history]
+    ends = [row["step"] for row in epochs]
+    middles = np.convolve([0, *ends], [0.5, 0.5], "valid")
+    mark = "." if len(epochs) < 10 else ""
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("step")
@@ -280,8 +283,8 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
         if key == "lambda":
             axes.plot(steps, reports)
             axes.set_xlim(right=1.25 * steps[-1])  # room for its last value where no curve is
-            last = (steps[-1], reports[-1])
-            axes.annotate(f"{last[1]:.3g}", last, (4, 0), textcoords="offset points", va="center")
+            last = f"{reports[-1]:.3g}"
+            axes.annotate(last, (steps[-1], reports[-1]), (4, 0), textcoords="offset points", va="center")
             axes.set_yscale("log")
             decimal(axes.yaxis)
             continue
@@ -314,8 +317,9 @@ def draw_rate_distortion(path: Path, result: dict) -> None:
     axes.plot(*zip(*result["linear_bound"], strict=True), "k-", linewidth=1, label="best linear VAE (Gaussian)")
     for i, method in enumerate(dict.fromkeys(row["method"] for row in result["rows"])):
         rows = [row for row in result["rows"] if row["method"] == method]
-        x, y = ([row["figures"][name]["mean"] for row in rows] for name in ("rate", "error"))
-        xerr, yerr = ([row["figures"][name]["std"] or 0.0 for row in rows] for name in ("rate", "error"))
+        rates, errors = ([row["figures"][name] for row in rows] for name in ("rate", "error"))
+        x, xerr = np.array([[rate["mean"], rate["std"] or 0] for rate in rates]).T
+        y, yerr = np.array([[error["mean"], error["std"] or 0] for error in errors]).T
         names = [row["parts"] for row in rows]
         # The legend says what all rows of a method share, and the text beside a point what tells its row from them.
         label = ", ".join(part for part in names[0] if all(part in name for name in names))

@@ -14,8 +14,7 @@ from string import Template
 from PIL import Image
 
 from data.files import write_whole
-from experiment import evaluation
-from experiment.evaluation import aligned, figures_of, table
+from experiment.evaluation import aligned, figures_of, table, warnings
 from experiment.record import IN_MEMORY, typed
 from experiment.run_folder import PICTURES
 
@@ -27,7 +26,7 @@ COMPARED = ("reconstructions.png", "generations.png", "rate_distortion.png")
 def draw_report(out: Path, model, data, summary: dict) -> None:
     """The page of a run, made of the other files in its folder, too."""
     config = json.loads((out / "config.json").read_text("utf-8"))
-    run, name, said = model.run, model.run.objective.title, evaluation.warnings(model, data, summary)
+    run, name, said = model.run, model.run.objective.title, warnings(model, data, summary)
     about = {
         "command": shlex.join(["python", *config["command"]]),
         "data": data.name,
@@ -45,10 +44,10 @@ def draw_report(out: Path, model, data, summary: dict) -> None:
 def page(about: dict, title: str, lines: Sequence[Sequence[str]], out: Path | None = None) -> str:
     """A page on about["rows"]: their table `lines`, warnings and first runs. A comparison has pictures in `out`."""
     before, of_comparison, of_run, after = re.split("<!-- .* -->", TEMPLATE.read_text(encoding="utf-8"))
-    links, warnings, sections = {}, [], []
+    links, sentences, sections = {}, [], []
     for place, row in enumerate(about["rows"]):
         links[row["name"]] = link = f'<a href="#run-{place}">{unbroken(row["name"])}</a>'
-        warnings += [f'<p class="warning">{link}: {escape(sentence)}</p>' for sentence in row["warnings"]]
+        sentences += [f'<p class="warning">{link}: {escape(sentence)}</p>' for sentence in row["warnings"]]
         own = {"name": escape(row["name"]), "place": place, "seed": row["seeds"][0]}
         sections.append(Template(of_run).substitute(own, **embedded(row["runs"][0], PICTURES)))
     contents = [*links.values()]
@@ -64,7 +63,7 @@ def page(about: dict, title: str, lines: Sequence[Sequence[str]], out: Path | No
         test_images=about["test_images"],
         data=escape(about["data"]),
         table=cells(lines, links),
-        warnings="\n".join(warnings),
+        warnings="\n".join(sentences),
     )
     return "".join([head, *sections, after])
 
