@@ -97,7 +97,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
             which = f"seed {seed}: " if len(row["seeds"]) > 1 else ""
             run = by_folder.pop(folder)
             row["warnings"] += [which + sentence for sentence in warnings(run, data, run.summary)]
-    models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
+    models = {"\n".join(row["parts"]): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
     of_mean_image = sources.total_variance(sources.test_images(runs[0].run, data), about=mean_of(data.train))
     result = {
@@ -159,7 +159,7 @@ def told(options: dict[str, float], samples: int) -> dict[str, float]:
 
 def symbols(options: dict[str, float]) -> list[str]:
     """What `told` returns, as pictures and READMEs have it: κ = 4."""
-    return [f"{SYMBOLS[name]} = {value:g}" for name, value in options.items()]
+    return [f"{SYMBOLS[name]} = {as_text(value).removesuffix('.0')}" for name, value in options.items()]
 
 
 def row_of(group: list[Finished], differ: list[str]) -> dict:

@@ -40,7 +40,11 @@ def draw_pictures(out: Path, model, data) -> None:
     decoded = {"at the mean": model.decode(means[usual])}
     decoded["a sample"] = model.decode(means[usual] + stds[usual] * rng.standard_normal(means[usual].shape))
     first = reconstructions(model, data, usual, decoded, "test images; below each its squared error")
-    worst = np.argsort(-errors_at_mean(model, data.test, means), kind="stable")[:wide]
+    size = at_once(data.test.shape[1])  # a few at a time
+    parts = np.split(np.arange(len(means)), range(size, len(means), size))
+    errors = [squared_errors(seen(model, data.test[part]), model.decode(means[part])) for part in parts]
+    errors = np.nan_to_num(np.concatenate(errors), nan=np.inf)
+    worst = np.argsort(-errors, kind="stable")[:wide]
     decoded = {"at the mean": model.decode(means[worst])}
     last = reconstructions(model, data, worst, decoded, "test images with the largest errors")
     save(out / "reconstructions.png", first, last)
@@ -96,14 +100,6 @@ def reconstructions(model, data, places: np.ndarray, decoded: dict[str, np.ndarr
         names = [f"{data.classes[data.labels[1][place]]}\ntest/{place}" for place in places]
     rows = [judged(name, found, images) for name, found in decoded.items()]
     return sheet([("original", images), *rows], names, title)
-
-
-def errors_at_mean(model, test: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """The error of each test image at the mean of q(z|x), a few of them at a time.   (N, D), (N, Z) -> (N,)"""
-    size = at_once(test.shape[1])
-    parts = np.split(np.arange(len(test)), range(size, len(test), size))
-    errors = [squared_errors(seen(model, test[part]), model.decode(means[part])) for part in parts]
-    return np.nan_to_num(np.concatenate(errors), nan=np.inf)
 
 
 def by_rate(means: np.ndarray, stds: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -187,7 +183,8 @@ def sheet(rows: Sequence[tuple], columns: Sequence[str] = (), title: str = "") -
     left = 10 * FINE + int(max(map(font.getlength, names)))
     deepest = max((1 + name.count("\n") for name in columns), default=0)
     top = FINE * (20 * bool(title) + 5 + 13 * deepest)
-    heights = [max(tall + GAP + 14 * FINE * len(row[2:]), 17 * FINE * (1 + row[0].count("\n"))) for row in rows]
+    named = [max(tall, 17 * FINE * (1 + row[0].count("\n"))) for row in rows]  # heights of images or of their name
+    heights = [max(tall + GAP + 14 * FINE * len(row[2:]), least) for row, least in zip(rows, named, strict=True)]
     size = max(left + count * wide, 2 * GAP + int(font.getlength(title))), top + sum(heights)
     canvas = Image.new("L" if channels == 1 else "RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
@@ -195,11 +192,11 @@ def sheet(rows: Sequence[tuple], columns: Sequence[str] = (), title: str = "") -
     draw.text((GAP, FINE), title, "black", font)
     for x, name in zip(middles, columns, strict=False):
         draw.text((x, top - GAP), name, "black", small, "md", FINE, "center")
-    for (name, images, *below), height_of_row in zip(rows, heights, strict=True):
+    for (name, images, *below), least, height_of_row in zip(rows, named, heights, strict=True):
         for x, image in zip(middles, images, strict=False):
             large = picture(image).resize((wide - GAP, tall), Image.Resampling.NEAREST)
             canvas.paste(large, (x - wide // 2, top))
-        draw.text((left - 5 * FINE, top + tall // 2), name, "black", font, "rm", align="right")
+        draw.text((left - 5 * FINE, top + least // 2), name, "black", font, "rm", align="right")
         for x, text in zip(middles, below[0] if below else (), strict=False):
             draw.text((x, top + tall + FINE), text, "black", small, "ma")
         top += height_of_row
