@@ -126,7 +126,7 @@ def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
     groups: dict[Run, dict[Run, Finished]] = {}
     for one in sorted(runs, key=lambda one: one.run.seed):
         groups.setdefault(one.run.but(seed=0), {}).setdefault(one.run, one)  # a copy of a run is no second seed
-    differ, shared = told_and_shared([run.typed for run in groups])
+    differ, shared = differ_and_shared([run.typed for run in groups])
     rows = [row_of([*group.values()], differ) for group in groups.values()]
     names = [row["name"] for row in rows]
     for row in rows:
@@ -137,7 +137,7 @@ def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
     return rows, shared
 
 
-def told_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+def differ_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """The names of the options in which runs differ, and as they are typed the options that all of them share."""
     differ, shared = [], []
     for name in sorted(set().union(*options) - {*SAID_BY_THE_ROW}):
@@ -171,6 +171,7 @@ def row_of(group: list[Finished], differ: list[str]) -> dict:
     return {
         "name": f"{title}, {' '.join(words)}" if words else title,
         "parts": [title, *symbols(own), *others],  # as pictures have the name
+        "options": own,
         "method": run.method,
         "seeds": [other.run.seed for other in group],
         "runs": [str(other.out) for other in group],

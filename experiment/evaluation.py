@@ -86,7 +86,7 @@ def look(model, images: np.ndarray) -> dict:
 def warnings(model, data: Dataset, summary: dict) -> list[str]:
     """Sentences on a constraint that is off by more than a twentieth, and on unused latents."""
     run, found, lost = model.run, [], summary["not_finite"]
-    if run.target is not None and summary["train_constraint"] is not None:
+    if summary["train_constraint"] is not None:
         found = off_target(model, data, summary)
     if not summary["active_units"] and len(data.test) > 1:  # with a single image no latent varies
         learnt = "no latent is active: the model has learnt little but the mean image"
