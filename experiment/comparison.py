@@ -3,14 +3,15 @@
 import json
 import shlex
 from collections.abc import Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data import Dataset
 from data.dataset import mean_of
 from data.files import reason, write_whole
-from experiment import evaluation, explore, pictures, record, sources
-from experiment.evaluation import figures_of, table
+from experiment import explore, pictures, record, sources
+from experiment.evaluation import figures_of, table, warnings
 from experiment.record import METHOD_OPTIONS, MULTIPLIER, Run, UsageError, as_text, flag, said, typed
 from experiment.report import COMPARED, for_terminal, page
 from experiment.run_folder import CHECKPOINT, EXPLORE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
@@ -21,7 +22,8 @@ from ref.objectives import METHODS
 
 USED = ("compare", "explore", "out", "force", "data", "data_dir", "size", "backend")
 SAID_BY_THE_ROW = (*METHOD_OPTIONS, "samples", "method", "seed", "data", "size")
-FILES = ("report.html", "comparison.json", *(f"{name}.png" for name in COMPARED))
+FILES = ("report.html", "comparison.json", *COMPARED)
+SYMBOLS = {name: option.symbol for name, option in METHOD_OPTIONS.items()} | {"samples": "K"}
 SLIDES = json.loads((Path(__file__).parent / "figures/slides.json").read_text(encoding="utf-8"))
 
 
@@ -94,9 +96,8 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
         for seed, folder in zip(row["seeds"], row["runs"], strict=True):
             which = f"seed {seed}: " if len(row["seeds"]) > 1 else ""
             run = by_folder.pop(folder)
-            said = evaluation.warnings(run, data, run.summary)
-            row["warnings"] += [which + sentence for sentence in said]
-    models = {row["name"].replace(", ", "\n"): load(row["runs"][0], backend) for row in rows}
+            row["warnings"] += [which + sentence for sentence in warnings(run, data, run.summary)]
+    models = {"\n".join(row["parts"]): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
     of_mean_image = sources.total_variance(sources.test_images(runs[0].run, data), about=mean_of(data.train))
     result = {
@@ -122,46 +123,54 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
     """A row for all runs that differ only in their seed, each run once, and the options that all runs share."""
-    groups: list[list[Finished]] = []
-    for run in sorted(runs, key=lambda run: run.run.seed):
-        group = next((g for g in groups if g[0].run.but(seed=0) == run.run.but(seed=0)), [])
-        if not group:
-            groups.append(group)
-        if all(other.run != run.run for other in group):  # a copy of a run is no second seed
-            group.append(run)
-    told, shared = told_and_shared([group[0].run.typed for group in groups])
-    rows = [row_of(group, told) for group in groups]
+    groups: dict[Run, dict[Run, Finished]] = {}
+    for one in sorted(runs, key=lambda one: one.run.seed):
+        groups.setdefault(one.run.but(seed=0), {}).setdefault(one.run, one)  # a copy of a run is no second seed
+    differ, shared = differ_and_shared([run.typed for run in groups])
+    rows = [row_of([*group.values()], differ) for group in groups.values()]
     names = [row["name"] for row in rows]
     for row in rows:
         if names.count(row["name"]) > 1:
             row["name"] += f", {row['runs'][0]}"
+            row["parts"].append(row["runs"][0])
     rows.sort(key=lambda row: ([*METHODS].index(row["method"]), row["figures"]["rate"]["mean"]))
     return rows, shared
 
 
-def told_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+def differ_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """The names of the options in which runs differ, and as they are typed the options that all of them share."""
-    told, shared, names = [], [], set().union(*options)
-    for name in sorted(names - {*SAID_BY_THE_ROW}):
+    differ, shared = [], []
+    for name in sorted(set().union(*options) - {*SAID_BY_THE_ROW}):
+        values = {o.get(name) for o in options}
+        if len(values) == 1:
+            shared.append(typed(name, *values))
         # A run without a multiplier does not differ in its rule or its rate. Without any other option it does.
-        values = [o.get(name) for o in options if name in o or name not in MULTIPLIER]
-        if any(value != values[0] for value in values):
-            told.append(name)
-        elif len(values) == len(options):
-            shared.append(typed(name, values[0]))
-    if {"epochs", "batch_size", "multiplier"} & {*told}:  # from which the default of η follows
-        told = [name for name in told if name != "multiplier_rate"]
-    return told, shared
+        elif name not in MULTIPLIER or len(values - {None}) > 1:
+            differ.append(name)
+    if {"epochs", "batch_size", "multiplier"} & {*differ}:  # from which the default of η follows
+        differ = [name for name in differ if name != "multiplier_rate"]
+    return differ, shared
 
 
-def row_of(group: list[Finished], told: list[str]) -> dict:
-    """What is said of runs that differ in their seeds. Their name says the method's options and those `told`."""
+def told(options: dict[str, float], samples: int) -> dict[str, float]:
+    """The options of a method that a row's name tells, and K if there are several samples."""
+    return record.told(options) | ({"samples": samples} if samples > 1 else {})
+
+
+def symbols(options: dict[str, float]) -> list[str]:
+    """What `told` returns, as pictures and READMEs have it: κ = 4."""
+    return [f"{SYMBOLS[name]} = {as_text(value).removesuffix('.0')}" for name, value in options.items()]
+
+
+def row_of(group: list[Finished], differ: list[str]) -> dict:
+    """What is said of runs that differ in their seeds. Their name says the options `told`, and those that `differ`."""
     run, options = group[0].run, group[0].run.typed
-    own = record.told(run.options) | ({"samples": run.samples} if run.samples > 1 else {})
-    words = [said(name, value) for name, value in own.items()]
-    words += [said(name, options.get(name)) for name in told if name in options or name not in MULTIPLIER]
+    title, own = run.objective.title, told(run.options, run.samples)
+    others = [said(name, options[name]) for name in differ if name in options]
+    words = [*starmap(said, own.items()), *others]
     return {
-        "name": f"{run.objective.title}, {' '.join(words)}" if words else run.objective.title,
+        "name": f"{title}, {' '.join(words)}" if words else title,
+        "parts": [title, *symbols(own), *others],  # as pictures have the name
         "options": own,
         "method": run.method,
         "seeds": [other.run.seed for other in group],

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -45,8 +46,9 @@ COLUMNS = {  # of a table: key in summary.json, heading and decimals
 def summarize(model, data: Dataset, nll_samples: int) -> dict:
     """summary.json: which run it is, and its figures on the test set. `model` is a TrainedModel."""
     run, last, target = model.run, model.history[-1], model.run.target
-    variance, pixels = model.calibrated_variance, run.images.pixels
-    draws = metrics.Draws(nll_samples, run.samples, bounded_by(run), variance, progress("evaluation"))
+    constraint, variance, pixels = run.objective.constraint, model.calibrated_variance, run.images.pixels
+    bounded = constraint and constraint.bounded
+    draws = metrics.Draws(nll_samples, run.samples, bounded, variance, progress("evaluation"))
     figures = metrics.evaluate(*inputs(model, sources.test_images(run, data)), draws)
     if figures["not_finite"] == len(data.test):
         raise NonFiniteError("the figures on the test images are not finite")
@@ -54,9 +56,8 @@ def summarize(model, data: Dataset, nll_samples: int) -> dict:
     for name, found in (("constraint", figures.pop("bounded")), ("train_constraint", on_train)):
         figures[name] = None if target is None or found is None else found - target
     figures["rmse"], figures["psnr"] = a_pixel(figures["error"], pixels)
-    figures |= {"calibrated_variance": variance, "calibrated_elbo": None}
-    if variance:
-        figures["calibrated_elbo"] = metrics.calibrated_elbo(figures["rate"], figures["error"], variance, pixels)
+    elbo = variance and metrics.calibrated_elbo(figures["rate"], figures["error"], variance, pixels)
+    figures |= {"calibrated_variance": variance, "calibrated_elbo": elbo}
     identity = {"version": VERSION, "data": data.name}
     identity |= {name: run.typed.get(name) for name in IDENTITY}
     identity |= {"seed": run.seed, "epochs": last["epoch"], "steps": last["step"], "backend": model.backend.name}
@@ -70,11 +71,6 @@ def inputs(model, images: np.ndarray) -> tuple:
     return model.backend, model.network, model.theta, model.readable(images), noise
 
 
-def bounded_by(run: Run):
-    """What the constraint of a run bounds, of the terms of the loss; None without a constraint."""
-    return run.objective.constraint and run.objective.constraint.bounded
-
-
 def watched(test: np.ndarray, train: int) -> np.ndarray:
     """The test images that are watched while training on so many: all of them where they are few."""
     return spread(test, min(WATCHED, max(FEW, train // 25)))
@@ -82,14 +78,15 @@ def watched(test: np.ndarray, train: int) -> np.ndarray:
 
 def look(model, images: np.ndarray) -> dict:
     """rate, error, elbo and what is bounded, by the same draws each time; None if not finite."""
-    found = metrics.batch_means(*inputs(model, images), model.run.samples, bounded_by(model.run))
+    run, constraint = model.run, model.run.objective.constraint
+    found = metrics.batch_means(*inputs(model, images), run.samples, constraint and constraint.bounded)
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def warnings(model, data: Dataset, summary: dict) -> list[str]:
     """Sentences on a constraint that is off by more than a twentieth, and on unused latents."""
     run, found, lost = model.run, [], summary["not_finite"]
-    if run.target is not None and summary["train_constraint"] is not None:
+    if summary["train_constraint"] is not None:
         found = off_target(model, data, summary)
     if not summary["active_units"] and len(data.test) > 1:  # with a single image no latent varies
         learnt = "no latent is active: the model has learnt little but the mean image"
@@ -175,18 +172,13 @@ def fixed(number: float, decimals: int) -> str:
     return f"{round(number, decimals) + 0.0:.{decimals}f}"
 
 
-def aligned(lines: list[list[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, whose columns are as wide as their widest cell."""
     widths = [max(2, *map(len, column)) for column in zip(*lines, strict=True)]  # Markdown's rule has two letters
     ruled = [lines[0], ["-" * (width - 1) + ":" for width in widths], *lines[1:]]
     return "\n".join(f"| {' | '.join(map(str.rjust, line, widths))} |" for line in ruled)
 
 
-def upright(lines: list[list[str]]) -> list[list[str]]:
-    """A table with its rows as columns."""
-    return [*map(list, zip(*lines, strict=True))]
-
-
 def listing(summary: dict) -> str:
     """The figures of one run, one below the other."""
-    return aligned(upright(table({summary["method"]: figures_of([summary])})))
+    return aligned([*zip(*table({summary["method"]: figures_of([summary])}), strict=True)])

@@ -24,7 +24,7 @@ SHOWN, PIXELS = 1000, 1 << 20  # test images at most, and pixels of them; of tra
 DRAWS = 20  # samples of an image's log p(x)
 LARGEST = 10_000_000  # bytes of a page
 HALF = 65_504.0  # the largest float16
-TOLD = ("options", "samples", "hidden", "latent", "epochs", "seed", "target", "activation", "output")
+TOLD = ("samples", "hidden", "latent", "epochs", "seed", "target", "activation", "output")
 
 
 def write(out: Path, runs: Sequence[tuple[TrainedModel, dict]], data: Dataset) -> None:
@@ -76,13 +76,13 @@ def of_run(model: TrainedModel, summary: dict, tests: np.ndarray, rows: np.ndarr
     scores["log_likelihood"] = scores.get("calibrated_log_likelihood", scores["log_likelihood"])
     for name in ("error_at_mean", "log_likelihood"):
         found[name] = [x if np.isfinite(x) else None for x in scores[name].tolist()]
-    own, bound = own_options(run.objective), constraint and constraint.option
-    found["options"] = told(run.options)
+    bound = constraint and constraint.option
     return {
         **found,
+        "options": told(run.options),
         "title": run.objective.title,
         "variance": model.calibrated_variance,
-        "symbols": {name: option.symbol for name, option in own.items()},
+        "symbols": {name: option.symbol for name, option in own_options(run.objective).items()},
         # the option that says the target, and what the target is of
         "bound": constraint and constraint.name,
         "weighs": bound and {"figure": constraint.bounds, "square": constraint.power == 2},

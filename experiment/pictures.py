@@ -1,6 +1,5 @@
 """The pictures of a run and of a comparison: sheets of images with named rows and columns, and plots."""
 
-import re
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
@@ -11,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.dataset import floats
 from data.files import reason, write_whole
-from experiment.record import METHOD_OPTIONS, UsageError
+from experiment.record import UsageError
 from experiment.sources import spread
 from ref.densities import gaussian_kl
 from ref.more.metrics import ACTIVE, at_once
@@ -24,7 +23,6 @@ REACH = 2.5  # standard deviations of the prior to either side in a traversal
 SCATTERED = 2000  # posterior means in latents.png at most
 APART = 4  # a largest rate of so many times the median makes the axis of rates logarithmic
 MARKERS = "osDv^P*X<>"
-SYMBOLS = {name: option.symbol for name, option in METHOD_OPTIONS.items()} | {"samples": "K"}  # in a row's name
 STYLE = {"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3}  # $ in a name is no formula
 FINE = 2  # pixels of a picture for each pixel of the page that shows it
 DPI = 100 * FINE  # the resolution that the file of a picture names
@@ -32,7 +30,7 @@ WIDEST = 1300 * FINE  # pixels of a sheet at most, as long as its images are enl
 GAP, BAR = 3 * FINE, 24 * FINE  # pixels between the images of a sheet, and of the height of an image of one line
 
 
-def draw_pictures(out: Path, model, data, epochs=()) -> None:
+def draw_pictures(out: Path, model, data) -> None:
     """The sheets of a trained model, and latents.png. A test image that the model cannot encode is shown at z = 0."""
     rng, wide = np.random.default_rng(SEED), across(data.shape)
     means, stds = model.encode(data.test)
@@ -42,17 +40,20 @@ def draw_pictures(out: Path, model, data, epochs=()) -> None:
     decoded = {"at the mean": model.decode(means[usual])}
     decoded["a sample"] = model.decode(means[usual] + stds[usual] * rng.standard_normal(means[usual].shape))
     first = reconstructions(model, data, usual, decoded, "test images; below each its squared error")
-    worst = np.argsort(-errors_at_mean(model, data.test, means), kind="stable")[:wide]
+    size = at_once(data.test.shape[1])  # a few at a time
+    parts = np.split(np.arange(len(means)), range(size, len(means), size))
+    errors = [squared_errors(seen(model, data.test[part]), model.decode(means[part])) for part in parts]
+    errors = np.nan_to_num(np.concatenate(errors), nan=np.inf)
+    worst = np.argsort(-errors, kind="stable")[:wide]
     decoded = {"at the mean": model.decode(means[worst])}
     last = reconstructions(model, data, worst, decoded, "test images with the largest errors")
     save(out / "reconstructions.png", first, last)
 
     draws = rng.standard_normal((5 * wide, means.shape[1]))
     places = rng.permutation(np.linspace(0, len(means) - 1, len(draws)).astype(int))  # whatever order a file has
-    samples = {"prior p(z)": draws, "aggregate\nposterior q(z)": means[places] + stds[places] * draws}
-    rows = []
-    for name, z in samples.items():
-        rows += [(name, row) for row in np.split(model.decode(z), 5)]
+    aggregate = model.decode(means[places] + stds[places] * draws)
+    rows = [("prior p(z)", row) for row in np.split(model.decode(draws), 5)]
+    rows += [("aggregate\nposterior q(z)", row) for row in np.split(aggregate, 5)]
     save(out / "samples.png", sheet(rows))
     order, rates, active = by_rate(means, stds)
     save(out / "traversals.png", traversals(model, order, rates, active))
@@ -76,12 +77,6 @@ def chosen(data, count: int) -> np.ndarray:
     return np.array(sorted(found, key=lambda place: labels[place]))
 
 
-def named(data, places: np.ndarray) -> list[str]:
-    """The names of test images, as --interpolate takes them, below those of their classes if they are known."""
-    classes = [f"{data.classes[data.labels[1][i]]}\n" if data.labels else "" for i in places]
-    return [f"{name}test/{i}" for name, i in zip(classes, places, strict=True)]
-
-
 def seen(model, images: np.ndarray) -> np.ndarray:
     """Images as the model sees them.   (N, D) -> (N, H, W, C) in [0, 1]"""
     return floats(model.pixels(images)).reshape(-1, *model.shape)
@@ -100,17 +95,11 @@ def judged(name: str, decoded: np.ndarray, images: np.ndarray) -> tuple:
 def reconstructions(model, data, places: np.ndarray, decoded: dict[str, np.ndarray], title: str = "") -> Image.Image:
     """The test images at these places, and below them what is decoded from them, by name."""
     images = seen(model, data.test[places])
+    names = [f"test/{place}" for place in places]  # as --interpolate takes them
+    if data.labels:
+        names = [f"{data.classes[data.labels[1][place]]}\ntest/{place}" for place in places]
     rows = [judged(name, found, images) for name, found in decoded.items()]
-    return sheet([("original", images), *rows], named(data, places), title)
-
-
-def errors_at_mean(model, test: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """The error of each test image at the mean of q(z|x), a few of them at a time.   (N, D), (N, Z) -> (N,)"""
-    errors, size = np.empty(len(test)), at_once(test.shape[1])
-    for start in range(0, len(test), size):
-        part = slice(start, start + size)
-        errors[part] = squared_errors(seen(model, test[part]), model.decode(means[part]))
-    return np.nan_to_num(errors, nan=np.inf)
+    return sheet([("original", images), *rows], names, title)
 
 
 def by_rate(means: np.ndarray, stds: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -122,11 +111,9 @@ def by_rate(means: np.ndarray, stds: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def traversals(model, order: np.ndarray, rates: np.ndarray, active: int) -> Image.Image:
     """The first ten active latents of `by_rate` at most, one a row, from −REACH to REACH about z = 0."""
-    reach, rows = np.linspace(-REACH, REACH, across(model.shape)), []
-    for latent in order[: max(1, min(10, active))]:
-        z = np.zeros((len(reach), len(order)))
-        z[:, latent] = reach
-        rows.append((f"latent {latent}\n{rates[latent]:.2f} nats", model.decode(z)))
+    reach, ways = np.linspace(-REACH, REACH, across(model.shape)), np.eye(len(order))
+    shown = order[: max(1, min(10, active))]
+    rows = [(f"latent {i}\n{rates[i]:.2f} nats", model.decode(np.outer(reach, ways[i]))) for i in shown]
     title = f"one latent at a time, the others at 0, by their rate; {active} latents are active"
     return sheet(rows, [f"{r:.1f}".replace("-", "−") for r in reach], title)
 
@@ -192,22 +179,24 @@ def sheet(rows: Sequence[tuple], columns: Sequence[str] = (), title: str = "") -
     letters = max(1, wide // (6 * FINE))
     spaced = [name.replace("_", " ").split("\n") for name in columns]
     columns = ["\n".join(textwrap.fill(line, letters) for line in lines) for lines in spaced]
-    names = "\n".join(row[0] for row in rows)
-    left = 10 * FINE + max(int(font.getlength(line)) for line in names.split("\n"))
+    names = "\n".join(row[0] for row in rows).split("\n")
+    left = 10 * FINE + int(max(map(font.getlength, names)))
     deepest = max((1 + name.count("\n") for name in columns), default=0)
     top = FINE * (20 * bool(title) + 5 + 13 * deepest)
-    heights = [max(tall + GAP + 14 * FINE * len(row[2:]), 17 * FINE * (1 + row[0].count("\n"))) for row in rows]
+    named = [max(tall, 17 * FINE * (1 + row[0].count("\n"))) for row in rows]  # heights of images or of their name
+    heights = [max(tall + GAP + 14 * FINE * len(row[2:]), least) for row, least in zip(rows, named, strict=True)]
     size = max(left + count * wide, 2 * GAP + int(font.getlength(title))), top + sum(heights)
     canvas = Image.new("L" if channels == 1 else "RGB", size, "white")
-    draw, middles = ImageDraw.Draw(canvas), [left + int((j + 0.5) * wide) for j in range(count)]
+    draw = ImageDraw.Draw(canvas)
+    middles = range(left + wide // 2, left + count * wide, wide)
     draw.text((GAP, FINE), title, "black", font)
     for x, name in zip(middles, columns, strict=False):
         draw.text((x, top - GAP), name, "black", small, "md", FINE, "center")
-    for (name, images, *below), height_of_row in zip(rows, heights, strict=True):
-        for j, image in enumerate(images):
+    for (name, images, *below), least, height_of_row in zip(rows, named, heights, strict=True):
+        for x, image in zip(middles, images, strict=False):
             large = picture(image).resize((wide - GAP, tall), Image.Resampling.NEAREST)
-            canvas.paste(large, (left + j * wide, top))
-        draw.text((left - 5 * FINE, top + tall // 2), name, "black", font, "rm", align="right")
+            canvas.paste(large, (x - wide // 2, top))
+        draw.text((left - 5 * FINE, top + least // 2), name, "black", font, "rm", align="right")
         for x, text in zip(middles, below[0] if below else (), strict=False):
             draw.text((x, top + tall + FINE), text, "black", small, "ma")
         top += height_of_row
@@ -278,9 +267,11 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
     few = f" ({seen} of {count} images)" if seen and seen < count else ""
     titles = {"rate": "rate [nats]", "error": "error [squared error per image]"}
     titles |= {"lambda": "λ"} if constraint else {"elbo": "ELBO [nats]"}
-    figure, panels = plot(3.2 * len(titles), 3.2, len(titles))
-    steps, ends = [report["step"] for report in history], [row["step"] for row in epochs]
-    middles, mark = np.convolve([0, *ends], [0.5, 0.5], "valid"), "." if len(epochs) < 10 else ""
+    figure, panels = plot(9.6, 3.2, 3)
+    steps = [report["step"] for report in history]
+    ends = [row["step"] for row in epochs]
+    middles = np.convolve([0, *ends], [0.5, 0.5], "valid")
+    mark = "." if len(epochs) < 10 else ""
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("step")
@@ -289,9 +280,10 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
         if key == "lambda":
             axes.plot(steps, reports)
             axes.set_xlim(right=1.25 * steps[-1])  # room for its last value where no curve is
-            last = (steps[-1], reports[-1])
-            axes.annotate(f"{last[1]:.3g}", last, (4, 0), textcoords="offset points", va="center")
-            decimal(axes, "y")
+            last = f"{reports[-1]:.3g}"
+            axes.annotate(last, (steps[-1], reports[-1]), (4, 0), textcoords="offset points", va="center")
+            axes.set_yscale("log")
+            decimal(axes.yaxis)
             continue
         axes.plot(steps, reports, "C0", alpha=0.3)
         axes.plot(middles, [row[key] for row in epochs], "C0", marker=mark, label="training")
@@ -306,14 +298,13 @@ def draw_curves(out: Path, model, data, epochs: list[dict]) -> None:
     save_plot(out / "curves.png", figure)
 
 
-def decimal(axes, which: str) -> None:
-    """Makes an axis, "x" or "y", logarithmic, and lets it read in decimals."""
+def decimal(axis) -> None:
+    """Lets a logarithmic axis read in decimals."""
     from matplotlib import ticker
 
-    axes.set(**{f"{which}scale": "log"})
-    axis, (low, high) = getattr(axes, f"{which}axis"), getattr(axes, f"get_{which}lim")()
+    low, high = axis.get_view_interval()
     axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if high > 8 * low else ticker.MaxNLocator(5))
-    axis.set_major_formatter(lambda value, _: f"{value:.6g}")
+    axis.set_major_formatter("{x:.6g}")
     axis.set_minor_locator(ticker.NullLocator())
 
 
@@ -324,9 +315,9 @@ def draw_rate_distortion(path: Path, result: dict) -> None:
     for i, method in enumerate(dict.fromkeys(row["method"] for row in result["rows"])):
         rows = [row for row in result["rows"] if row["method"] == method]
         rates, errors = ([row["figures"][name] for row in rows] for name in ("rate", "error"))
-        x, y = ([figure["mean"] for figure in figures] for figures in (rates, errors))
-        xerr, yerr = ([figure["std"] or 0.0 for figure in figures] for figures in (rates, errors))
-        names = [[symbols(part) for part in parts(row["name"])] for row in rows]
+        x, xerr = np.array([[rate["mean"], rate["std"] or 0] for rate in rates]).T
+        y, yerr = np.array([[error["mean"], error["std"] or 0] for error in errors]).T
+        names = [row["parts"] for row in rows]
         # The legend says what all rows of a method share, and the text beside a point what tells its row from them.
         label = ", ".join(part for part in names[0] if all(part in name for name in names))
         style = {"fmt": f"C{i % 10}{MARKERS[i % 10]}--", "linewidth": 1, "elinewidth": 1.5}
@@ -340,7 +331,8 @@ def draw_rate_distortion(path: Path, result: dict) -> None:
     left, right = limits([row["figures"]["rate"]["mean"] for row in result["rows"]])
     axes.set(xlim=(left, right), ylim=(0, 1.12 * result["mean_image"]["error"]))
     if left > 0:
-        decimal(axes, "x")
+        axes.set_xscale("log")
+        decimal(axes.xaxis)
     axes.set_title(f"{result['data']}: rate and error on the test set", fontsize=11)
     axes.legend(fontsize=8)
     save_plot(path, figure)
@@ -352,15 +344,3 @@ def limits(rates: list[float]) -> tuple[float, float]:
     if largest < APART * np.median(rates):
         return -0.03 * largest, 1.15 * largest
     return lowest / 1.5, 1.5 * largest
-
-
-def parts(name: str) -> list[str]:
-    """The parts of a row's name, within which no line breaks: the method and each option."""
-    return re.split(r"(?<=,) |(?<!\bno) (?=--|no --)", name)
-
-
-def symbols(part: str) -> str:
-    """A part of a row's name with the symbol of its option, κ = 4, and without a comma."""
-    for option, symbol in SYMBOLS.items():
-        part = re.sub(rf"^--{option} (.*?)(\.0)?(?=,?$)", rf"{symbol} = \1", part)
-    return part.removesuffix(",")

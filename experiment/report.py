@@ -7,27 +7,26 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from string import Template
 
 from PIL import Image
 
 from data.files import write_whole
-from experiment import evaluation
-from experiment.evaluation import aligned, figures_of, table, upright
-from experiment.pictures import parts
+from experiment.evaluation import aligned, figures_of, table, warnings
 from experiment.record import IN_MEMORY, typed
+from experiment.run_folder import PICTURES
 
 TEMPLATE = Path(__file__).parent / "report.html"
-COMPARED = ("reconstructions", "generations", "rate_distortion")
-SINGLE = ("curves", "reconstructions", "samples", "interpolations", "traversals", "latents")
+BREAKS = re.compile("(?<=,) | (?=--)")  # where a row's name or a command may break: between its parts
+COMPARED = ("reconstructions.png", "generations.png", "rate_distortion.png")
 
 
-def draw_report(out: Path, model, data, rows=()) -> None:
-    """The page of a run, made of the other files in its folder."""
-    config, summary = (json.loads((out / name).read_text("utf-8")) for name in ("config.json", "summary.json"))
-    run, name = model.run, model.run.objective.title
-    said = evaluation.warnings(model, data, summary)
+def draw_report(out: Path, model, data, summary: dict) -> None:
+    """The page of a run, made of the other files in its folder, too."""
+    config = json.loads((out / "config.json").read_text("utf-8"))
+    run, name, said = model.run, model.run.objective.title, warnings(model, data, summary)
     about = {
         "command": shlex.join(["python", *config["command"]]),
         "data": data.name,
@@ -38,19 +37,19 @@ def draw_report(out: Path, model, data, rows=()) -> None:
     }
     if run.images.source == IN_MEMORY:
         about["command"] = "experiment.fit(images, …) in Python, with these settings"
-    text = page(about, f"{name} on {data.name}", upright(table({name: figures_of([summary])})))
+    text = page(about, f"{name} on {data.name}", [*zip(*table({name: figures_of([summary])}), strict=True)])
     write_whole(out / "report.html", lambda file: file.write(text.encode()))
 
 
-def page(about: dict, title: str, lines: list[list[str]], out: Path | None = None) -> str:
+def page(about: dict, title: str, lines: Sequence[Sequence[str]], out: Path | None = None) -> str:
     """A page on about["rows"]: their table `lines`, warnings and first runs. A comparison has pictures in `out`."""
     before, of_comparison, of_run, after = re.split("<!-- .* -->", TEMPLATE.read_text(encoding="utf-8"))
-    links, warnings, sections = {}, [], []
+    links, sentences, sections = {}, [], []
     for place, row in enumerate(about["rows"]):
         links[row["name"]] = link = f'<a href="#run-{place}">{unbroken(row["name"])}</a>'
-        warnings += [f'<p class="warning">{link}: {escape(sentence)}</p>' for sentence in row["warnings"]]
+        sentences += [f'<p class="warning">{link}: {escape(sentence)}</p>' for sentence in row["warnings"]]
         own = {"name": escape(row["name"]), "place": place, "seed": row["seeds"][0]}
-        sections.append(Template(of_run).substitute(own, **embedded(row["runs"][0], SINGLE)))
+        sections.append(Template(of_run).substitute(own, **embedded(row["runs"][0], PICTURES)))
     contents = [*links.values()]
     if out:
         contents.insert(0, '<a href="#compared">Side by side</a>')
@@ -64,12 +63,12 @@ def page(about: dict, title: str, lines: list[list[str]], out: Path | None = Non
         test_images=about["test_images"],
         data=escape(about["data"]),
         table=cells(lines, links),
-        warnings="\n".join(warnings),
+        warnings="\n".join(sentences),
     )
     return "".join([head, *sections, after])
 
 
-def cells(lines: list[list[str]], links: dict[str, str]) -> str:
+def cells(lines: Sequence[Sequence[str]], links: dict[str, str]) -> str:
     """A table. A name that has a link becomes the link; a spread stands below its mean."""
     found = []
     for name, *line in lines:
@@ -81,15 +80,14 @@ def cells(lines: list[list[str]], links: dict[str, str]) -> str:
 
 def unbroken(text: str) -> str:
     """A name or a command in HTML that breaks between its parts alone."""
-    return " ".join(f"<span>{escape(part)}</span>" for part in parts(text))
+    return " ".join(f"<span>{escape(part)}</span>" for part in BREAKS.split(text))
 
 
 def for_terminal(lines: list[list[str]]) -> str:
     """A table with a column for each row of `lines`, where that is no wider than the terminal, or else as it is."""
-    names = [[part.removesuffix(",") for part in parts(line[0])] for line in lines]
-    deepest = max(map(len, names))  # a name's options stand below it
-    padded = [name + [""] * (deepest - len(name)) + line[1:] for name, line in zip(names, lines, strict=True)]
-    text = aligned(upright(padded))
+    names = [[part.removesuffix(",") for part in BREAKS.split(line[0])] for line in lines]
+    figures = zip(*(line[1:] for line in lines), strict=True)
+    text = aligned([*zip_longest(*names, fillvalue=""), *figures])  # a name's options stand below it
     return text if text.index("\n") <= shutil.get_terminal_size().columns else aligned(lines)
 
 
@@ -97,10 +95,11 @@ def embedded(folder: str | Path, names: Sequence[str]) -> dict[str, str | int]:
     """PNGs within a page, by name, and how wide it shows them; an empty source for one that the folder lacks."""
     found = {}
     for name in names:
-        path, content, width = Path(folder, f"{name}.png"), b"", 0
+        path, content, width = Path(folder, name), b"", 0
         if path.exists():
             content = path.read_bytes()
             with Image.open(path) as image:  # a sheet of version 0.2 does not say its 100 pixels an inch
                 width = round(100 * image.width / image.info.get("dpi", (100, 100))[0])
-        found |= {name: f"data:image/png;base64,{base64.b64encode(content).decode()}", f"{name}_width": width}
+        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        found |= {path.stem: source, f"{path.stem}_width": width}
     return found

@@ -206,8 +206,9 @@ def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None
     run_folder.write_json(out / "summary.json", summary)
     rows = run_folder.rows_of(model.history, len(data.train) // model.run.batch_size)
     said = evaluation.warnings(model, data, summary)
-    for draw in (pictures.draw_pictures, pictures.draw_curves, report.draw_report):
-        said += pictures.drawn(draw, out, model, data, rows)
+    said += pictures.drawn(pictures.draw_pictures, out, model, data)
+    said += pictures.drawn(pictures.draw_curves, out, model, data, rows)
+    said += pictures.drawn(report.draw_report, out, model, data, summary)
     said += pictures.drawn(explore.write, out / run_folder.EXPLORE, [(model, summary)], data)
     for warning in said:
         say(f"run.py: {warning}", "stderr")

@@ -14,7 +14,7 @@ import numpy as np
 from data import Dataset
 from experiment.comparison import Finished, rows_of
 from experiment.evaluation import EVALUATION_SEED, aligned
-from experiment.pictures import MARKERS, drawn, parts, plot, save_plot, symbols
+from experiment.pictures import MARKERS, drawn, plot, save_plot
 from experiment.record import UsageError
 from experiment.studies.measures import factor_information, factor_vae_score, gaps
 from experiment.studies.runs import FOLDERS, OUT, command, finished_in, images_of, over_seeds, untrained
@@ -66,9 +66,9 @@ def study(folders: Sequence[Path], out: Path) -> str:
 
 def title(row: dict) -> str:
     """A row's method and options. The β-VAE is on binary cross-entropy, unless the title says: on the squared error."""
-    words = [symbols(part) for part in parts(row["name"])]
-    gaussian = row["method"] == "beta-vae" and "--likelihood gaussian" in words
-    return ", ".join([word for word in words if not word.startswith(("--", "no --"))] + ["squared error"] * gaussian)
+    words = [part for part in row["parts"] if not part.startswith("--")]
+    gaussian = row["method"] == "beta-vae" and "--likelihood gaussian" in row["parts"]
+    return ", ".join(words + ["squared error"] * gaussian)
 
 
 def table(groups: dict[str, list[dict]]) -> str:

@@ -58,9 +58,10 @@ def untrained(run: Finished, data: Dataset) -> TrainedModel:
 def without_network(run: Finished) -> tuple[float, Callable[[float], float]]:
     """The error of the mean image on the test images, and a function: the rate of the best linear VAE of an error."""
     data, backend = images_of(run), open_backend("numpy")
-    images = (reader(backend, data.train, False), len(data.train), backend.asarray(mean_of(data.train)))
+    mean = mean_of(data.train)
+    images = (reader(backend, data.train, False), len(data.train), backend.asarray(mean))
     variances, rest = linear.principal_variances(backend, *images, backend.noise(0))
-    of_mean_image = total_variance(data.test, about=mean_of(data.train))
+    of_mean_image = total_variance(data.test, about=mean)
     return of_mean_image, lambda error: linear.gaussian_rate_distortion(variances, error, rest)
 
 

@@ -14,10 +14,8 @@ from itertools import chain
 from pathlib import Path
 
 from data import DATASETS
-from experiment import record
-from experiment.comparison import published
+from experiment.comparison import published, symbols, told
 from experiment.evaluation import COLUMNS
-from experiment.pictures import SYMBOLS
 from experiment.record import UsageError
 from experiment.run_folder import write_json
 from experiment.studies.runs import FOLDERS, SETTINGS, command, finished_in, over_seeds, without_network
@@ -25,11 +23,10 @@ from ref.objectives import METHODS
 
 ROOT = Path(__file__).parents[2]
 FIGURES, PAGES = ROOT / "experiment/figures", (ROOT / "README.md", ROOT / "experiment/README.md")
-BLOCK = re.compile(r"(<!-- table: (.+?): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-BY_HAND = "*Typed by hand"  # the last line of a table that has no run in figures/
+BLOCK = re.compile(r"(<!-- table: (.+?): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEADINGS = {name: heading for name, (heading, _) in COLUMNS.items()} | {"linear_rate": "linear VAE"}
-ONE = dict.fromkeys(("elbo", "linear_rate", "calibrated_elbo", "calibrated_nll"), 1)
-DECIMALS = ONE | {"active_units": 0, "lambda": 3}  # 2 for the other figures
+DECIMALS = {"active_units": 0, "lambda": 3}  # 2 for the other figures
+DECIMALS |= dict.fromkeys(("elbo", "linear_rate", "calibrated_elbo", "calibrated_nll"), 1)
 
 
 def add(folders: Sequence[Path]) -> None:
@@ -53,36 +50,31 @@ def add(folders: Sequence[Path]) -> None:
 
 def name_of(run: dict) -> str:
     """The path of a run's figures within figures/."""
-    words = [run["method"], *(f"{name}{value:g}" for name, value in told(run).items()), str(run["seed"])]
-    return f"{run['data']}/{'-'.join(words)}.json"
+    words = [f"{name}{value:g}" for name, value in told(run["options"], run["samples"]).items()]
+    return f"{run['data']}/{'-'.join([run['method'], *words, str(run['seed'])])}.json"
 
 
-def told(run: dict) -> dict[str, float]:
-    """The options that are part of the run's name."""
-    return record.told(run["options"]) | ({"samples": run["samples"]} if run["samples"] > 1 else {})
-
-
-def table(rows: list[str], columns: list[str]) -> str | None:
-    """The table in Markdown. None if figures/ has no run of these rows. Raises UsageError for unlike runs."""
+def table(rows: list[str], columns: list[str]) -> str:
+    """The table in Markdown. Raises UsageError for unlike runs, and if figures/ has no run of these rows."""
     found = [[json.loads(path.read_text("utf-8")) for path in FIGURES.glob(f"{row}-[0-9]*.json")] for row in rows]
     runs = [*chain(*found)]
     if not runs:
-        return None
+        raise UsageError(f"no run of {' '.join(rows)} is in {FIGURES}")
     for option in SETTINGS:
         if len({str(run[option]) for run in runs} - {"None"}) > 1:
             raise UsageError(f"the runs of one table differ in {option}: {', '.join(rows)}")
     mean_image = dict.fromkeys(("error", "error_at_mean"), runs[0]["mean_image_error"]) | {"rate": 0.0}
     lines = [[runs[0]["data"], *(HEADINGS.get(name, name) for name in columns)], ["---"] * (1 + len(columns))]
-    lines += [[title(seeds[0]), *(cell(seeds, name) for name in columns)] for seeds in found if seeds]
-    lines.append(["the mean image", *(cell([mean_image], name) for name in columns)])
+    named = {title(seeds[0]): seeds for seeds in found if seeds} | {"the mean image": [mean_image]}
+    for name, seeds in named.items():
+        lines.append([name, *(cell(seeds, column) for column in columns)])
     source = f"{len(runs)} runs of {runs[0]['epochs']} epochs, from experiment/figures/"
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{text}\n\n*Mean ± standard deviation over seeds: {source}.*"
 
 
 def title(run: dict) -> str:
-    words = [f"{SYMBOLS[name]} = {value:g}" for name, value in told(run).items()]
-    return ", ".join([METHODS[run["method"]].title, *words])
+    return ", ".join([METHODS[run["method"]].title, *symbols(told(run["options"], run["samples"]))])
 
 
 def cell(runs: list[dict], name: str) -> str:
@@ -95,19 +87,14 @@ def cell(runs: list[dict], name: str) -> str:
 
 
 def written(page: str) -> str:
-    """The page with its tables anew. Raises UsageError for markers that do not end, and by `block`."""
+    """The page with its tables anew. Raises UsageError for markers that do not end, and by `table`."""
     if page.count("<!-- table") != len(BLOCK.findall(page)):
         raise UsageError("the markers of a table are <!-- table: ROWS: COLUMNS --> and <!-- end -->")
+
+    def block(found: re.Match) -> str:
+        return f"{found[1]}{table(found[2].split(), found[3].split())}\n{found[4]}"
+
     return BLOCK.sub(block, page)
-
-
-def block(found: re.Match) -> str:
-    """The table between its markers. A table without any run in figures/ stays as it is, and has to say so."""
-    opening, rows, columns, old, end = found.groups()
-    text = table(rows.split(), columns.split())
-    if text is None and BY_HAND not in old:
-        raise UsageError(f"no run of {rows} is in {FIGURES}: add them, or end the table by {BY_HAND!r}")
-    return found[0] if text is None else f"{opening}{text}\n{end}"
 
 
 def write(folders: Sequence[Path]) -> str:

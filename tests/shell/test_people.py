@@ -235,7 +235,7 @@ def test_epoch_means_stand_at_the_middle_of_an_epoch_and_test_figures_at_its_end
 def test_a_row_stands_at_its_rate_and_error_and_its_bars_are_their_deviations(monkeypatch):
     figures = {"rate": (5.0, 1.0), "error": (9.0, 2.0), "error_at_mean": (7.0, 3.0)}
     figures = {name: {"mean": mean, "std": std} for name, (mean, std) in figures.items()}
-    row = {"method": "vae", "name": "VAE", "figures": figures}
+    row = {"method": "vae", "parts": ["VAE"], "figures": figures}
     result = {"linear_bound": [(0, 20), (9, 3)], "rows": [row], "mean_image": {"error": 20}, "data": "digits"}
     (axes,) = figure_of(monkeypatch, "draw_rate_distortion", Path(), result).axes
     point, _, bars = axes.containers[0]
