@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from backend import BACKENDS
 from data import DATASETS
 from experiment import record
 from experiment.defaults import BY_DATA, COLUMNS, COMMON, FIRST, METHOD_OPTIONS, PRESETS, row_of
-from experiment.record import COUNT, KINDS, SIZES, Kind, Options, UsageError, as_text, built, flag, one_of
+from experiment.record import COUNT, KINDS, SIZES, Kind, Options, UsageError, as_text, flag, one_of
 from ref.objectives import METHODS
 
 # Uses of a trained model, and the options that each takes.
@@ -36,9 +36,6 @@ def listed(field: str, between: str, after: str) -> str:
 # Kinds of options that a record has not, or has not like this.
 TYPED = KINDS | {"method": one_of((*METHODS, "all")), "preset": one_of(PRESETS), "validation": COUNT}
 TYPED |= {"data": str, "skip_broken": bool}
-# Python's type of each option that describes a run.
-TYPES = get_type_hints(record.Images) | get_type_hints(record.Run) | dict.fromkeys(METHOD_OPTIONS, float)
-TYPES |= {"preset": str}
 # By group: each option's help, which its default will follow.
 # fmt: off
 OF_A_RUN = {
@@ -108,26 +105,14 @@ SWEPT = (*METHOD_OPTIONS, "samples")  # options of which several values make as 
 SEVERAL = {"compare": "+", "interpolate": 2, **dict.fromkeys(SWEPT, "+")}  # options with several values, and how many
 
 
-def how_of(kind) -> dict[str, Any]:
-    """What argparse is told of an option: of a Kind, of a type, or of a switch."""
-    if kind is bool:
-        return {"action": "store_true"}
-    if not isinstance(kind, Kind):
-        return {"type": kind}
-    return {"choices": kind.names} if kind.names else {"type": reading(kind)}
-
-
 def reading(kind: Kind) -> Callable[[str], Any]:
     """An argparse type: text, read and checked as the kind says."""
 
     def read(text: str):
         try:
-            value = kind.read(text)
-            if kind.holds(value):
-                return value
+            return kind.read(text)
         except ValueError:
-            pass
-        raise argparse.ArgumentTypeError(f"{text!r} is not {kind.wanted}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not {kind.wanted}") from None
 
     return read
 
@@ -137,14 +122,13 @@ def option_of(name: str, value):
     kind, given = TYPED[name], plain(value)
     try:
         if isinstance(given, str):
-            given = kind.read(given)
-        elif kind is SIZES and isinstance(given, int):
-            given = (given,)
-        return built(TYPES[name], given, name, TYPED)
+            return kind.read(given)
+        return kind.checked((given,) if kind is SIZES and isinstance(given, int) else given)
     except (ArithmeticError, TypeError, ValueError):
         hint = "; fit trains one run: call it for each value" if name in SWEPT and isinstance(given, tuple) else ""
         hint += "; in Python (512, 256), and () for no layer" if kind is SIZES else ""
-        raise UsageError(f"{name}={shown_value(value)} is not {kind.wanted}{hint}") from None
+        shown = textwrap.shorten(repr(value), 60, placeholder=" …")
+        raise UsageError(f"{name}={shown} is not {kind.wanted}{hint}") from None
 
 
 def plain(value):
@@ -156,14 +140,6 @@ def plain(value):
     if isinstance(value, np.ndarray) and not value.ndim:
         return plain(value[()])
     return tuple(map(plain, value)) if isinstance(value, list | tuple | np.ndarray | range) else value
-
-
-def shown_value(value) -> str:
-    """The value in a sentence: on one line, and shortened."""
-    try:
-        return textwrap.shorten(repr(value), 60, placeholder=" …")
-    except ValueError:  # an integer of too many digits
-        return "the integer"
 
 
 class Parser(argparse.ArgumentParser):
@@ -186,8 +162,14 @@ def parser(description: str = "") -> Parser:
     for title, rows in OPTIONS.items():
         group = p.add_argument_group(title)
         for name, (kind, about) in rows.items():
-            nargs = {"nargs": SEVERAL[name]} if name in SEVERAL else {}
-            group.add_argument(flag(name), **how_of(kind), **nargs, help=f"{about} {usual(name)}".strip())
+            how = {"nargs": SEVERAL[name]} if name in SEVERAL else {}
+            if kind is bool:
+                how["action"] = "store_true"
+            elif isinstance(kind, Kind) and kind.names:
+                how["choices"] = kind.names
+            else:
+                how["type"] = reading(kind) if isinstance(kind, Kind) else kind
+            group.add_argument(flag(name), **how, help=f"{about} {usual(name)}".strip())
     return p
 
 
