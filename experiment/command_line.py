@@ -3,10 +3,9 @@
 import argparse
 import difflib
 import textwrap
-from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,16 +15,6 @@ from experiment import record
 from experiment.defaults import BY_DATA, COLUMNS, COMMON, FIRST, METHOD_OPTIONS, PRESETS, row_of
 from experiment.record import COUNT, KINDS, SIZES, Kind, Options, UsageError, as_text, flag, one_of
 from ref.objectives import METHODS
-
-# Uses of a trained model, and the options that each takes.
-USES = {
-    "evaluate": ("data", "data_dir", "size", "nll_samples", "backend", "out", "force"),
-    "encode": ("data_dir", "nll_samples", "backend", "out", "force"),
-    "sample": ("seed", "backend", "out", "force"),
-    "reconstruct": ("data_dir", "backend", "out", "force"),
-    "interpolate": ("data", "data_dir", "size", "backend", "out", "force"),
-    "explore": ("data", "data_dir", "size", "backend", "out", "force"),
-}
 
 
 def listed(field: str, between: str, after: str) -> str:
@@ -105,16 +94,12 @@ SWEPT = (*METHOD_OPTIONS, "samples")  # options of which several values make as 
 SEVERAL = {"compare": "+", "interpolate": 2, **dict.fromkeys(SWEPT, "+")}  # options with several values, and how many
 
 
-def reading(kind: Kind) -> Callable[[str], Any]:
-    """An argparse type: text, read and checked as the kind says."""
-
-    def read(text: str):
-        try:
-            return kind.read(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {kind.wanted}") from None
-
-    return read
+def read_as(kind: Kind, text: str):
+    """The value of a text, for argparse."""
+    try:
+        return kind.read(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {kind.wanted}") from None
 
 
 def option_of(name: str, value):
@@ -168,7 +153,7 @@ def parser(description: str = "") -> Parser:
             elif isinstance(kind, Kind) and kind.names:
                 how["choices"] = kind.names
             else:
-                how["type"] = reading(kind) if isinstance(kind, Kind) else kind
+                how["type"] = partial(read_as, kind) if isinstance(kind, Kind) else kind
             group.add_argument(flag(name), **how, help=f"{about} {usual(name)}".strip())
     return p
 

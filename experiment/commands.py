@@ -13,16 +13,16 @@ from backend.ranks import Ranks
 from data import DATASETS, Dataset, npz
 from data.files import shown
 from experiment import record, run_folder, sources
-from experiment.command_line import NAMES, SWEPT, USES, of_a_run, option_of
+from experiment.command_line import NAMES, SWEPT, of_a_run, option_of
 from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import binarization, complete, listed, part_of_name, shared_by_all
 from experiment.evaluation import listing
-from experiment.record import IN_MEMORY, OF_METHODS, Options, Run, UsageError, flag, options_of, said, typed
+from experiment.record import IN_MEMORY, OF_METHODS, Options, Run, UsageError, options_of, said, typed
 from experiment.run_folder import FILES, Saved, command_to_go_on, read_checkpoint, refuse_existing
 from experiment.terminal import Stopped, on_terminal, say
 from experiment.trained_model import TrainedModel, load
-from experiment.training import make, proceed, started
-from experiment.use_model import use
+from experiment.training import make
+from experiment.use_model import USES, refuse_misuse, use
 from ref.objectives import METHODS
 
 # What a resumed run may be given anew, and what it does not store.
@@ -32,24 +32,12 @@ NETWORK = ("hidden", "latent", "activation", "output")  # what --init-from bring
 
 def obey(given: Options, command: list[str], ranks: Ranks) -> str:
     """Does what was typed. Returns what there is to say. Raises UsageError, DataError, BackendError."""
-    uses = [name for name in USES if name in given]
     if "compare" in given:
         return compare_folders(given, command) if ranks.rank == 0 else ""
-    if "load" in given or uses:
-        refuse_misuse(uses, given)
-        return use(uses[0], given) if ranks.rank == 0 else ""
+    if given.keys() & {"load", *USES}:
+        refuse_misuse(given)
+        return use(given) if ranks.rank == 0 else ""
     return (go_on if "resume" in given else begin)(given, command, ranks)
-
-
-def refuse_misuse(uses: list[str], given: Options) -> None:
-    """Raises UsageError unless one use of a trained model is asked for, with options that it takes."""
-    if len(uses) != 1 or "load" not in given:
-        raise UsageError(f"--load DIR and one of {', '.join(map(flag, USES))} go together")
-    takes = USES[uses[0]]
-    for name in given:
-        if name not in ("load", uses[0], *takes):
-            listed = ", ".join(map(flag, takes))
-            raise UsageError(f"{flag(name)} is not used by --load with {flag(uses[0])} (it takes: {listed})")
 
 
 @contextmanager
@@ -94,7 +82,7 @@ def begin(given: Options, command: list[str], ranks: Ranks) -> str:
 def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: Options, resume=False) -> str:
     """Makes the run in `out`, or goes on with the stopped run there. Returns what there is to say."""
     every, force = given.get("checkpoint_every", 1), given.get("force", False)
-    summary = make(run, out, backend, data, command, every, force, resume)
+    _, summary = make(run, out, backend, data, command, every, force, resume)
     there = [name for name in FILES if (out / name).exists()]
     units = "rate, ELBO and NLL in nats, errors in squared error per image, σ*² = (training error)/D"
     if run.target is not None:
@@ -171,13 +159,21 @@ def values_of(asked: Options) -> dict[str, tuple]:
 
 
 def each_run(asked: Options, seeds: int) -> dict[str, Options]:
-    """The options of each run by the name of its folder: methods × values × seeds."""
+    """The options of each run by the name of its folder: methods × values × seeds.
+
+    With --method all each method has the asked options that it takes.
+    """
     found, last = {}, asked["seed"] + seeds - 1
     if not record.FROM_ZERO.holds(last):
         raise UsageError(f"--seeds {seeds} from --seed {asked['seed']} would end at {last}; begin at a smaller --seed")
     methods = METHODS if asked["method"] == "all" else [asked["method"]]
     for seed, method in product(range(asked["seed"], asked["seed"] + seeds), methods):
-        own = of_method(asked, method, seed)
+        own = asked | {"method": method, "seed": seed}
+        if asked["method"] == "all":
+            lacks = OF_METHODS - {*options_of(METHODS[method])}
+            if METHODS[method].samples == 1:
+                lacks.add("samples")
+            own = {name: value for name, value in own.items() if name not in lacks}
         values = values_of(own)
         for chosen in product(*values.values()):
             which = dict(zip(values, chosen, strict=True))
@@ -192,36 +188,24 @@ def several_runs(asked: Options, start, given: Options, data: Dataset, images, c
     if (out / "config.json").exists():
         raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
     chosen = shared_by_all(asked, data)
-    runs, chosen_for = {}, {}
-    for folder, own in each_run(asked | chosen, given.get("seeds", 1)).items():
-        runs[out / folder], _, chosen_for[out / folder] = complete(own, data, images, start)
+    each = each_run(asked | chosen, given.get("seeds", 1))
+    runs = {out / folder: complete(own, data, images, start) for folder, own in each.items()}
     run_folder.refuse_unwritable(out)
-    standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
-    backend = opened(next(iter(runs.values())), given, ranks)
-
+    standing = {folder: standing_of(completed.run, folder, given) for folder, completed in runs.items()}
+    backend = opened(next(iter(runs.values())).run, given, ranks)
     if chosen:
         say(f"chosen from the images, for all runs: {listed(chosen)}")
     with advised():
         ranks.wait()  # until all have seen what is missing
-        for number, (folder, run) in enumerate(runs.items(), 1):
+        for number, (folder, (run, _, from_images)) in enumerate(runs.items(), 1):
             whole = standing[folder] == "whole"
-            what = f"{folder}/ is whole" if whole else start_of(run, data, folder) + chosen_for[folder]
+            what = f"{folder}/ is whole" if whole else start_of(run, data, folder) + from_images
             say(f"run {number} of {len(runs)}: {what}")
             if not whole:
                 say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
         if ranks.rank:
             return ""
         return compare([finished(folder) for folder in runs], out, backend.name, data, command)
-
-
-def of_method(asked: Options, name: str, seed: int) -> Options:
-    """The options for one method; with --method all the asked options that the method takes."""
-    if asked["method"] != "all":
-        return asked | {"seed": seed}
-    others = OF_METHODS - {*options_of(METHODS[name])}
-    if METHODS[name].samples == 1:
-        others.add("samples")
-    return {n: v for n, v in asked.items() if n not in others} | {"method": name, "seed": seed}
 
 
 def standing_of(run: Run, folder: Path, given: Options) -> str:
@@ -261,14 +245,11 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     given = npz.dataset("fit", "fit", arrays, shape=shape)
     data, found = sources.opened(IN_MEMORY, binarization(asked), given=given, validation=asked.get("validation", 0))
     run, _, chosen_from_images = complete(asked, data, found)
+    if out is not None:
+        out = Path(out)
+        refuse_existing(out, run)
     if not on_terminal():  # where there is no bar
         say(start_of(run, data, out) + chosen_from_images, "stderr")
     opened = open_backend(backend, run.dtype, run.precision == "tf32")
-    if out is not None:
-        command = [typed(name, value) for name, value in ({"data": IN_MEMORY} | told).items()]
-        make(run, Path(out), opened, data, command)  # run.py will ask for a file in place of the data
-        return load(out, backend)
-    read = sources.reader(opened, data.train, run.images.binarize == "dynamic")
-    model, state = started(run, opened, data, read)
-    proceed(model, state, data, read, lambda: None)
-    return model
+    command = [typed(name, value) for name, value in ({"data": IN_MEMORY} | told).items()]
+    return make(run, out, opened, data, command)[0]  # run.py will ask for a file in place of the data

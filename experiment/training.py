@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def linear_start(run: Run, backend, data: Dataset, read: Callable, noise):
 
 
 def restored_state(saved: Saved, run: Run, backend, count: int):
-    """The network and the state in a checkpoint, for a run that goes on with `count` images.
+    """The model and the state in a checkpoint, for a run that goes on with `count` images.
 
     With another backend a new stream of noise begins. Raises DataError for arrays of another run.
     """
@@ -82,7 +82,7 @@ def restored_state(saved: Saved, run: Run, backend, count: int):
         raise DataError(f"{saved.path}: its order or its batches are not those of {count} images")
     for name, array in state.items():
         array[...] = backend.xp.asarray(arrays[name])  # λ is in float64
-    return network, state
+    return TrainedModel(backend, run, network, theta, saved.history), state
 
 
 def plan_of(run: Run, count: int) -> Plan:
@@ -97,6 +97,7 @@ def plan_of(run: Run, count: int) -> Plan:
 def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, save: Callable, out=None, every=1) -> None:
     """Trains `model` from `state` to the end of its run. Each report is appended to its history.
 
+    The last report of an epoch gets the figures of the test images that are watched, too.
     With `out` each epoch is a row of metrics.csv, and save() is called after `every` epochs unless it
     was called within PAUSE, and at the end. After a signal save() is called, and Stopped is raised.
     """
@@ -109,7 +110,11 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
             history.append(report)
             whole, due = report["step"] % plan.steps_per_epoch == 0, report["step"] == plan.steps
             if whole and ranks.rank == 0:
-                end_of_epoch(model, watched, out)
+                found = evaluation.look(model, watched)
+                report |= {f"test_{name}": found[name] for name in ("rate", "error", "elbo")}
+                report["test_images"] = len(watched)
+                if out:
+                    run_folder.append_row(out, run_folder.row_of(run_folder.last_epoch(history)))
             bar.set_postfix(postfix(history), refresh=False)
             bar.update(report["steps"])
             stopped = ranks.largest(max(signals, default=0))
@@ -124,15 +129,6 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
         if stopped := ranks.largest(max(signals, default=0)):  # or with the last checkpoint
             ranks.wait()
             raise Stopped(stopped)
-
-
-def end_of_epoch(model: TrainedModel, watched: np.ndarray, out: Path | None) -> None:
-    """The last report gets the figures of the test images that are watched, and the epoch its row of metrics.csv."""
-    found = evaluation.look(model, watched)
-    model.history[-1] |= {f"test_{name}": found[name] for name in ("rate", "error", "elbo")}
-    model.history[-1]["test_images"] = len(watched)
-    if out:
-        run_folder.append_row(out, run_folder.row_of(run_folder.last_epoch(model.history)))
 
 
 def postfix(history: list[dict]) -> dict[str, str]:
@@ -163,42 +159,42 @@ def started(run: Run, backend, data: Dataset, read: Callable) -> tuple[TrainedMo
     return TrainedModel(backend, run, network, state["theta"], []), state
 
 
-def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=1, force=False, resume=False) -> dict:
-    """Trains, judges and draws, or goes on with the run in `out`. Leaves every file there. Returns the summary."""
-    ranks, first, saved = backend.ranks, backend.ranks.rank == 0, None
+def make(
+    run: Run, out: Path | None, backend, data: Dataset, command: list[str], every=1, force=False, resume=False
+) -> tuple[TrainedModel, dict]:
+    """Trains, or goes on with the run in `out`. Returns the model and its summary, which is empty without `out`.
+
+    With `out` the model is also judged and drawn, and every file is left there.
+    """
+    ranks, writes, saved = backend.ranks, bool(out) and backend.ranks.rank == 0, None
     read = sources.reader(backend, data.train, run.images.binarize == "dynamic")
-    with ExitStack() as folder:
+    if not resume:
+        model, state = started(run, backend, data, read)  # before there is a folder: it may not fit into memory
+    ranks.wait()  # until the others have seen the folder free, too
+    with run_folder.held(out) if writes else nullcontext():
         if resume:
-            if first:
-                folder.enter_context(run_folder.held(out))
             saved = run_folder.read_checkpoint(out)  # now that nobody else writes it
-            network, state = restored_state(saved, run, backend, len(data.train))
-            model = TrainedModel(backend, run, network, state["theta"], saved.history)
-        else:
+            model, state = restored_state(saved, run, backend, len(data.train))
+        elif writes:
             run_folder.refuse_existing(out, run, force)
-            model, state = started(run, backend, data, read)
-            ranks.wait()  # until the others have seen the folder free, too
-            if first:
-                folder.enter_context(run_folder.held(out))  # only once the network fits into memory
-                run_folder.refuse_existing(out, run, force)
         config = describe(backend, command, saved)
         arrays = constants(model.network) | state  # which training changes in place
 
         def save() -> None:
-            if first:
+            if writes:
                 content = {name: backend.to_host(array) for name, array in arrays.items()}
                 run_folder.write_checkpoint(out / run_folder.CHECKPOINT, run, config, model.history, content)
 
         for array in arrays.values():
             ranks.broadcast(array)
-        if first:
+        if writes:
             rows = run_folder.rows_of(model.history, len(data.train) // run.batch_size)
             run_folder.claim(out, config | {"run": record.as_json(run)}, rows, save)
         proceed(model, state, data, read, save, out, every)
-        summary = evaluation.summarize(model, data, run.nll_samples)
-        if first:
+        summary = evaluation.summarize(model, data, run.nll_samples) if out else {}
+        if writes:
             finish(out, model, data, summary)
-    return summary
+    return model, summary
 
 
 def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None:

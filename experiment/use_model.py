@@ -23,11 +23,22 @@ UNLIKELY = 5  # images that --encode names
 OF_TEST = re.compile("test/([0-9]{1,15})")  # a test image of the run by its number
 
 
-def use(kind: str, given: dict[str, Any]) -> str:
-    """Does with the model in --load what `kind` says. Returns what there is to say about it."""
-    model = load(given["load"], given.get("backend", "numpy"))
-    uses = {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}
-    return (uses | {"interpolate": interpolate, "explore": to_explore})[kind](model, given)
+def refuse_misuse(given: dict[str, Any]) -> None:
+    """Raises UsageError unless one use of a trained model is asked for, with options that it takes."""
+    uses = [name for name in USES if name in given]
+    if len(uses) != 1 or "load" not in given:
+        raise UsageError(f"--load DIR and one of {', '.join(map(flag, USES))} go together")
+    takes = (*USES[uses[0]][1], "backend", "out", "force")
+    for name in given:
+        if name not in ("load", uses[0], *takes):
+            listed = ", ".join(map(flag, takes))
+            raise UsageError(f"{flag(name)} is not used by --load with {flag(uses[0])} (it takes: {listed})")
+
+
+def use(given: dict[str, Any]) -> str:
+    """Does with the model in --load what was asked for. Returns what there is to say about it."""
+    (kind,) = USES.keys() & given.keys()
+    return USES[kind][0](load(given["load"], given.get("backend", "numpy")), given)
 
 
 def own_images(model: TrainedModel, given: dict[str, Any]) -> Dataset:
@@ -156,3 +167,14 @@ def write_pictures(out: Path, pictures: np.ndarray, names: Sequence[str], about:
     for name, pixels in zip(names, pictures, strict=True):
         save(out / f"{name}.png", picture(pixels), durable=False)
     save(out / "sheet.png", sheet(rows))
+
+
+# Each use of a trained model: what does it, and the options that it takes besides --backend, --out and --force.
+USES = {
+    "evaluate": (evaluate, ("data", "data_dir", "size", "nll_samples")),
+    "encode": (encode, ("data_dir", "nll_samples")),
+    "sample": (sample, ("seed",)),
+    "reconstruct": (reconstruct, ("data_dir",)),
+    "interpolate": (interpolate, ("data", "data_dir", "size")),
+    "explore": (to_explore, ("data", "data_dir", "size")),
+}
