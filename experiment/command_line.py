@@ -118,12 +118,9 @@ def option_of(name: str, value):
 
 def plain(value):
     """Python's own numbers and tuples in the place of NumPy's, and of lists. A float32 is the number that it prints."""
-    if isinstance(value, np.floating):
-        return float(str(value))
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray) and not value.ndim:
-        return plain(value[()])
+    if isinstance(value, np.generic | np.ndarray) and not value.ndim:
+        number = value.item()
+        return float(str(value)) if isinstance(number, float) else number
     return tuple(map(plain, value)) if isinstance(value, list | tuple | np.ndarray | range) else value
 
 

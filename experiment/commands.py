@@ -21,7 +21,7 @@ from experiment.record import IN_MEMORY, OF_METHODS, Options, Run, UsageError, o
 from experiment.run_folder import FILES, Saved, command_to_go_on, read_checkpoint, refuse_existing
 from experiment.terminal import Stopped, on_terminal, say
 from experiment.trained_model import TrainedModel, load
-from experiment.training import make
+from experiment.training import How, make
 from experiment.use_model import USES, refuse_misuse, use
 from ref.objectives import METHODS
 
@@ -37,7 +37,8 @@ def obey(given: Options, command: list[str], ranks: Ranks) -> str:
     if given.keys() & {"load", *USES}:
         refuse_misuse(given)
         return use(given) if ranks.rank == 0 else ""
-    return (go_on if "resume" in given else begin)(given, command, ranks)
+    how = How(command, ranks, **{name: given[name] for name in How._fields if name in given})
+    return (go_on if "resume" in given else begin)(given, how)
 
 
 @contextmanager
@@ -54,40 +55,39 @@ def advised(out: Path | None = None, run: Run | None = None) -> Iterator[None]:
         raise UsageError(f"{error}; what was written before is kept{advice}") from error
 
 
-def opened(run: Run, given: Options, ranks: Ranks) -> Backend:
+def opened(run: Run, how: How) -> Backend:
     """The backend of a run. Raises UsageError for more processes than images of a batch."""
-    if ranks.size > (batch := run.batch_size):
-        raise UsageError(f"--batch-size {batch} is less than the {ranks.size} processes; start fewer of them")
-    return open_backend(given.get("backend", "numpy"), run.dtype, run.precision == "tf32", ranks)
+    if how.ranks.size > (batch := run.batch_size):
+        raise UsageError(f"--batch-size {batch} is less than the {how.ranks.size} processes; start fewer of them")
+    return open_backend(how.backend or "numpy", run.dtype, run.precision == "tf32", how.ranks)
 
 
-def begin(given: Options, command: list[str], ranks: Ranks) -> str:
+def begin(given: Options, how: How) -> str:
     """A new run, or several."""
     asked, start = of_a_run(given), None
-    how = {name: given[name] for name in (*sources.HOW, "validation") if name in given}
-    data, images = sources.opened(asked["data"], binarization(asked), **how)
+    on_images = {name: given[name] for name in (*sources.HOW, "validation") if name in given}
+    data, images = sources.opened(asked["data"], binarization(asked), **on_images)
     if "init_from" in given:
         asked, start = starting_from(given["init_from"], asked, images)
     if asked["method"] == "all" or "seeds" in given or values_of(asked):
-        return several_runs(asked, start, given, data, images, command, ranks)
-    completed = complete(asked, data, images, start)
-    run = completed.run
-    backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
-    refuse_existing(out, run, given.get("force", False))
-    say(start_of(run, data, out) + completed.chosen)
-    with advised(out, run):
-        return train(run, out, backend, data, command, given)
+        return several_runs(asked, given.get("seeds", 1), start, data, images, how)
+    run, name, chosen = complete(asked, data, images, start)
+    how = how._replace(out=how.out or Path("runs") / name)
+    backend = opened(run, how)
+    refuse_existing(how.out, run, how.force)
+    say(start_of(run, data, how.out) + chosen)
+    with advised(how.out, run):
+        return train(run, backend, data, how)
 
 
-def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: Options, resume=False) -> str:
-    """Makes the run in `out`, or goes on with the stopped run there. Returns what there is to say."""
-    every, force = given.get("checkpoint_every", 1), given.get("force", False)
-    _, summary = make(run, out, backend, data, command, every, force, resume)
-    there = [name for name in FILES if (out / name).exists()]
+def train(run: Run, backend: Backend, data: Dataset, how: How, resume=False) -> str:
+    """Makes the run in how.out, or goes on with the stopped run there. Returns what there is to say."""
+    _, summary = make(run, backend, data, how, resume)
+    there = [name for name in FILES if (how.out / name).exists()]
     units = "rate, ELBO and NLL in nats, errors in squared error per image, σ*² = (training error)/D"
     if run.target is not None:
         units += f", C = what is bounded − {run.target:.4g}"
-    return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(there)}"
+    return f"{listing(summary)}\n{units}; all in {how.out}/: {', '.join(there)}"
 
 
 def start_of(run: Run, data: Dataset, out: str | Path | None) -> str:
@@ -100,17 +100,17 @@ def start_of(run: Run, data: Dataset, out: str | Path | None) -> str:
     return f"{run.objective.title} for {run.epochs:,} epoch{'s' * (run.epochs > 1)}{where}, on {source}: {data.split}"
 
 
-def go_on(given: Options, command: list[str], ranks: Ranks) -> str:
+def go_on(given: Options, how: How) -> str:
     """A run that was stopped, or that is to have more epochs."""
     out = given["resume"]
     before = read_checkpoint(out)
     run = resumed(before, given)
     data, images = sources.opened_again(run, given, f"the run in {out}")
-    run = run.but(images=images)
-    backend = opened(run, {"backend": before.config["backend"]} | given, ranks)
+    run, how = run.but(images=images), how._replace(out=out, backend=how.backend or before.config["backend"])
+    backend = opened(run, how)
     say(start_of(run, data, out))
     with advised(out, run):
-        return train(run, out, backend, data, command, given, resume=True)
+        return train(run, backend, data, how, resume=True)
 
 
 def resumed(saved: Saved, given: Options) -> Run:
@@ -181,34 +181,34 @@ def each_run(asked: Options, seeds: int) -> dict[str, Options]:
     return found
 
 
-def several_runs(asked: Options, start, given: Options, data: Dataset, images, command: list[str], ranks: Ranks) -> str:
+def several_runs(asked: Options, seeds: int, start, data: Dataset, images: record.Images, how: How) -> str:
     """Makes the runs that the folder lacks, goes on with stopped runs, compares all. Refuses before any training."""
     name = "-".join([data.name, asked["method"], *starmap(part_of_name, values_of(asked).items())])
-    out = given.get("out", Path("runs") / name)
+    out = how.out or Path("runs") / name
     if (out / "config.json").exists():
         raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
     chosen = shared_by_all(asked, data)
-    each = each_run(asked | chosen, given.get("seeds", 1))
+    each = each_run(asked | chosen, seeds)
     runs = {out / folder: complete(own, data, images, start) for folder, own in each.items()}
     run_folder.refuse_unwritable(out)
-    standing = {folder: standing_of(completed.run, folder, given) for folder, completed in runs.items()}
-    backend = opened(next(iter(runs.values())).run, given, ranks)
+    standing = {folder: standing_of(completed.run, folder, how.force) for folder, completed in runs.items()}
+    backend = opened(next(iter(runs.values())).run, how)
     if chosen:
         say(f"chosen from the images, for all runs: {listed(chosen)}")
     with advised():
-        ranks.wait()  # until all have seen what is missing
+        how.ranks.wait()  # until all have seen what is missing
         for number, (folder, (run, _, from_images)) in enumerate(runs.items(), 1):
             whole = standing[folder] == "whole"
             what = f"{folder}/ is whole" if whole else start_of(run, data, folder) + from_images
             say(f"run {number} of {len(runs)}: {what}")
             if not whole:
-                say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
-        if ranks.rank:
+                say(train(run, backend, data, how._replace(out=folder), standing[folder] == "stopped"))
+        if how.ranks.rank:
             return ""
-        return compare([finished(folder) for folder in runs], out, backend.name, data, command)
+        return compare([finished(folder) for folder in runs], out, backend.name, data, how.command)
 
 
-def standing_of(run: Run, folder: Path, given: Options) -> str:
+def standing_of(run: Run, folder: Path, force: bool) -> str:
     """The run in the folder is "whole", "stopped" or "missing". Raises UsageError for another run without --force."""
     state, found = run_folder.state_of(folder, run)
     try:
@@ -216,7 +216,7 @@ def standing_of(run: Run, folder: Path, given: Options) -> str:
             return state
     except UsageError as error:
         state, found = "other", f"{error}"
-    if state == "other" and not given.get("force"):
+    if state == "other" and not force:
         raise UsageError(f"{folder} holds {found}; choose another --out, or add --force to make {folder} anew")
     return "missing" if state == "other" else state
 
@@ -245,11 +245,10 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     given = npz.dataset("fit", "fit", arrays, shape=shape)
     data, found = sources.opened(IN_MEMORY, binarization(asked), given=given, validation=asked.get("validation", 0))
     run, _, chosen_from_images = complete(asked, data, found)
-    if out is not None:
-        out = Path(out)
-        refuse_existing(out, run)
+    command = [typed(name, value) for name, value in ({"data": IN_MEMORY} | told).items()]  # run.py asks for a file
+    how = How(command, backend=backend, out=None if out is None else Path(out))
+    if how.out:
+        refuse_existing(how.out, run)
     if not on_terminal():  # where there is no bar
         say(start_of(run, data, out) + chosen_from_images, "stderr")
-    opened = open_backend(backend, run.dtype, run.precision == "tf32")
-    command = [typed(name, value) for name, value in ({"data": IN_MEMORY} | told).items()]
-    return make(run, out, opened, data, command)[0]  # run.py will ask for a file in place of the data
+    return make(run, opened(run, how), data, how)[0]

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from backend.parts import gather
+from backend.ranks import ALONE, Ranks
 from data import Dataset
 from data.dataset import DataError, mean_of
 from experiment import evaluation, explore, pictures, record, report, run_folder, sources
@@ -16,13 +18,24 @@ from experiment.choices import LOOKED_AT
 from experiment.record import Run
 from experiment.run_folder import Saved
 from experiment.terminal import Bar, Stopped, noted, progress, say
-from experiment.trained_model import TrainedModel, constants, load, network_of, trained_network
+from experiment.trained_model import TrainedModel, constants, load, network_of, restored
 from ref.more import linear
 from ref.objectives import Constraint
 from ref.train import Plan, initial_state, initial_theta, make_step, train
 
 PAUSE = 10.0  # seconds between two checkpoints at least: they cost a run next to nothing
 REPORTS = 10  # an epoch; more for a large K, so that a signal is heard soon
+
+
+class How(NamedTuple):
+    """Where and how runs are made, which is no part of them."""
+
+    command: list[str]
+    ranks: Ranks = ALONE
+    backend: str | None = None
+    out: Path | None = None
+    force: bool = False
+    checkpoint_every: int = 1
 
 
 def first_state(run: Run, backend, data: Dataset, read: Callable, trained: TrainedModel | None):
@@ -72,17 +85,17 @@ def restored_state(saved: Saved, run: Run, backend, count: int):
 
     With another backend a new stream of noise begins. Raises DataError for arrays of another run.
     """
-    network, theta = trained_network(saved, backend)
-    state = initial_state(backend, theta, backend.noise(run.seed), count, 1.0 if run.objective.constraint else None)
-    arrays, own = dict(saved.arrays), constants(network) | state
+    model, arrays = restored(saved._replace(run=run), backend), dict(saved.arrays)
+    lam = 1.0 if run.objective.constraint else None
+    state = initial_state(backend, model.theta, backend.noise(run.seed), count, lam)
     if saved.config["backend"] != backend.name:
         arrays["noise"] = backend.to_host(backend.noise(run.seed + int(arrays["step"])))
-    run_folder.check(saved.path, arrays, {name: (array.dtype, array.shape) for name, array in own.items()})
+    run_folder.check(saved.path, arrays, {name: (array.dtype, array.shape) for name, array in state.items()})
     if run.batch_size > count or not np.array_equal(np.sort(arrays["order"]), np.arange(count)):
         raise DataError(f"{saved.path}: its order or its batches are not those of {count} images")
     for name, array in state.items():
         array[...] = backend.xp.asarray(arrays[name])  # λ is in float64
-    return TrainedModel(backend, run, network, theta, saved.history), state
+    return model, state
 
 
 def plan_of(run: Run, count: int) -> Plan:
@@ -94,7 +107,7 @@ def plan_of(run: Run, count: int) -> Plan:
     return Plan(**same | own, steps_per_epoch=count // run.batch_size)
 
 
-def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, save: Callable, out=None, every=1) -> None:
+def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, save: Callable, out, every: int) -> None:
     """Trains `model` from `state` to the end of its run. Each report is appended to its history.
 
     The last report of an epoch gets the figures of the test images that are watched, too.
@@ -159,14 +172,13 @@ def started(run: Run, backend, data: Dataset, read: Callable) -> tuple[TrainedMo
     return TrainedModel(backend, run, network, state["theta"], []), state
 
 
-def make(
-    run: Run, out: Path | None, backend, data: Dataset, command: list[str], every=1, force=False, resume=False
-) -> tuple[TrainedModel, dict]:
-    """Trains, or goes on with the run in `out`. Returns the model and its summary, which is empty without `out`.
+def make(run: Run, backend, data: Dataset, how: How, resume=False) -> tuple[TrainedModel, dict]:
+    """Trains, or goes on with the run in how.out. Returns the model and its summary, which is empty without how.out.
 
-    With `out` the model is also judged and drawn, and every file is left there.
+    There the model is also judged and drawn, and every file is left.
     """
-    ranks, writes, saved = backend.ranks, bool(out) and backend.ranks.rank == 0, None
+    ranks, out, saved = backend.ranks, how.out, None
+    writes = bool(out) and ranks.rank == 0
     read = sources.reader(backend, data.train, run.images.binarize == "dynamic")
     if not resume:
         model, state = started(run, backend, data, read)  # before there is a folder: it may not fit into memory
@@ -176,8 +188,8 @@ def make(
             saved = run_folder.read_checkpoint(out)  # now that nobody else writes it
             model, state = restored_state(saved, run, backend, len(data.train))
         elif writes:
-            run_folder.refuse_existing(out, run, force)
-        config = describe(backend, command, saved)
+            run_folder.refuse_existing(out, run, how.force)
+        config = describe(backend, how.command, saved)
         arrays = constants(model.network) | state  # which training changes in place
 
         def save() -> None:
@@ -190,7 +202,7 @@ def make(
         if writes:
             rows = run_folder.rows_of(model.history, len(data.train) // run.batch_size)
             run_folder.claim(out, config | {"run": record.as_json(run)}, rows, save)
-        proceed(model, state, data, read, save, out, every)
+        proceed(model, state, data, read, save, out, how.checkpoint_every)
         summary = evaluation.summarize(model, data, run.nll_samples) if out else {}
         if writes:
             finish(out, model, data, summary)

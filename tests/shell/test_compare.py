@@ -302,13 +302,13 @@ def test_a_broken_run_is_refused_before_any_training_and_made_anew_with_force(co
     ):
         shutil.rmtree("geco-0", ignore_errors=True)
         copy = Path(shutil.copytree(compared / "geco-0", "geco-0"))
-        assert standing_of(of_geco, copy, {}) == standing_of(of_geco, copy, {"force": True}) == "whole"
+        assert standing_of(of_geco, copy, False) == standing_of(of_geco, copy, True) == "whole"
         (copy / name).unlink()
         if content:
             (copy / name).write_text(content)
         with pytest.raises(UsageError, match=f"geco-0.*{sentence}.*--force"):
-            standing_of(of_geco, copy, {})
-        assert standing_of(of_geco, copy, {"force": True}) == "missing"
+            standing_of(of_geco, copy, False)
+        assert standing_of(of_geco, copy, True) == "missing"
 
 
 def test_runs_on_own_images_have_one_network_and_one_variance(capsys):
