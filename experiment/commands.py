@@ -22,7 +22,7 @@ from experiment.run_folder import FILES, Saved, command_to_go_on, read_checkpoin
 from experiment.terminal import Stopped, on_terminal, say
 from experiment.trained_model import TrainedModel, load
 from experiment.training import How, make
-from experiment.use_model import USES, refuse_misuse, use
+from experiment.use_model import USES, use
 from ref.objectives import METHODS
 
 # What a resumed run may be given anew, and what it does not store.
@@ -35,8 +35,7 @@ def obey(given: Options, command: list[str], ranks: Ranks) -> str:
     if "compare" in given:
         return compare_folders(given, command) if ranks.rank == 0 else ""
     if given.keys() & {"load", *USES}:
-        refuse_misuse(given)
-        return use(given) if ranks.rank == 0 else ""
+        return use(given, ranks)
     how = How(command, ranks, **{name: given[name] for name in How._fields if name in given})
     return (go_on if "resume" in given else begin)(given, how)
 
@@ -47,12 +46,9 @@ def advised(out: Path | None = None, run: Run | None = None) -> Iterator[None]:
     try:
         yield
     except (OSError, Stopped) as error:
-        how = command_to_go_on(out) if out else "the same command"
-        lost = out and run_folder.state_of(out, run)[0] != "stopped"
-        advice = "" if lost else f"; to go on: {how}"
-        if isinstance(error, Stopped):
-            raise Stopped(error.number, advice) from error
-        raise UsageError(f"{error}; what was written before is kept{advice}") from error
+        if not out or run_folder.state_of(out, run)[0] == "stopped":
+            error.advice = f"; to go on: {command_to_go_on(out) if out else 'the same command'}"
+        raise
 
 
 def opened(run: Run, how: How) -> Backend:

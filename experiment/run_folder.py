@@ -71,8 +71,15 @@ def checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def read_checkpoint(folder: str | Path) -> Saved:
-    """The checkpoint in a run's folder, also of version 0.2. Raises UsageError, DataError."""
-    path = checkpoint_at(folder)
+    """The checkpoint in a run's folder, also of version 0.2, or of a model that comes along, by its name.
+
+    Raises UsageError where there is none, and for a name of both, DataError.
+    """
+    path, model = Path(folder) / CHECKPOINT, MODELS / f"{folder}.npz"
+    if isinstance(folder, str) and Path(folder).name == folder and model.is_file():
+        if Path(folder).exists():
+            raise UsageError(f"{folder} is a model and a folder here: write ./{folder} for the folder")
+        path = model
     if not path.is_file():
         raise UsageError(f"{folder} holds no {CHECKPOINT}; name the folder of a run")
     try:
@@ -81,16 +88,6 @@ def read_checkpoint(folder: str | Path) -> Saved:
         raise
     except Exception as error:  # zipfile, the header's parser and json have many
         raise DataError(f"{path}: expected a checkpoint, found none that is whole ({reason(error)})") from error
-
-
-def checkpoint_at(folder: str | Path) -> Path:
-    """The checkpoint in a folder, or of a model that comes along. Raises UsageError for a name of both."""
-    model = MODELS / f"{folder}.npz"
-    if not isinstance(folder, str) or Path(folder).name != folder or not model.is_file():
-        return Path(folder) / CHECKPOINT
-    if Path(folder).exists():
-        raise UsageError(f"{folder} is a model and a folder here: write ./{folder} for the folder")
-    return model
 
 
 def _content(path: Path) -> dict[str, np.ndarray]:
