@@ -16,12 +16,8 @@ from experiment.defaults import BY_DATA, COLUMNS, COMMON, FIRST, METHOD_OPTIONS,
 from experiment.record import COUNT, KINDS, SIZES, Kind, Options, UsageError, as_text, flag, one_of
 from ref.objectives import METHODS
 
-
-def listed(field: str, between: str, after: str) -> str:
-    """A field of each method, for --help."""
-    return after.join(f"{name}{between}{getattr(method, field)}" for name, method in METHODS.items())
-
-
+ABOUT = "; ".join(f"{name}: {method.about}" for name, method in METHODS.items())
+SAMPLES = ", ".join(f"{name} {method.samples}" for name, method in METHODS.items())
 # Kinds of options that a record has not, or has not like this.
 TYPED = KINDS | {"method": one_of((*METHODS, "all")), "preset": one_of(PRESETS), "validation": COUNT}
 TYPED |= {"data": str, "skip_broken": bool}
@@ -29,11 +25,11 @@ TYPED |= {"data": str, "skip_broken": bool}
 # fmt: off
 OF_A_RUN = {
     "objective": {
-        "method": f"{listed('about', ': ', '; ')}; all: compares them",
+        "method": f"{ABOUT}; all: compares them",
         **{name: f"{o.symbol}: {o.about}" for name, o in METHOD_OPTIONS.items()},
         "multiplier": "the rule of a constraint's λ",
         "multiplier_rate": "η of that rule (relative: 56/steps, at most 0.01; plain: 0.001)",
-        "samples": f"posterior samples an image in training ({listed('samples', ' ', ', ')})",
+        "samples": f"posterior samples an image in training ({SAMPLES})",
         "likelihood": "p(x|z), in the loss if the method has it, in the ELBO and the NLL",
         "variance": "σ² of the Gaussian likelihood; with a constraint, of the reported ELBO and NLL alone",
     },

@@ -201,12 +201,6 @@ FROM_ZERO = Kind("an integer at least 0", int, lambda n: 0 <= n < 2**63)
 SIZES = Kind(
     "a list of layer sizes such as 512,256, nor none", int, lambda sizes: all(map(COUNT.holds, sizes)), several=True
 )
-ADAM = Kind(
-    "β₁,β₂,ε such as 0.9,0.999,1e-8, each β between 0 and 1",
-    float,
-    lambda found: len(found) == 3 and all(0 < beta < 1 for beta in found[:2]) and 0 < found[2] < math.inf,
-    several=True,
-)
 KINDS = {  # of a record's fields, and of the options of its method
     **dict.fromkeys(("source", "data_dir", "name", "sha256", "folder"), Kind("a text", str, lambda text: True)),
     "skip_broken": Kind("a switch", bool, lambda switch: True),
@@ -225,7 +219,12 @@ KINDS = {  # of a record's fields, and of the options of its method
     **dict.fromkeys(("multiplier_rate", "variance", "lr"), within("(0, inf)")),
     **dict.fromkeys(("hidden", "shape"), SIZES),
     "weight_decay": within("[0, inf)"),
-    "adam": ADAM,
+    "adam": Kind(
+        "β₁,β₂,ε such as 0.9,0.999,1e-8, each β between 0 and 1",
+        float,
+        lambda found: len(found) == 3 and all(0 < beta < 1 for beta in found[:2]) and 0 < found[2] < math.inf,
+        several=True,
+    ),
 }
 
 

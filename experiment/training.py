@@ -38,11 +38,12 @@ class How(NamedTuple):
     checkpoint_every: int = 1
 
 
-def first_state(run: Run, backend, data: Dataset, read: Callable, trained: TrainedModel | None):
-    """The network and the state before the first step, from the images or a `trained` model."""
+def first_state(run: Run, backend, data: Dataset, read: Callable):
+    """The network and the state before the first step, from the images or the model that the run starts from."""
     noise, mean, constraint = backend.noise(run.seed), mean_of(data.train), run.objective.constraint
     lam = None
-    if trained:
+    if run.start:
+        trained = load(run.start.folder)
         network = network_of(run, **{n: backend.asarray(a) for n, a in constants(trained.network).items()})
         theta = backend.xp.array(backend.asarray(trained.theta))
         lam = constraint and multiplier_after(trained, constraint)
@@ -167,8 +168,7 @@ def describe(backend, command: list[str], saved: Saved | None) -> dict:
 
 def started(run: Run, backend, data: Dataset, read: Callable) -> tuple[TrainedModel, dict]:
     """The model and the state before the first step."""
-    trained = load(run.start.folder) if run.start else None
-    network, state = first_state(run, backend, data, read, trained)
+    network, state = first_state(run, backend, data, read)
     return TrainedModel(backend, run, network, state["theta"], []), state
 
 
