@@ -241,7 +241,8 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     given = npz.dataset("fit", "fit", arrays, shape=shape)
     data, found = sources.opened(IN_MEMORY, binarization(asked), given=given, validation=asked.get("validation", 0))
     run, _, chosen_from_images = complete(asked, data, found)
-    command = [typed(name, value) for name, value in ({"data": IN_MEMORY} | told).items()]  # run.py asks for a file
+    # run.py will ask for a file in place of the data
+    command = [typed(name, value) for name, value in ({"data": IN_MEMORY} | told).items()]
     how = How(command, backend=backend, out=None if out is None else Path(out))
     if how.out:
         refuse_existing(how.out, run)

@@ -159,7 +159,7 @@ class Kind:
     """What values an option has: in a user's words, their type, and which of them are allowed."""
 
     wanted: str
-    form: type  # int, float or str: of the value, or of each of several
+    form: type  # int, float, str or bool: of the value, or of each of several
     holds: Callable[[Any], bool]
     names: tuple[str, ...] | None = None  # all values, where these are names
     several: bool = False  # whether the value is a tuple
