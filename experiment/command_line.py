@@ -3,10 +3,9 @@
 import argparse
 import difflib
 import textwrap
-from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -14,40 +13,23 @@ from backend import BACKENDS
 from data import DATASETS
 from experiment import record
 from experiment.defaults import BY_DATA, COLUMNS, COMMON, FIRST, METHOD_OPTIONS, PRESETS, row_of
-from experiment.record import COUNT, KINDS, SIZES, Kind, Options, UsageError, as_text, built, flag, one_of
+from experiment.record import COUNT, KINDS, SIZES, Kind, Options, UsageError, as_text, flag, one_of
 from ref.objectives import METHODS
 
-# Uses of a trained model, and the options that each takes.
-USES = {
-    "evaluate": ("data", "data_dir", "size", "nll_samples", "backend", "out", "force"),
-    "encode": ("data_dir", "nll_samples", "backend", "out", "force"),
-    "sample": ("seed", "backend", "out", "force"),
-    "reconstruct": ("data_dir", "backend", "out", "force"),
-    "interpolate": ("data", "data_dir", "size", "backend", "out", "force"),
-    "explore": ("data", "data_dir", "size", "backend", "out", "force"),
-}
-
-
-def listed(field: str, between: str, after: str) -> str:
-    """A field of each method, for --help."""
-    return after.join(f"{name}{between}{getattr(method, field)}" for name, method in METHODS.items())
-
-
+ABOUT = "; ".join(f"{name}: {method.about}" for name, method in METHODS.items())
+SAMPLES = ", ".join(f"{name} {method.samples}" for name, method in METHODS.items())
 # Kinds of options that a record has not, or has not like this.
 TYPED = KINDS | {"method": one_of((*METHODS, "all")), "preset": one_of(PRESETS), "validation": COUNT}
 TYPED |= {"data": str, "skip_broken": bool}
-# Python's type of each option that describes a run.
-TYPES = get_type_hints(record.Images) | get_type_hints(record.Run) | dict.fromkeys(METHOD_OPTIONS, float)
-TYPES |= {"preset": str}
 # By group: each option's help, which its default will follow.
 # fmt: off
 OF_A_RUN = {
     "objective": {
-        "method": f"{listed('about', ': ', '; ')}; all: compares them",
+        "method": f"{ABOUT}; all: compares them",
         **{name: f"{o.symbol}: {o.about}" for name, o in METHOD_OPTIONS.items()},
         "multiplier": "the rule of a constraint's λ",
         "multiplier_rate": "η of that rule (relative: 56/steps, at most 0.01; plain: 0.001)",
-        "samples": f"posterior samples an image in training ({listed('samples', ' ', ', ')})",
+        "samples": f"posterior samples an image in training ({SAMPLES})",
         "likelihood": "p(x|z), in the loss if the method has it, in the ELBO and the NLL",
         "variance": "σ² of the Gaussian likelihood; with a constraint, of the reported ELBO and NLL alone",
     },
@@ -108,28 +90,12 @@ SWEPT = (*METHOD_OPTIONS, "samples")  # options of which several values make as 
 SEVERAL = {"compare": "+", "interpolate": 2, **dict.fromkeys(SWEPT, "+")}  # options with several values, and how many
 
 
-def how_of(kind) -> dict[str, Any]:
-    """What argparse is told of an option: of a Kind, of a type, or of a switch."""
-    if kind is bool:
-        return {"action": "store_true"}
-    if not isinstance(kind, Kind):
-        return {"type": kind}
-    return {"choices": kind.names} if kind.names else {"type": reading(kind)}
-
-
-def reading(kind: Kind) -> Callable[[str], Any]:
-    """An argparse type: text, read and checked as the kind says."""
-
-    def read(text: str):
-        try:
-            value = kind.read(text)
-            if kind.holds(value):
-                return value
-        except ValueError:
-            pass
-        raise argparse.ArgumentTypeError(f"{text!r} is not {kind.wanted}")
-
-    return read
+def read_as(kind: Kind, text: str):
+    """The value of a text, for argparse."""
+    try:
+        return kind.read(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {kind.wanted}") from None
 
 
 def option_of(name: str, value):
@@ -137,33 +103,21 @@ def option_of(name: str, value):
     kind, given = TYPED[name], plain(value)
     try:
         if isinstance(given, str):
-            given = kind.read(given)
-        elif kind is SIZES and isinstance(given, int):
-            given = (given,)
-        return built(TYPES[name], given, name, TYPED)
+            return kind.read(given)
+        return kind.checked((given,) if kind is SIZES and isinstance(given, int) else given)
     except (ArithmeticError, TypeError, ValueError):
         hint = "; fit trains one run: call it for each value" if name in SWEPT and isinstance(given, tuple) else ""
         hint += "; in Python (512, 256), and () for no layer" if kind is SIZES else ""
-        raise UsageError(f"{name}={shown_value(value)} is not {kind.wanted}{hint}") from None
+        shown = textwrap.shorten(repr(value), 60, placeholder=" …")
+        raise UsageError(f"{name}={shown} is not {kind.wanted}{hint}") from None
 
 
 def plain(value):
     """Python's own numbers and tuples in the place of NumPy's, and of lists. A float32 is the number that it prints."""
-    if isinstance(value, np.floating):
-        return float(str(value))
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray) and not value.ndim:
-        return plain(value[()])
+    if isinstance(value, np.generic | np.ndarray) and not value.ndim:
+        number = value.item()
+        return float(str(value)) if isinstance(number, float) else number
     return tuple(map(plain, value)) if isinstance(value, list | tuple | np.ndarray | range) else value
-
-
-def shown_value(value) -> str:
-    """The value in a sentence: on one line, and shortened."""
-    try:
-        return textwrap.shorten(repr(value), 60, placeholder=" …")
-    except ValueError:  # an integer of too many digits
-        return "the integer"
 
 
 class Parser(argparse.ArgumentParser):
@@ -186,8 +140,14 @@ def parser(description: str = "") -> Parser:
     for title, rows in OPTIONS.items():
         group = p.add_argument_group(title)
         for name, (kind, about) in rows.items():
-            nargs = {"nargs": SEVERAL[name]} if name in SEVERAL else {}
-            group.add_argument(flag(name), **how_of(kind), **nargs, help=f"{about} {usual(name)}".strip())
+            how = {"nargs": SEVERAL[name]} if name in SEVERAL else {}
+            if kind is bool:
+                how["action"] = "store_true"
+            elif isinstance(kind, Kind) and kind.names:
+                how["choices"] = kind.names
+            else:
+                how["type"] = partial(read_as, kind) if isinstance(kind, Kind) else kind
+            group.add_argument(flag(name), **how, help=f"{about} {usual(name)}".strip())
     return p
 
 

@@ -13,16 +13,16 @@ from backend.ranks import Ranks
 from data import DATASETS, Dataset, npz
 from data.files import shown
 from experiment import record, run_folder, sources
-from experiment.command_line import NAMES, SWEPT, USES, of_a_run, option_of
+from experiment.command_line import NAMES, SWEPT, of_a_run, option_of
 from experiment.comparison import compare, compare_folders, finished
 from experiment.defaults import binarization, complete, listed, part_of_name, shared_by_all
 from experiment.evaluation import listing
-from experiment.record import IN_MEMORY, OF_METHODS, Options, Run, UsageError, flag, options_of, said, typed
+from experiment.record import IN_MEMORY, OF_METHODS, Options, Run, UsageError, options_of, said, typed
 from experiment.run_folder import FILES, Saved, command_to_go_on, read_checkpoint, refuse_existing
 from experiment.terminal import Stopped, on_terminal, say
 from experiment.trained_model import TrainedModel, load
-from experiment.training import make, proceed, started
-from experiment.use_model import use
+from experiment.training import How, make
+from experiment.use_model import USES, use
 from ref.objectives import METHODS
 
 # What a resumed run may be given anew, and what it does not store.
@@ -32,24 +32,12 @@ NETWORK = ("hidden", "latent", "activation", "output")  # what --init-from bring
 
 def obey(given: Options, command: list[str], ranks: Ranks) -> str:
     """Does what was typed. Returns what there is to say. Raises UsageError, DataError, BackendError."""
-    uses = [name for name in USES if name in given]
     if "compare" in given:
         return compare_folders(given, command) if ranks.rank == 0 else ""
-    if "load" in given or uses:
-        refuse_misuse(uses, given)
-        return use(uses[0], given) if ranks.rank == 0 else ""
-    return (go_on if "resume" in given else begin)(given, command, ranks)
-
-
-def refuse_misuse(uses: list[str], given: Options) -> None:
-    """Raises UsageError unless one use of a trained model is asked for, with options that it takes."""
-    if len(uses) != 1 or "load" not in given:
-        raise UsageError(f"--load DIR and one of {', '.join(map(flag, USES))} go together")
-    takes = USES[uses[0]]
-    for name in given:
-        if name not in ("load", uses[0], *takes):
-            listed = ", ".join(map(flag, takes))
-            raise UsageError(f"{flag(name)} is not used by --load with {flag(uses[0])} (it takes: {listed})")
+    if given.keys() & {"load", *USES}:
+        return use(given, ranks)
+    how = How(command, ranks, **{name: given[name] for name in How._fields if name in given})
+    return (go_on if "resume" in given else begin)(given, how)
 
 
 @contextmanager
@@ -58,48 +46,44 @@ def advised(out: Path | None = None, run: Run | None = None) -> Iterator[None]:
     try:
         yield
     except (OSError, Stopped) as error:
-        how = command_to_go_on(out) if out else "the same command"
-        lost = out and run_folder.state_of(out, run)[0] != "stopped"
-        advice = "" if lost else f"; to go on: {how}"
-        if isinstance(error, Stopped):
-            raise Stopped(error.number, advice) from error
-        raise UsageError(f"{error}; what was written before is kept{advice}") from error
+        if not out or run_folder.state_of(out, run)[0] == "stopped":
+            error.advice = f"; to go on: {command_to_go_on(out) if out else 'the same command'}"
+        raise
 
 
-def opened(run: Run, given: Options, ranks: Ranks) -> Backend:
+def opened(run: Run, how: How) -> Backend:
     """The backend of a run. Raises UsageError for more processes than images of a batch."""
-    if ranks.size > (batch := run.batch_size):
-        raise UsageError(f"--batch-size {batch} is less than the {ranks.size} processes; start fewer of them")
-    return open_backend(given.get("backend", "numpy"), run.dtype, run.precision == "tf32", ranks)
+    if how.ranks.size > (batch := run.batch_size):
+        raise UsageError(f"--batch-size {batch} is less than the {how.ranks.size} processes; start fewer of them")
+    return open_backend(how.backend or "numpy", run.dtype, run.precision == "tf32", how.ranks)
 
 
-def begin(given: Options, command: list[str], ranks: Ranks) -> str:
+def begin(given: Options, how: How) -> str:
     """A new run, or several."""
     asked, start = of_a_run(given), None
-    how = {name: given[name] for name in (*sources.HOW, "validation") if name in given}
-    data, images = sources.opened(asked["data"], binarization(asked), **how)
+    on_images = {name: given[name] for name in (*sources.HOW, "validation") if name in given}
+    data, images = sources.opened(asked["data"], binarization(asked), **on_images)
     if "init_from" in given:
         asked, start = starting_from(given["init_from"], asked, images)
     if asked["method"] == "all" or "seeds" in given or values_of(asked):
-        return several_runs(asked, start, given, data, images, command, ranks)
-    completed = complete(asked, data, images, start)
-    run = completed.run
-    backend, out = opened(run, given, ranks), given.get("out", Path("runs") / completed.name)
-    refuse_existing(out, run, given.get("force", False))
-    say(start_of(run, data, out) + completed.chosen)
-    with advised(out, run):
-        return train(run, out, backend, data, command, given)
+        return several_runs(asked, given.get("seeds", 1), start, data, images, how)
+    run, name, chosen = complete(asked, data, images, start)
+    how = how._replace(out=how.out or Path("runs") / name)
+    backend = opened(run, how)
+    refuse_existing(how.out, run, how.force)
+    say(start_of(run, data, how.out) + chosen)
+    with advised(how.out, run):
+        return train(run, backend, data, how)
 
 
-def train(run: Run, out: Path, backend: Backend, data: Dataset, command, given: Options, resume=False) -> str:
-    """Makes the run in `out`, or goes on with the stopped run there. Returns what there is to say."""
-    every, force = given.get("checkpoint_every", 1), given.get("force", False)
-    summary = make(run, out, backend, data, command, every, force, resume)
-    there = [name for name in FILES if (out / name).exists()]
+def train(run: Run, backend: Backend, data: Dataset, how: How, resume=False) -> str:
+    """Makes the run in how.out, or goes on with the stopped run there. Returns what there is to say."""
+    _, summary = make(run, backend, data, how, resume)
+    there = [name for name in FILES if (how.out / name).exists()]
     units = "rate, ELBO and NLL in nats, errors in squared error per image, σ*² = (training error)/D"
     if run.target is not None:
         units += f", C = what is bounded − {run.target:.4g}"
-    return f"{listing(summary)}\n{units}; all in {out}/: {', '.join(there)}"
+    return f"{listing(summary)}\n{units}; all in {how.out}/: {', '.join(there)}"
 
 
 def start_of(run: Run, data: Dataset, out: str | Path | None) -> str:
@@ -112,17 +96,17 @@ def start_of(run: Run, data: Dataset, out: str | Path | None) -> str:
     return f"{run.objective.title} for {run.epochs:,} epoch{'s' * (run.epochs > 1)}{where}, on {source}: {data.split}"
 
 
-def go_on(given: Options, command: list[str], ranks: Ranks) -> str:
+def go_on(given: Options, how: How) -> str:
     """A run that was stopped, or that is to have more epochs."""
     out = given["resume"]
     before = read_checkpoint(out)
     run = resumed(before, given)
     data, images = sources.opened_again(run, given, f"the run in {out}")
-    run = run.but(images=images)
-    backend = opened(run, {"backend": before.config["backend"]} | given, ranks)
+    run, how = run.but(images=images), how._replace(out=out, backend=how.backend or before.config["backend"])
+    backend = opened(run, how)
     say(start_of(run, data, out))
     with advised(out, run):
-        return train(run, out, backend, data, command, given, resume=True)
+        return train(run, backend, data, how, resume=True)
 
 
 def resumed(saved: Saved, given: Options) -> Run:
@@ -171,13 +155,21 @@ def values_of(asked: Options) -> dict[str, tuple]:
 
 
 def each_run(asked: Options, seeds: int) -> dict[str, Options]:
-    """The options of each run by the name of its folder: methods × values × seeds."""
+    """The options of each run by the name of its folder: methods × values × seeds.
+
+    With --method all each method has the asked options that it takes.
+    """
     found, last = {}, asked["seed"] + seeds - 1
     if not record.FROM_ZERO.holds(last):
         raise UsageError(f"--seeds {seeds} from --seed {asked['seed']} would end at {last}; begin at a smaller --seed")
     methods = METHODS if asked["method"] == "all" else [asked["method"]]
     for seed, method in product(range(asked["seed"], asked["seed"] + seeds), methods):
-        own = of_method(asked, method, seed)
+        own = asked | {"method": method, "seed": seed}
+        if asked["method"] == "all":
+            lacks = OF_METHODS - {*options_of(METHODS[method])}
+            if METHODS[method].samples == 1:
+                lacks.add("samples")
+            own = {name: value for name, value in own.items() if name not in lacks}
         values = values_of(own)
         for chosen in product(*values.values()):
             which = dict(zip(values, chosen, strict=True))
@@ -185,46 +177,34 @@ def each_run(asked: Options, seeds: int) -> dict[str, Options]:
     return found
 
 
-def several_runs(asked: Options, start, given: Options, data: Dataset, images, command: list[str], ranks: Ranks) -> str:
+def several_runs(asked: Options, seeds: int, start, data: Dataset, images: record.Images, how: How) -> str:
     """Makes the runs that the folder lacks, goes on with stopped runs, compares all. Refuses before any training."""
     name = "-".join([data.name, asked["method"], *starmap(part_of_name, values_of(asked).items())])
-    out = given.get("out", Path("runs") / name)
+    out = how.out or Path("runs") / name
     if (out / "config.json").exists():
         raise UsageError(f"--out {out} holds a single run; choose another folder for the comparison")
     chosen = shared_by_all(asked, data)
-    runs, chosen_for = {}, {}
-    for folder, own in each_run(asked | chosen, given.get("seeds", 1)).items():
-        runs[out / folder], _, chosen_for[out / folder] = complete(own, data, images, start)
+    each = each_run(asked | chosen, seeds)
+    runs = {out / folder: complete(own, data, images, start) for folder, own in each.items()}
     run_folder.refuse_unwritable(out)
-    standing = {folder: standing_of(run, folder, given) for folder, run in runs.items()}
-    backend = opened(next(iter(runs.values())), given, ranks)
-
+    standing = {folder: standing_of(completed.run, folder, how.force) for folder, completed in runs.items()}
+    backend = opened(next(iter(runs.values())).run, how)
     if chosen:
         say(f"chosen from the images, for all runs: {listed(chosen)}")
     with advised():
-        ranks.wait()  # until all have seen what is missing
-        for number, (folder, run) in enumerate(runs.items(), 1):
+        how.ranks.wait()  # until all have seen what is missing
+        for number, (folder, (run, _, from_images)) in enumerate(runs.items(), 1):
             whole = standing[folder] == "whole"
-            what = f"{folder}/ is whole" if whole else start_of(run, data, folder) + chosen_for[folder]
+            what = f"{folder}/ is whole" if whole else start_of(run, data, folder) + from_images
             say(f"run {number} of {len(runs)}: {what}")
             if not whole:
-                say(train(run, folder, backend, data, command, given, standing[folder] == "stopped"))
-        if ranks.rank:
+                say(train(run, backend, data, how._replace(out=folder), standing[folder] == "stopped"))
+        if how.ranks.rank:
             return ""
-        return compare([finished(folder) for folder in runs], out, backend.name, data, command)
+        return compare([finished(folder) for folder in runs], out, backend.name, data, how.command)
 
 
-def of_method(asked: Options, name: str, seed: int) -> Options:
-    """The options for one method; with --method all the asked options that the method takes."""
-    if asked["method"] != "all":
-        return asked | {"seed": seed}
-    others = OF_METHODS - {*options_of(METHODS[name])}
-    if METHODS[name].samples == 1:
-        others.add("samples")
-    return {n: v for n, v in asked.items() if n not in others} | {"method": name, "seed": seed}
-
-
-def standing_of(run: Run, folder: Path, given: Options) -> str:
+def standing_of(run: Run, folder: Path, force: bool) -> str:
     """The run in the folder is "whole", "stopped" or "missing". Raises UsageError for another run without --force."""
     state, found = run_folder.state_of(folder, run)
     try:
@@ -232,7 +212,7 @@ def standing_of(run: Run, folder: Path, given: Options) -> str:
             return state
     except UsageError as error:
         state, found = "other", f"{error}"
-    if state == "other" and not given.get("force"):
+    if state == "other" and not force:
         raise UsageError(f"{folder} holds {found}; choose another --out, or add --force to make {folder} anew")
     return "missing" if state == "other" else state
 
@@ -261,14 +241,11 @@ def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="
     given = npz.dataset("fit", "fit", arrays, shape=shape)
     data, found = sources.opened(IN_MEMORY, binarization(asked), given=given, validation=asked.get("validation", 0))
     run, _, chosen_from_images = complete(asked, data, found)
+    # run.py will ask for a file in place of the data
+    command = [typed(name, value) for name, value in ({"data": IN_MEMORY} | told).items()]
+    how = How(command, backend=backend, out=None if out is None else Path(out))
+    if how.out:
+        refuse_existing(how.out, run)
     if not on_terminal():  # where there is no bar
         say(start_of(run, data, out) + chosen_from_images, "stderr")
-    opened = open_backend(backend, run.dtype, run.precision == "tf32")
-    if out is not None:
-        command = [typed(name, value) for name, value in ({"data": IN_MEMORY} | told).items()]
-        make(run, Path(out), opened, data, command)  # run.py will ask for a file in place of the data
-        return load(out, backend)
-    read = sources.reader(opened, data.train, run.images.binarize == "dynamic")
-    model, state = started(run, opened, data, read)
-    proceed(model, state, data, read, lambda: None)
-    return model
+    return make(run, opened(run, how), data, how)[0]

@@ -83,17 +83,18 @@ def shared_by_all(asked: Options, data: Dataset) -> Options:
     """What is chosen from own images for several runs, so that all have one network and one σ²: for the least κ."""
     kappa = {"kappa": float(np.min(asked["kappa"]))} if "kappa" in asked else {}
     first = asked | {"method": "geco"} | kappa
-    defaults = defaults_of(first, *data.train.shape)
+    defaults, found = with_defaults(first, data)
     if defaults["kappa"] is not None:
         return {}
-    found = with_choices(defaults | first, data)
     names = ["latent", "hidden", *(["variance"] if LIKELIHOODS[found["likelihood"]].has_variance else [])]
     return {name: found[name] for name in names if name not in asked}
 
 
-def with_choices(o: Options, data: Dataset) -> Options:
-    """The options, with what is None in them chosen from the training images as they are to be seen."""
-    return choices.choose(drawn_once(data.train, o["binarize"]), o) if None in o.values() else o
+def with_defaults(asked: Options, data: Dataset) -> tuple[Options, Options]:
+    """The defaults, and all options: what is None in them is chosen from the training images as they are to be seen."""
+    defaults = FIRST | defaults_of(asked, *data.train.shape)
+    o = defaults | asked
+    return defaults, choices.choose(drawn_once(data.train, o["binarize"]), o) if None in o.values() else o
 
 
 def refuse_clashes(asked: Options, o: Options, data: Dataset) -> None:
@@ -122,12 +123,11 @@ def refuse_clashes(asked: Options, o: Options, data: Dataset) -> None:
 
 def complete(asked: Options, data: Dataset, images: Images, start: Start | None = None) -> Completed:
     """The run that the options ask for, with every default filled in. Raises UsageError for options that clash."""
-    count, pixels = data.train.shape
-    defaults = FIRST | defaults_of(asked, count, pixels)
-    o = with_choices(defaults | asked, data) | {"start": start, "images": images}
+    defaults, o = with_defaults(asked, data)
+    o |= {"start": start, "images": images}
     refuse_clashes(asked, o, data)
     o["options"] = {name: float(o[name]) for name in own_options(METHODS[o["method"]])}
-    o.setdefault("multiplier_rate", MULTIPLIERS[o["multiplier"]][1](o["epochs"] * (count // o["batch_size"])))
+    o.setdefault("multiplier_rate", MULTIPLIERS[o["multiplier"]][1](o["epochs"] * (len(data.train) // o["batch_size"])))
     o |= dict.fromkeys(unused(o["method"], o["likelihood"], o["hidden"]))
     run = Run(**{f.name: o[f.name] for f in dataclasses.fields(Run)})
     unusual = [name for name in IN_NAME if asked.get(name) not in (None, defaults.get(name))]

@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args
 
 import numpy as np
 
@@ -156,23 +156,36 @@ OF_METHODS = {*METHOD_OPTIONS, *MULTIPLIER}
 
 @dataclass(frozen=True)
 class Kind:
-    """What values an option has: in a user's words, how text is read, and which of them are allowed."""
+    """What values an option has: in a user's words, their type, and which of them are allowed."""
 
     wanted: str
-    read: Callable[[str], Any]
+    form: type  # int, float, str or bool: of the value, or of each of several
     holds: Callable[[Any], bool]
     names: tuple[str, ...] | None = None  # all values, where these are names
+    several: bool = False  # whether the value is a tuple
+
+    def read(self, text: str):
+        """The value of a text: of several with commas between them; the word none is no value. Raises ValueError."""
+        if not self.several:
+            return self.checked(self.form(text))
+        return self.checked([] if text == "none" else [*map(self.form, text.split(","))])
+
+    def checked(self, value):
+        """The value, if it is allowed; an integer may stand for a float. Raises ValueError, OverflowError."""
+        if isinstance(value, list | tuple) != self.several:
+            raise ValueError
+        parts = value if self.several else [value]
+        parts = [float(part) if type(part) is int and self.form is float else part for part in parts]
+        found = tuple(parts) if self.several else parts[0]
+        if any(type(part) is not self.form for part in parts) or not self.holds(found):
+            raise ValueError
+        return found
 
 
 def one_of(names: Iterable[str]) -> Kind:
     """Some names."""
     names = tuple(names)
     return Kind(f"one of {', '.join(names)}", str, names.__contains__, names)
-
-
-def several(kind: type) -> Callable[[str], tuple]:
-    """read(text) for numbers with commas between them; the word none stands for an empty list."""
-    return lambda text: () if text == "none" else tuple(map(kind, text.split(",")))
 
 
 def within(interval: str) -> Kind:
@@ -186,14 +199,11 @@ def within(interval: str) -> Kind:
 COUNT = Kind("an integer above 0", int, lambda n: 0 < n < 2**63)
 FROM_ZERO = Kind("an integer at least 0", int, lambda n: 0 <= n < 2**63)
 SIZES = Kind(
-    "a list of layer sizes such as 512,256, nor none", several(int), lambda sizes: all(map(COUNT.holds, sizes))
-)
-ADAM = Kind(
-    "β₁,β₂,ε such as 0.9,0.999,1e-8, each β between 0 and 1",
-    several(float),
-    lambda found: len(found) == 3 and all(0 < beta < 1 for beta in found[:2]) and 0 < found[2] < math.inf,
+    "a list of layer sizes such as 512,256, nor none", int, lambda sizes: all(map(COUNT.holds, sizes)), several=True
 )
 KINDS = {  # of a record's fields, and of the options of its method
+    **dict.fromkeys(("source", "data_dir", "name", "sha256", "folder"), Kind("a text", str, lambda text: True)),
+    "skip_broken": Kind("a switch", bool, lambda switch: True),
     "method": one_of(METHODS),
     "likelihood": one_of(LIKELIHOODS),
     "multiplier": one_of(MULTIPLIERS),
@@ -209,7 +219,12 @@ KINDS = {  # of a record's fields, and of the options of its method
     **dict.fromkeys(("multiplier_rate", "variance", "lr"), within("(0, inf)")),
     **dict.fromkeys(("hidden", "shape"), SIZES),
     "weight_decay": within("[0, inf)"),
-    "adam": ADAM,
+    "adam": Kind(
+        "β₁,β₂,ε such as 0.9,0.999,1e-8, each β between 0 and 1",
+        float,
+        lambda found: len(found) == 3 and all(0 < beta < 1 for beta in found[:2]) and 0 < found[2] < math.inf,
+        several=True,
+    ),
 }
 
 
@@ -236,26 +251,19 @@ def unused(method: str, likelihood: str, hidden: tuple[int, ...]) -> dict[str, s
     return found
 
 
-def built(kind, value, name: str, kinds: dict[str, Kind] = KINDS):
-    """The value of an option or a field, converted to its type, if its Kind allows it. Raises ValueError, TypeError."""
-    inside, found, allowed = get_args(kind), value, kinds.get(name)
+def built(kind, value, name: str):
+    """The value of a field, converted to its type, if its Kind allows it. Raises LookupError, TypeError, ValueError."""
     if isinstance(kind, types.UnionType):
-        return None if value is None else built(inside[0], value, name, kinds)
+        return None if value is None else built(get_args(kind)[0], value, name)
     if dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return kind(**{inner: built(hints[inner], content, inner) for inner, content in value.items()})
-    if get_origin(kind) is dict:
-        return {inner: built(inside[1], content, inner) for inner, content in value.items()}
-    if get_origin(kind) is tuple and isinstance(value, list | tuple):
-        types_inside = inside[:1] * len(value) if inside[-1] is ... else inside
-        found = tuple(built(k, v, name, {}) for k, v in zip(types_inside, value, strict=True))
-    elif kind is float and type(value) is int:
-        found = float(value)
-    elif type(value) is not kind:
-        raise ValueError(f"{name} cannot be {value!r}")
-    if isinstance(allowed, Kind) and not allowed.holds(found):
-        raise ValueError(f"{name} cannot be {value!r}")
-    return found
+        inside = {f.name: f.type for f in dataclasses.fields(kind)}
+        return kind(**{inner: built(inside[inner], content, inner) for inner, content in value.items()})
+    if kind == dict[str, float]:
+        return {inner: built(float, content, inner) for inner, content in value.items()}
+    try:
+        return KINDS[name].checked(value)
+    except (ArithmeticError, TypeError, ValueError):
+        raise ValueError(f"{name} cannot be {value!r}") from None
 
 
 def of_version_0_2(config: dict) -> Run:

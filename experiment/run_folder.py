@@ -71,32 +71,23 @@ def checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def read_checkpoint(folder: str | Path) -> Saved:
-    """The checkpoint in a run's folder, also of version 0.2. Raises UsageError, DataError."""
-    path = checkpoint_at(folder)
+    """The checkpoint in a run's folder, also of version 0.2, or of a model that comes along, by its name.
+
+    Raises UsageError where there is none, and for a name of both, DataError.
+    """
+    path, model = Path(folder) / CHECKPOINT, MODELS / f"{folder}.npz"
+    if isinstance(folder, str) and Path(folder).name == folder and model.is_file():
+        if Path(folder).exists():
+            raise UsageError(f"{folder} is a model and a folder here: write ./{folder} for the folder")
+        path = model
     if not path.is_file():
         raise UsageError(f"{folder} holds no {CHECKPOINT}; name the folder of a run")
     try:
-        content = _content(path)
-        run, config, history = _run_and_history(content)
-        arrays = {name: content[name] for name in content if name not in BESIDE}
-        arrays |= {name: array.astype(np.float32) for name, array in arrays.items() if array.dtype == np.float16}
-        if sum(report["steps"] for report in history) != int(arrays["step"]):
-            raise DataError("its arrays are not those of its run")
-        return Saved(path, run, config, history, arrays)
+        return _saved(path, _content(path))
     except MemoryError:
         raise
     except Exception as error:  # zipfile, the header's parser and json have many
         raise DataError(f"{path}: expected a checkpoint, found none that is whole ({reason(error)})") from error
-
-
-def checkpoint_at(folder: str | Path) -> Path:
-    """The checkpoint in a folder, or of a model that comes along. Raises UsageError for a name of both."""
-    model = MODELS / f"{folder}.npz"
-    if not isinstance(folder, str) or Path(folder).name != folder or not model.is_file():
-        return Path(folder) / CHECKPOINT
-    if Path(folder).exists():
-        raise UsageError(f"{folder} is a model and a folder here: write ./{folder} for the folder")
-    return model
 
 
 def _content(path: Path) -> dict[str, np.ndarray]:
@@ -114,8 +105,8 @@ def _content(path: Path) -> dict[str, np.ndarray]:
     return content
 
 
-def _run_and_history(content: dict[str, np.ndarray]) -> tuple[Run, dict, list[dict]]:
-    """What the file says beside the arrays."""
+def _saved(path: Path, content: dict[str, np.ndarray]) -> Saved:
+    """What the file says: its arrays, and beside them the run, its config and its history."""
     config = dict(json.loads(content["config"].tobytes()))
     if int(content["format"]) == 1:
         run, rows = record.of_version_0_2(config), content["history"].tolist()
@@ -128,7 +119,11 @@ def _run_and_history(content: dict[str, np.ndarray]) -> tuple[Run, dict, list[di
     history = [dict.fromkeys(COLUMNS) | dict(zip(COLUMNS, row, strict=False)) for row in rows]
     for report in history:
         report |= {name: int(report[name]) for name in ("epoch", "step", "steps")}
-    return run, {name: config[name] for name in CONFIG}, history
+    arrays = {name: content[name] for name in content if name not in BESIDE}
+    arrays |= {name: array.astype(np.float32) for name, array in arrays.items() if array.dtype == np.float16}
+    if sum(report["steps"] for report in history) != int(arrays["step"]):
+        raise DataError("its arrays are not those of its run")
+    return Saved(path, run, {name: config[name] for name in CONFIG}, history, arrays)
 
 
 def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, tuple]) -> None:
@@ -229,8 +224,7 @@ def rows_of(history: list[dict], steps_per_epoch: int) -> list[dict]:
 
 def last_epoch(history: list[dict]) -> list[dict]:
     """The reports of the last epoch, whole or not."""
-    epoch = history[-1]["epoch"]
-    return [*takewhile(lambda report: report["epoch"] == epoch, reversed(history))][::-1]
+    return [*takewhile(lambda report: report["epoch"] == history[-1]["epoch"], reversed(history))][::-1]
 
 
 def append_row(out: Path, row: dict) -> None:

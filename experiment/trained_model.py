@@ -30,19 +30,6 @@ def constants(network: vae.Model) -> dict:
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-def trained_network(saved: run_folder.Saved, backend) -> tuple[vae.Model, object]:
-    """The network and θ in a checkpoint. Raises DataError for arrays of another network."""
-    run, arrays, pixels = saved.run, saved.arrays, saved.run.images.pixels
-    shapes = {"center": (pixels,)}
-    if run.in_coordinates:
-        shapes |= {"whiten": (pixels, run.latent), "color": (run.latent, pixels)}
-    run_folder.check(saved.path, arrays, {name: (backend.dtype, shape) for name, shape in shapes.items()})
-    network = network_of(run, **{name: backend.asarray(arrays[name]) for name in shapes})
-    size = sum(map(mlp.size, network.network.shapes(network)))
-    run_folder.check(saved.path, arrays, {"theta": (backend.dtype, (size,))})
-    return network, backend.xp.array(backend.asarray(arrays["theta"]))  # a copy that can be written
-
-
 class TrainedModel:
     """A trained VAE. Nothing but `set_output` changes it; the same call gives the same answer.
 
@@ -195,10 +182,8 @@ class TrainedModel:
         return {"saved": saved, "backend": self.backend.name, "output": self.output}
 
     def __setstate__(self, state: dict) -> None:
-        saved = state["saved"]
-        backend = open_backend(state["backend"], saved.run.dtype)
-        self.__init__(backend, saved.run, *trained_network(saved, backend), saved.history)
-        self.output = state["output"]
+        model = restored(state["saved"], open_backend(state["backend"], state["saved"].run.dtype))
+        vars(self).update(vars(model), output=state["output"])
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """scikit-learn's names of what `transform` returns: latent0, latent1, …"""
@@ -220,6 +205,20 @@ class TrainedModel:
         return metrics.Images(sources.reader(self.backend, pixels, False), len(pixels))
 
 
+def restored(saved: run_folder.Saved, backend) -> TrainedModel:
+    """The trained model in a checkpoint. Raises DataError for arrays of another network."""
+    run, arrays, pixels = saved.run, saved.arrays, saved.run.images.pixels
+    shapes = {"center": (pixels,)}
+    if run.in_coordinates:
+        shapes |= {"whiten": (pixels, run.latent), "color": (run.latent, pixels)}
+    run_folder.check(saved.path, arrays, {name: (backend.dtype, shape) for name, shape in shapes.items()})
+    network = network_of(run, **{name: backend.asarray(arrays[name]) for name in shapes})
+    size = sum(map(mlp.size, network.network.shapes(network)))
+    run_folder.check(saved.path, arrays, {"theta": (backend.dtype, (size,))})
+    theta = backend.xp.array(backend.asarray(arrays["theta"]))  # a copy that can be written
+    return TrainedModel(backend, run, network, theta, saved.history)
+
+
 def load(folder: str | Path, backend: str = "numpy") -> TrainedModel:
     """The trained model in a run's folder, or of a name such as "mnist-10k", in its own precision.
 
@@ -227,8 +226,7 @@ def load(folder: str | Path, backend: str = "numpy") -> TrainedModel:
     Raises UsageError for a folder without a checkpoint, DataError for a file that is none, BackendError.
     """
     saved = run_folder.read_checkpoint(folder)
-    opened = open_backend(backend, saved.run.dtype)
-    return TrainedModel(opened, saved.run, *trained_network(saved, opened), saved.history)
+    return restored(saved, open_backend(backend, saved.run.dtype))
 
 
 def ship(folder: str | Path, name: str) -> None:

@@ -3,12 +3,14 @@
 import platform
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from backend.parts import gather
+from backend.ranks import ALONE, Ranks
 from data import Dataset
 from data.dataset import DataError, mean_of
 from experiment import evaluation, explore, pictures, record, report, run_folder, sources
@@ -16,7 +18,7 @@ from experiment.choices import LOOKED_AT
 from experiment.record import Run
 from experiment.run_folder import Saved
 from experiment.terminal import Bar, Stopped, noted, progress, say
-from experiment.trained_model import TrainedModel, constants, load, network_of, trained_network
+from experiment.trained_model import TrainedModel, constants, load, network_of, restored
 from ref.more import linear
 from ref.objectives import Constraint
 from ref.train import Plan, initial_state, initial_theta, make_step, train
@@ -25,11 +27,23 @@ PAUSE = 10.0  # seconds between two checkpoints at least: they cost a run next t
 REPORTS = 10  # an epoch; more for a large K, so that a signal is heard soon
 
 
-def first_state(run: Run, backend, data: Dataset, read: Callable, trained: TrainedModel | None):
-    """The network and the state before the first step, from the images or a `trained` model."""
+class How(NamedTuple):
+    """Where and how runs are made, which is no part of them."""
+
+    command: list[str]
+    ranks: Ranks = ALONE
+    backend: str | None = None
+    out: Path | None = None
+    force: bool = False
+    checkpoint_every: int = 1
+
+
+def first_state(run: Run, backend, data: Dataset, read: Callable):
+    """The network and the state before the first step, from the images or the model that the run starts from."""
     noise, mean, constraint = backend.noise(run.seed), mean_of(data.train), run.objective.constraint
     lam = None
-    if trained:
+    if run.start:
+        trained = load(run.start.folder)
         network = network_of(run, **{n: backend.asarray(a) for n, a in constants(trained.network).items()})
         theta = backend.xp.array(backend.asarray(trained.theta))
         lam = constraint and multiplier_after(trained, constraint)
@@ -68,21 +82,21 @@ def linear_start(run: Run, backend, data: Dataset, read: Callable, noise):
 
 
 def restored_state(saved: Saved, run: Run, backend, count: int):
-    """The network and the state in a checkpoint, for a run that goes on with `count` images.
+    """The model and the state in a checkpoint, for a run that goes on with `count` images.
 
     With another backend a new stream of noise begins. Raises DataError for arrays of another run.
     """
-    network, theta = trained_network(saved, backend)
-    state = initial_state(backend, theta, backend.noise(run.seed), count, 1.0 if run.objective.constraint else None)
-    arrays, own = dict(saved.arrays), constants(network) | state
+    model, arrays = restored(saved._replace(run=run), backend), dict(saved.arrays)
+    lam = 1.0 if run.objective.constraint else None
+    state = initial_state(backend, model.theta, backend.noise(run.seed), count, lam)
     if saved.config["backend"] != backend.name:
         arrays["noise"] = backend.to_host(backend.noise(run.seed + int(arrays["step"])))
-    run_folder.check(saved.path, arrays, {name: (array.dtype, array.shape) for name, array in own.items()})
+    run_folder.check(saved.path, arrays, {name: (array.dtype, array.shape) for name, array in state.items()})
     if run.batch_size > count or not np.array_equal(np.sort(arrays["order"]), np.arange(count)):
         raise DataError(f"{saved.path}: its order or its batches are not those of {count} images")
     for name, array in state.items():
         array[...] = backend.xp.asarray(arrays[name])  # λ is in float64
-    return network, state
+    return model, state
 
 
 def plan_of(run: Run, count: int) -> Plan:
@@ -94,9 +108,10 @@ def plan_of(run: Run, count: int) -> Plan:
     return Plan(**same | own, steps_per_epoch=count // run.batch_size)
 
 
-def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, save: Callable, out=None, every=1) -> None:
+def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, save: Callable, out, every: int) -> None:
     """Trains `model` from `state` to the end of its run. Each report is appended to its history.
 
+    The last report of an epoch gets the figures of the test images that are watched, too.
     With `out` each epoch is a row of metrics.csv, and save() is called after `every` epochs unless it
     was called within PAUSE, and at the end. After a signal save() is called, and Stopped is raised.
     """
@@ -109,7 +124,11 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
             history.append(report)
             whole, due = report["step"] % plan.steps_per_epoch == 0, report["step"] == plan.steps
             if whole and ranks.rank == 0:
-                end_of_epoch(model, watched, out)
+                found = evaluation.look(model, watched)
+                report |= {f"test_{name}": found[name] for name in ("rate", "error", "elbo")}
+                report["test_images"] = len(watched)
+                if out:
+                    run_folder.append_row(out, run_folder.row_of(run_folder.last_epoch(history)))
             bar.set_postfix(postfix(history), refresh=False)
             bar.update(report["steps"])
             stopped = ranks.largest(max(signals, default=0))
@@ -124,15 +143,6 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
         if stopped := ranks.largest(max(signals, default=0)):  # or with the last checkpoint
             ranks.wait()
             raise Stopped(stopped)
-
-
-def end_of_epoch(model: TrainedModel, watched: np.ndarray, out: Path | None) -> None:
-    """The last report gets the figures of the test images that are watched, and the epoch its row of metrics.csv."""
-    found = evaluation.look(model, watched)
-    model.history[-1] |= {f"test_{name}": found[name] for name in ("rate", "error", "elbo")}
-    model.history[-1]["test_images"] = len(watched)
-    if out:
-        run_folder.append_row(out, run_folder.row_of(run_folder.last_epoch(model.history)))
 
 
 def postfix(history: list[dict]) -> dict[str, str]:
@@ -158,47 +168,45 @@ def describe(backend, command: list[str], saved: Saved | None) -> dict:
 
 def started(run: Run, backend, data: Dataset, read: Callable) -> tuple[TrainedModel, dict]:
     """The model and the state before the first step."""
-    trained = load(run.start.folder) if run.start else None
-    network, state = first_state(run, backend, data, read, trained)
+    network, state = first_state(run, backend, data, read)
     return TrainedModel(backend, run, network, state["theta"], []), state
 
 
-def make(run: Run, out: Path, backend, data: Dataset, command: list[str], every=1, force=False, resume=False) -> dict:
-    """Trains, judges and draws, or goes on with the run in `out`. Leaves every file there. Returns the summary."""
-    ranks, first, saved = backend.ranks, backend.ranks.rank == 0, None
+def make(run: Run, backend, data: Dataset, how: How, resume=False) -> tuple[TrainedModel, dict]:
+    """Trains, or goes on with the run in how.out. Returns the model and its summary, which is empty without how.out.
+
+    There the model is also judged and drawn, and every file is left.
+    """
+    ranks, out, saved = backend.ranks, how.out, None
+    writes = bool(out) and ranks.rank == 0
     read = sources.reader(backend, data.train, run.images.binarize == "dynamic")
-    with ExitStack() as folder:
+    if not resume:
+        model, state = started(run, backend, data, read)  # before there is a folder: it may not fit into memory
+    ranks.wait()  # until the others have seen the folder free, too
+    with run_folder.held(out) if writes else nullcontext():
         if resume:
-            if first:
-                folder.enter_context(run_folder.held(out))
             saved = run_folder.read_checkpoint(out)  # now that nobody else writes it
-            network, state = restored_state(saved, run, backend, len(data.train))
-            model = TrainedModel(backend, run, network, state["theta"], saved.history)
-        else:
-            run_folder.refuse_existing(out, run, force)
-            model, state = started(run, backend, data, read)
-            ranks.wait()  # until the others have seen the folder free, too
-            if first:
-                folder.enter_context(run_folder.held(out))  # only once the network fits into memory
-                run_folder.refuse_existing(out, run, force)
-        config = describe(backend, command, saved)
+            model, state = restored_state(saved, run, backend, len(data.train))
+        elif writes:
+            run_folder.refuse_existing(out, run, how.force)
+        config = describe(backend, how.command, saved)
         arrays = constants(model.network) | state  # which training changes in place
 
         def save() -> None:
-            if first:
+            if writes:
                 content = {name: backend.to_host(array) for name, array in arrays.items()}
                 run_folder.write_checkpoint(out / run_folder.CHECKPOINT, run, config, model.history, content)
 
         for array in arrays.values():
             ranks.broadcast(array)
-        if first:
+        if writes:
             rows = run_folder.rows_of(model.history, len(data.train) // run.batch_size)
             run_folder.claim(out, config | {"run": record.as_json(run)}, rows, save)
-        proceed(model, state, data, read, save, out, every)
-        summary = evaluation.summarize(model, data, run.nll_samples)
-        if first:
+        proceed(model, state, data, read, save, out, how.checkpoint_every)
+        summary = evaluation.summarize(model, data, run.nll_samples) if out else {}
+        if writes:
             finish(out, model, data, summary)
-    return summary
+    return model, summary
 
 
 def finish(out: Path, model: TrainedModel, data: Dataset, summary: dict) -> None:

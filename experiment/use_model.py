@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from backend.ranks import Ranks
 from data import KEPT, Dataset, images_at
 from data.dataset import file_names
 from data.files import write_whole
@@ -14,7 +14,7 @@ from experiment import explore, sources
 from experiment.comparison import finished
 from experiment.evaluation import fixed, listing, summarize
 from experiment.pictures import STEPS, across, ends, in_rows, judged, picture, save, seen, sheet
-from experiment.record import UsageError, flag
+from experiment.record import Options, UsageError, flag
 from experiment.run_folder import EXPLORE, FILES, refuse_unwritable, write_json
 from experiment.trained_model import TrainedModel, load
 
@@ -23,19 +23,29 @@ UNLIKELY = 5  # images that --encode names
 OF_TEST = re.compile("test/([0-9]{1,15})")  # a test image of the run by its number
 
 
-def use(kind: str, given: dict[str, Any]) -> str:
-    """Does with the model in --load what `kind` says. Returns what there is to say about it."""
-    model = load(given["load"], given.get("backend", "numpy"))
-    uses = {"evaluate": evaluate, "encode": encode, "sample": sample, "reconstruct": reconstruct}
-    return (uses | {"interpolate": interpolate, "explore": to_explore})[kind](model, given)
+def use(given: Options, ranks: Ranks) -> str:
+    """Does with the model in --load what was asked for, on the first rank. Returns what there is to say about it.
+
+    Raises UsageError unless that is one of USES, with options that it takes.
+    """
+    uses = [name for name in USES if name in given]
+    if len(uses) != 1 or "load" not in given:
+        raise UsageError(f"--load DIR and one of {', '.join(map(flag, USES))} go together")
+    act, own = USES[uses[0]]
+    takes = (*own, "backend", "out", "force")
+    for name in given:
+        if name not in ("load", uses[0], *takes):
+            listed = ", ".join(map(flag, takes))
+            raise UsageError(f"{flag(name)} is not used by --load with {flag(uses[0])} (it takes: {listed})")
+    return "" if ranks.rank else act(load(given["load"], given.get("backend", "numpy")), given)
 
 
-def own_images(model: TrainedModel, given: dict[str, Any]) -> Dataset:
+def own_images(model: TrainedModel, given: Options) -> Dataset:
     """The images that the run was trained and tested on."""
     return sources.opened_again(model.run, given, f"the run in {given['load']}")[0]
 
 
-def evaluate(model: TrainedModel, given: dict[str, Any]) -> str:
+def evaluate(model: TrainedModel, given: Options) -> str:
     """The figures of summary.json again, on the run's own images or on others, in a file beside it."""
     before, samples = model.run.images, given.get("nll_samples", model.run.nll_samples)
     if "data" in given:
@@ -53,7 +63,7 @@ def evaluate(model: TrainedModel, given: dict[str, Any]) -> str:
     return f"{listing(summary)}\nall in {out}"
 
 
-def encode(model: TrainedModel, given: dict[str, Any]) -> str:
+def encode(model: TrainedModel, given: Options) -> str:
     """An .npz: mean and std (N, Z), names, rates, squared errors and log-likelihoods (N,), also at σ*²."""
     out = free(given, f"encoded-{Path(given['encode']).stem}.npz", is_file=True)
     pixels, names = images_of(model, "encode", given)
@@ -69,7 +79,7 @@ def encode(model: TrainedModel, given: dict[str, Any]) -> str:
     return f"{len(names)} images in {out}; log p(x) in nats{at} is least for {unlikely}"
 
 
-def sample(model: TrainedModel, given: dict[str, Any]) -> str:
+def sample(model: TrainedModel, given: Options) -> str:
     """PNG files of draws from the prior, and a sheet of them, or of the first SHOWN."""
     count, seed = given["sample"], given.get("seed", 0)
     out = free(given, f"samples-{count}-{seed}")
@@ -79,7 +89,7 @@ def sample(model: TrainedModel, given: dict[str, Any]) -> str:
     return f"{count} samples of the prior in {out}/, {min(count, SHOWN)} of them in sheet.png"
 
 
-def reconstruct(model: TrainedModel, given: dict[str, Any]) -> str:
+def reconstruct(model: TrainedModel, given: Options) -> str:
     """PNG files of images decoded at the mean of q(z|x), and a sheet with originals."""
     out = free(given, f"reconstructed-{Path(given['reconstruct']).stem}")
     pixels, names = images_of(model, "reconstruct", given)
@@ -91,7 +101,7 @@ def reconstruct(model: TrainedModel, given: dict[str, Any]) -> str:
     return f"{len(names)} reconstructions in {out}/, the first of them in sheet.png"
 
 
-def to_explore(model: TrainedModel, given: dict[str, Any]) -> str:
+def to_explore(model: TrainedModel, given: Options) -> str:
     """The page of a run, on its own images."""
     folder, out = Path(given["load"]), free(given, EXPLORE, is_file=True)
     data, whole = own_images(model, given), (folder / "summary.json").exists()
@@ -101,7 +111,7 @@ def to_explore(model: TrainedModel, given: dict[str, Any]) -> str:
     return f"{out}: open it in a browser"
 
 
-def images_of(model: TrainedModel, use: str, given: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
+def images_of(model: TrainedModel, use: str, given: Options) -> tuple[np.ndarray, list[str]]:
     """The images to use the model on, and their names."""
     source = given[use]
     lay = model.run.images.data_dir if source in KEPT else None
@@ -109,7 +119,7 @@ def images_of(model: TrainedModel, use: str, given: dict[str, Any]) -> tuple[np.
     return images_at(source, model.shape, folder)
 
 
-def interpolate(model: TrainedModel, given: dict[str, Any]) -> str:
+def interpolate(model: TrainedModel, given: Options) -> str:
     """A sheet of two images, and between them what is decoded on the line of latents."""
     names, test = given["interpolate"], None
     unused = [name for name in ("data", "data_dir", "size") if name in given]
@@ -139,7 +149,7 @@ def end(name: str, test: np.ndarray | None, shape: tuple[int, int, int]) -> np.n
     return pixels
 
 
-def free(given: dict[str, Any], name: str, is_file: bool = False) -> Path:
+def free(given: Options, name: str, is_file: bool = False) -> Path:
     """--out, else `name` in the run's folder. Raises UsageError unless it can be written."""
     folder = Path(given["load"])
     out = given.get("out", folder / name if folder.is_dir() else Path("runs") / f"{folder}-{name}")
@@ -150,9 +160,20 @@ def free(given: dict[str, Any], name: str, is_file: bool = False) -> Path:
     return out
 
 
-def write_pictures(out: Path, pictures: np.ndarray, names: Sequence[str], about: dict[str, Any], rows) -> None:
+def write_pictures(out: Path, pictures: np.ndarray, names: Sequence[str], about: Options, rows) -> None:
     """PNG files, a sheet, and pictures.json, because of which no run reads the folder as its images."""
     write_json(out / "pictures.json", about)
     for name, pixels in zip(names, pictures, strict=True):
         save(out / f"{name}.png", picture(pixels), durable=False)
     save(out / "sheet.png", sheet(rows))
+
+
+# Each use of a trained model: what does it, and the options that it takes besides --backend, --out and --force.
+USES = {
+    "evaluate": (evaluate, ("data", "data_dir", "size", "nll_samples")),
+    "encode": (encode, ("data_dir", "nll_samples")),
+    "sample": (sample, ("seed",)),
+    "reconstruct": (reconstruct, ("data_dir",)),
+    "interpolate": (interpolate, ("data", "data_dir", "size")),
+    "explore": (to_explore, ("data", "data_dir", "size")),
+}

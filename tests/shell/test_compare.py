@@ -302,13 +302,13 @@ def test_a_broken_run_is_refused_before_any_training_and_made_anew_with_force(co
     ):
         shutil.rmtree("geco-0", ignore_errors=True)
         copy = Path(shutil.copytree(compared / "geco-0", "geco-0"))
-        assert standing_of(of_geco, copy, {}) == standing_of(of_geco, copy, {"force": True}) == "whole"
+        assert standing_of(of_geco, copy, False) == standing_of(of_geco, copy, True) == "whole"
         (copy / name).unlink()
         if content:
             (copy / name).write_text(content)
         with pytest.raises(UsageError, match=f"geco-0.*{sentence}.*--force"):
-            standing_of(of_geco, copy, {})
-        assert standing_of(of_geco, copy, {"force": True}) == "missing"
+            standing_of(of_geco, copy, False)
+        assert standing_of(of_geco, copy, True) == "missing"
 
 
 def test_runs_on_own_images_have_one_network_and_one_variance(capsys):
@@ -328,9 +328,10 @@ def test_each_method_gets_the_options_that_it_takes():
     own = {"vae": {}, "beta-vae": {"beta": 3}, "geco": constrained, "iwae": {"samples": 7}, "dreg": {"samples": 7}}
     own |= {"geco-iwae": constrained | {"samples": 7}, "rate": {"multiplier": "plain"}, "vr-iwae": {"samples": 7}}
     own["sigma-vae"] = {}
+    found = commands.each_run(asked | {"seed": 4}, 1)
     for name in METHODS:
         common = {"method": name, "data": "digits", "lr": 1, "seed": 4}
-        assert commands.of_method(asked, name, 4) == common | own[name]
+        assert found[f"{name}-4"] == common | own[name]
 
 
 def test_the_linear_bound_ends_where_the_known_variances_end(compared, monkeypatch):

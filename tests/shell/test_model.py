@@ -156,7 +156,7 @@ def test_a_run_of_fit_is_evaluated_compared_and_gone_on_with_once_its_images_are
         assert json_of("kept", "summary.json")["data"] == "mine"
 
 
-def test_fit_refuses_with_one_sentence():
+def test_fit_refuses_with_one_sentence(folder):
     for images, chosen, sentence in (
         (DIGITS, {"method": "gecko"}, "gecko"),
         (DIGITS, {"method": "all"}, "fit trains one of"),
@@ -174,6 +174,7 @@ def test_fit_refuses_with_one_sentence():
         (DIGITS, {"kappa": -1}, "not a finite number in"),
         (DIGITS, {"test": DIGITS[:9], "validation": 9}, "give test or validation"),
         (DIGITS, {"shape": (7, 7, 1)}, "expected"),
+        (DIGITS, {"out": folder}, "already holds another run .*choose another --out"),
         (np.zeros((9, 4)), {}, "all the same"),
     ):
         with pytest.raises(BackendError if "backend" in chosen else ValueError, match=sentence) as refusal:

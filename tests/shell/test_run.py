@@ -246,7 +246,7 @@ def first_state(*chosen: str) -> tuple:
     run, backend = completed("--data", "digits", "--hidden", "8", "--latent", "4", *chosen).run, open_tested("float32")
     digits = load("digits")
     read = sources.reader(backend, digits.train, False)
-    return (*host(training.first_state(run, backend, digits, read, None)), digits.train / 255)
+    return (*host(training.first_state(run, backend, digits, read)), digits.train / 255)
 
 
 def test_a_linear_output_starts_at_the_linear_vae_that_is_asked_for():
