@@ -46,9 +46,11 @@ def advised(out: Path | None = None, run: Run | None = None) -> Iterator[None]:
     try:
         yield
     except (OSError, Stopped) as error:
-        if not out or run_folder.state_of(out, run)[0] == "stopped":
-            error.advice = f"; to go on: {command_to_go_on(out) if out else 'the same command'}"
-        raise
+        known = not out or run_folder.state_of(out, run)[0] == "stopped"
+        advice = f"; to go on: {command_to_go_on(out) if out else 'the same command'}" if known else ""
+        if isinstance(error, Stopped):
+            raise Stopped(error.number, advice) from error
+        raise UsageError(f"{error}; what was written before is kept{advice}") from error
 
 
 def opened(run: Run, how: How) -> Backend:

@@ -72,9 +72,9 @@ def progress(what: str) -> Callable:
 class Stopped(KeyboardInterrupt):
     """The run was asked to end, by the signal of this number; `advice` says how to go on."""
 
-    def __init__(self, number: int):
-        super().__init__("stopped")
-        self.number, self.advice = number, ""
+    def __init__(self, number: int, advice: str = ""):
+        super().__init__(f"stopped{advice}")
+        self.number = number
 
 
 @contextmanager
