@@ -217,7 +217,8 @@ KINDS = {  # of a record's fields, and of the options of its method
     **dict.fromkeys(("samples", "size", "latent", "epochs", "batch_size", "nll_samples"), COUNT),
     **dict.fromkeys(("seed", "validation"), FROM_ZERO),
     **dict.fromkeys(("multiplier_rate", "variance", "lr"), within("(0, inf)")),
-    **dict.fromkeys(("hidden", "shape"), SIZES),
+    "hidden": SIZES,
+    "shape": Kind("height, width, channels", int, lambda s: len(s) == 3 and all(map(COUNT.holds, s)), several=True),
     "weight_decay": within("[0, inf)"),
     "adam": Kind(
         "β₁,β₂,ε such as 0.9,0.999,1e-8, each β between 0 and 1",
