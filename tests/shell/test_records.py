@@ -124,8 +124,13 @@ ALTERED = [
     *({"likelihood": "bernoulli", "variance": None}, {"lr": 10**309}),  # with a linear output; no float is so large
     *({"options": {"kappa": -1.0}}, {"options": {"kappa": 0.0}}, {"lr": -1.0}, {"lr": 0}, {"variance": 0.0}),
     *({"weight_decay": -0.1}, {"hidden": [0]}, {"samples": 0}, {"adam": [0.9, 1.0, 1e-8]}, {"adam": [0.9, 0.9, 0.0]}),
-    *({"adam": [0.9, math.nan, 1e-8]}, {"options": {"kappa": 1e13}}, {"images": {"shape": (8, 0, 1)}, {"shape": (8, 8)}}),
-    *({"images": {"binarize": "often"}}, {"images": {"split": "odd"}}, {"images": {"validation": -1}}),
+    *({"adam": [0.9, math.nan, 1e-8]}, {"options": {"kappa": 1e13}}, {"images": {"shape": (8, 0, 1)}}),
+    *(
+        {"images": {"shape": (8, 8)}},
+        {"images": {"binarize": "often"}},
+        {"images": {"split": "odd"}},
+        {"images": {"validation": -1}},
+    ),
     *({"method": "vae", "options": {"beta": -1.0, "warm_up": 0.0}, "multiplier": None, "multiplier_rate": None},),
 ]
 
