@@ -66,7 +66,8 @@ class Beside:
 
     Within a step, what is written into a given array goes there: only the update reads it. A product waits for all that
     the first stream has launched so far, and the update for all products. Until then the operands are kept, because the
-    first stream would launch into memory that is free again. Several processes do not use this class.
+    first stream would launch into memory that is free again. Several processes do not use this class,
+    because they send each other gradients before the update.
     """
 
     def __init__(self, cp, main: Cublas, side: Cublas):

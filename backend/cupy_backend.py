@@ -13,7 +13,7 @@ INSTALL = 'pip install "cupy-cuda13x[ctk]==14.2.*" "cuda-toolkit==13.0.*" (drive
 INSTALL += ' or "cupy-cuda12x[ctk]==14.2.*" (driver 525 or newer)'
 WARM_UP = 2  # steps before the recording, in which kernels are compiled and memory is laid out
 JOINED = 8  # arrays that one kernel joins at most
-# Of random numbers, 64 bytes each. CuPy's default depends on the card, and noise must not.
+# Streams of random numbers side by side, 64 bytes each. CuPy's default depends on the card, and noise must not.
 STREAMS = 2**14
 
 
@@ -76,7 +76,9 @@ def say_once(sentence: str) -> None:
 
 @cache
 def recordable_stream(cp, number: int = 0):
-    """A stream for every backend of this process. The default stream cannot be recorded."""
+    """The stream of that number. All backends of this process share it: on streams of their own they would not wait
+    for each other. The default stream cannot be recorded.
+    """
     return cp.cuda.Stream(non_blocking=True)
 
 

@@ -113,7 +113,7 @@ def tanh32(x):
 
 @njit(fastmath={"reassoc"})
 def plus(a, b):
-    """a + b, as part of a sum that may be taken in any order, always the same: many at a time"""
+    """a + b within a sum, whose order the compiler may change, always alike, to add many numbers at a time"""
     return a + b
 
 
@@ -121,7 +121,7 @@ def by_precision(single, double):
     """The function for a loop: `single` of a float32, the C library's of a float64."""
 
     def function(x):
-        """Stands for it in a loop."""
+        """The name that a loop calls; Numba compiles what `choose` returns."""
 
     @overload(function, inline="always")
     def choose(x):

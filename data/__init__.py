@@ -1,4 +1,4 @@
-"""Data sets by name or path. A new one is a file here and a row of DATASETS."""
+"""Data sets by name or path. A new data set is a file here with load(data_dir, download), and a row of DATASETS."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ def load(
 ) -> Dataset:
     """A named data set, under `data_dir` or downloaded there; or the user's own images at a path. Raises DataError.
 
-    Images without a split get one by the rule `split`, one of SPLITS. Pictures are scaled to (size, size).
+    `split` is the rule for images without a split. `size` scales pictures, `skip_broken` leaves out broken pictures.
     """
     own = Path(source)
     with _told(source):
@@ -56,7 +56,7 @@ def load(
 def images_at(
     source: str | Path, shape: tuple[int, int, int], data_dir: Path | None = None, download: bool = True
 ) -> tuple[np.ndarray, list[str]]:
-    """All images at a path, or a named set's for testing, as (H, W, C). Raises DataError.   -> (N, H·W·C), N names"""
+    """All images at a path, or a named set's for testing; pictures are scaled to `shape`.   -> (N, H·W·C), N names"""
     source, own, shape = str(source), Path(source), tuple(shape)
     with _told(source):
         kind = _kind(source, data_dir)

@@ -28,7 +28,7 @@ def read(path: Path) -> tuple[dict, list | None, str]:
 
 
 def read_rows(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images (N, D), booleans or floats; and labels (N,), the last column beside squares, or None."""
+    """Images (N, D), booleans or floats; and labels (N,), the last column if rows are squares without it, or None."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an empty file, which npz refuses

@@ -34,7 +34,7 @@ def default_dir() -> Path:
 
 
 def fetch(urls: Sequence[str], target: Path, verify: Callable[[Path], object]) -> None:
-    """`target` from one of `urls`, once verify(path) raises no DataError. Raises DataError if all fail."""
+    """`target` from one of `urls`, by one process, once verify(path) raises no DataError. Else DataError, no file."""
     failures: dict[str, str] = {}
     with lock(target.with_name(f".{target.name}.lock"), lambda: _wait(target)):
         remove_leftovers(target.parent, target.name)

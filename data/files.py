@@ -20,7 +20,7 @@ class DataError(ValueError):
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:
-    """`path` gets all the bytes that write(file) writes, or on any failure the old file stays."""
+    """`path`, in a folder that is made, gets all that write(file) writes, or on any failure the old file stays."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, because a rename is atomic only within a file system.

@@ -19,7 +19,7 @@ IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 
 
 def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
-    """The uint8 array of an IDX file, gzipped or not: (N,) labels or (N, H, W) images. Raises DataError."""
+    """The uint8 array of an IDX file, gzipped or not. Raises DataError unless its header and its `sha256` are true."""
     try:
         with open(path, "rb") as file:
             gzipped = file.read(2) == b"\x1f\x8b"  # the name may lie

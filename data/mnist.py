@@ -43,7 +43,7 @@ def _download(folder: Path, name: str, download: bool) -> Path:
 
 
 def load_10k(data_dir: Path | None, download: bool) -> Dataset:
-    """The embedded test file of MNIST, of which every sixth image is for testing."""
+    """The embedded test file of MNIST, of which every sixth image is for testing. No argument is used."""
     pixels = _embedded("t10k-images-idx3-ubyte")[16:].reshape(-1, 28 * 28)  # after the header
     labels = _embedded("t10k-labels-idx1-ubyte")[8:]
     test, rule = every(len(pixels), 6), "every sixth is for testing"

@@ -136,7 +136,7 @@ def _first(layouts: Iterable[tuple[str, ...]], names: list[str]) -> tuple[str, .
 
 
 def read_array(what: str, archive: zipfile.ZipFile, name: str, check_header: Callable) -> np.ndarray:
-    """One array of an .npz, unless check_header(what, shape, dtype) raises. Raises DataError, and what zipfile does."""
+    """One array of an .npz. Raises DataError, what zipfile does, and what check_header does before a byte is read."""
     info = archive.getinfo(f"{name}.npy")
     packed = info.compress_size  # zipfile does not read on when the file ends before that
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.file_size > RATIO * packed:

@@ -1,8 +1,8 @@
 """The reference: objectives for a variational autoencoder, every gradient derived by hand.
 
 Symbols
-    B images · K samples an image · D pixels · Z latents · M principal coordinates · P parameters
-    x (B, D) images in [0, 1]           x̂ = x_hat (K, B, D) reconstructions, sigmoid(l) or l, l = logits
+    B images · K posterior samples an image · D pixels · Z latents · M principal coordinates · P parameters
+    x (B, D) images in [0, 1]           x̂ = x_hat (K, B, D) reconstructions: sigmoid(l) or l, with the logits l
     mean, log_std (B, Z)                q(z|x) = N(mean, diag std²); always log std, never log variance
     eps (K, B, Z)                       noise, an argument of every forward pass: z = mean + std·eps
     err (K, B)                          ‖x − x̂‖², summed over an image's pixels
@@ -18,6 +18,7 @@ Signs and conventions
     autograd's. Forward passes are pure; backward passes write into the flat gradient.
 
 Reading order
-    densities → mlp → vae → objectives → adam → train, and then more/. README.md derives every gradient.
+    densities → mlp → vae → objectives → adam → train, and then more/: principal → linear → information → metrics.
+    README.md derives every gradient.
     "The slides" are those of Kuzina, Prokopenko & Shumovskaia 2018, which show GECO as algorithm 1.
 """

@@ -96,7 +96,7 @@ def bernoulli_log_likelihood_backward(xp, d_log_px, x, decoded: Decoded, varianc
 
 
 class Likelihood(NamedTuple):
-    """log p(x|z), its backward pass, and what it needs; one more is a pair and a row of LIKELIHOODS."""
+    """log p(x|z), its backward pass, and its needs: `vae` asserts the first, a run's defaults meet the others."""
 
     log_density: Callable  # (xp, x (B, D), Decoded, σ²) -> (K, B), nats
     backward: Callable  # (xp, d_log_px (K, B), x, Decoded, σ²) -> the gradient of x̂ or of the logits
@@ -106,6 +106,7 @@ class Likelihood(NamedTuple):
     calibrated: bool = False  # whether error/D is the best σ², as of a Gaussian
 
 
+# One more likelihood is one more pair, and one more row.
 LIKELIHOODS = {
     "gaussian": Likelihood(gaussian_log_likelihood, gaussian_log_likelihood_backward, False, False, True, True),
     "bernoulli": Likelihood(bernoulli_log_likelihood, bernoulli_log_likelihood_backward, True, True, False),

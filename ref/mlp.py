@@ -15,7 +15,7 @@ def layer_shapes(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def views(theta, shapes: dict[str, tuple[int, ...]]) -> dict:
-    """The flat vector θ cut into arrays by name, without copies: writing there writes θ."""
+    """The flat vector θ cut into arrays by name, in the order of `shapes`, without copies: writing there writes θ."""
     arrays, start = {}, 0
     for name, shape in shapes.items():
         arrays[name] = theta[start : start + math.prod(shape)].reshape(shape)

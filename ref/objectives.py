@@ -182,7 +182,7 @@ def initial_price(rate: float, variance: float, *_) -> float:
 
 
 def calibrated_multiplier(xp, log_lam, start, c_ma, target, rate, steps):
-    """λ = η/C_ma with η = D/2 and a target of 0: C_ma is the average error, and σ² = 1/(2λ) = error/D."""
+    """λ = η/C_ma with η = D/2 and a target of 0: C_ma is the average error, and σ² = 1/(2λ) = error/D, the best."""
     return xp.log(rate / c_ma)
 
 

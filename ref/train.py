@@ -106,7 +106,7 @@ def make_step(backend, model: vae.Model, method: Method, plan: Plan, read: Calla
 
 
 def numbers(xp, t, log_lam, plan: Plan, dtype):
-    """The minibatch of update t, λ, the share of the run that is done, scale, floor, shrink."""
+    """The minibatch of update t, λ, the share of the run that is done, `adam`'s scale and floor, weights' shrink."""
     rate = plan.lr * SCHEDULES[plan.schedule](xp, t, plan.steps)
     found = xp.exp(log_lam), t / plan.steps, *step_sizes(xp, t, rate, *plan.adam), 1 - rate * plan.weight_decay
     return t % plan.steps_per_epoch, *(a.astype(dtype) for a in found)
@@ -135,7 +135,10 @@ def end_of_step(xp, t, total, sum_theta, bounded, *constraint, method: Method, p
 
 
 def train(backend, step: Callable, state: dict, plan: Plan, reports_per_epoch: int = 10) -> Iterator[dict]:
-    """Trains from `state`, or a copy made at a report, to the plan's end; yields reports. Raises NonFiniteError."""
+    """Trains from `state` to the end of the plan; yields the means since the last report. Raises NonFiniteError.
+
+    Nothing that the caller does between two reports changes a result; a copy of `state` made there goes on alike.
+    """
     interval = -(-plan.steps_per_epoch // reports_per_epoch)
     done = int(state["step"])
     while done < plan.steps:

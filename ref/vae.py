@@ -109,7 +109,7 @@ def sample_terms(xp, model: Model, params, x, mean, log_std, eps):
 
 def forward(xp, model: Model, params, x, eps):
     """Images and noise -> Terms, cache.   (B, D), (K, B, Z) -> five arrays (B,) or (K, B)"""
-    mean, log_std, encoder_cache = model.network.encode(xp, model, params["encoder"], x)
+    mean, log_std, encoder_cache = model.network.encode(xp, model, params["encoder"], x)  # q(z|x): (B, Z), (B, Z)
     terms, cache = sample_terms(xp, model, params, x, mean, log_std, eps)
     return terms, (encoder_cache, *cache)
 

@@ -40,7 +40,8 @@ def principal_components(backend, read, images: int, center, count: int, noise, 
 def principal_variances(backend, read, images: int, center, noise, progress=iter) -> tuple[list[float], float]:
     """The principal variances of the images, the largest first, and the sum of those that are not found.
 
-    Of up to DENSE pixels the basis is complete, and one sweep is exact. Of more it has LEADING directions at most.
+    Up to DENSE pixels the basis is complete, so one sweep is exact. For more pixels it has LEADING directions, or as
+    many as BLOCK holds.
     """
     pixels = center.shape[0]
     count, sweeps = (pixels, 0) if pixels <= DENSE else (min(LEADING, max(1, BLOCK // pixels)), 4)
@@ -104,7 +105,7 @@ def level_for(variances, total: float, error: float) -> float:
 
 
 def level_for_rate(variances, rate: float) -> float:
-    """ℓ with Σ_i ½ log max(e_i/ℓ, 1) = rate, but no less than FLOOR of the largest variance."""
+    """ℓ with Σ_i ½ log max(e_i/ℓ, 1) = rate, `variances` descending, but no less than FLOOR of the largest."""
     logs = [math.log(v) for v in variances]
     for used in range(1, len(logs) + 1):
         level = (math.fsum(logs[:used]) - 2 * rate) / used
@@ -113,7 +114,7 @@ def level_for_rate(variances, rate: float) -> float:
 
 
 def calibrated_level(variances, total: float, pixels: int) -> float:
-    """ℓ at which the error is D·ℓ: the mean of the variances without a latent. Tipping & Bishop 1999, eq. 8."""
+    """ℓ at which the error is D·ℓ: the mean of the D − Z variances without a latent. Tipping & Bishop 1999, eq. 8."""
     if len(variances) >= pixels:
         return variances[-1]  # every level up to the smallest variance is as good
     return max((total - math.fsum(variances)) / (pixels - len(variances)), FLOOR * variances[0])

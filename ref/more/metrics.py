@@ -85,13 +85,15 @@ def calibrated_elbo(rate: float, error: float, variance: float, pixels: int) -> 
 
 
 def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws) -> dict:
-    """One number for each of the images, by name; changes nothing but `noise`. Ranks share the work.
+    """One number for each of the images, by name; changes nothing but `noise`, its own.
+
+    Each rank goes through its part of every batch, with the noise that is drawn for the whole of it.
 
     rate            KL(q(z|x)‖p(z)), nats
     error           ‖x − x̂(z)‖², averaged over z from q(z|x)
     error_at_mean   the same at z = the posterior mean (the slides' "Reconstruction")
     log_px          log p(x|z), averaged over z from q(z|x), nats: with −rate the ELBO
-    log_likelihood  log (1/K) Σ_k w_k, K = draws.nll: in expectation at most log p(x)
+    log_likelihood  log (1/K) Σ_k w_k, K = draws.nll: in expectation at most log p(x), the closer the larger K
     calibrated_log_likelihood  the same under a Gaussian likelihood with draws.variance, if given
     bounded         what the constraint bounds, by draws.samples samples, if given
     mean, log_std   of q(z|x): (N, Z)
@@ -119,7 +121,10 @@ def scores(backend, model: vae.Model, theta, images: Images, noise, draws: Draws
 
 
 def batch_means(backend, model: vae.Model, theta, images: Images, noise, samples: int, bounded=None) -> dict:
-    """rate, error, elbo and what is `bounded`, by one draw of `samples` an image: means of what is finite."""
+    """rate, error, elbo and what is `bounded`, averaged over all images by one draw of `samples` each: a quick look.
+
+    An image whose figures are not finite is left out.
+    """
     xp, params, sums = backend.xp, vae.params_of(model, theta), 0.0
     for rows in images.batches(xp, at_once(model.center.shape[0], samples)):
         x = images.read(rows, noise)
@@ -143,7 +148,8 @@ def evaluate(backend, model: vae.Model, theta, images: Images, noise, draws: Dra
     nll_standard_error   of that mean, over images
     calibrated_nll       −E[calibrated_log_likelihood], if there is one
     active_units         latents whose posterior mean varies by more than 0.01 over the images
-    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: an upper bound on that of all
+    marginal_kl          KL(q(z)‖p(z)), q(z) the average of q(z|x) over these images: an upper bound on that over all
+                         images, and near the rate minus log N where the rate is well above log N
     mutual_information   I(x;z) = rate − marginal KL, never above mutual_information_ceiling = log N
     information_standard_error  of marginal_kl and of mutual_information
     not_finite           images with a score that is not finite: they are left out of all means

@@ -6,7 +6,7 @@ def fisher_directions(xp, centred, classes):
 
     B is the scatter between the means of the classes, W the scatter within them. W is drawn towards a sphere of the
     same trace by the share Z/(Z + N), because few points know little of directions in which they hardly differ.
-    Fisher 1936; Rao 1948.
+    The points have the mean 0. Fisher 1936; Rao 1948.
     """
     (count, size), kinds = centred.shape, xp.unique(classes)
     of_class = xp.zeros_like(centred)  # the mean of each point's class
@@ -24,7 +24,8 @@ def plane(xp, points, classes):
     """Two orthonormal directions, and the share of the variance along each.   (N, Z), (N,) -> (Z, 2), (2,)
 
     The two lie in the plane of Fisher's discriminants. Of two classes there is one discriminant, and of one class none:
-    leading principal directions of what varies besides complete the plane. Of one coordinate the second is zero.
+    leading principal directions of what varies besides complete the plane. Points of one coordinate have zeros for a
+    second direction.
     """
     centred = points - xp.mean(points, axis=0)
     fisher = fisher_directions(xp, centred, classes)
