@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         status, sentence = 2, "out of memory: lower --hidden, --latent, --samples or --batch-size"
     except OSError as error:
-        status, sentence = 2, f"{error}; what was written before is kept"
+        status, sentence = 2, f"{error}"
     except NonFiniteError as error:
         advice = "the likely cause is too large a step: lower --lr (and --multiplier-rate, if λ ran away)"
         status, sentence = 1, f"{error}; {advice}; what was written after the last whole epoch is kept"

@@ -108,15 +108,15 @@ def option_of(name: str, value):
     except (ArithmeticError, TypeError, ValueError):
         hint = "; fit trains one run: call it for each value" if name in SWEPT and isinstance(given, tuple) else ""
         hint += "; in Python (512, 256), and () for no layer" if kind is SIZES else ""
-        shown = textwrap.shorten(repr(value), 60, placeholder=" …")
+        large = isinstance(value, int) and abs(value) > 10**60  # Python refuses to print more than 4300 digits
+        shown = "the integer" if large else textwrap.shorten(repr(value), 60, placeholder=" …")
         raise UsageError(f"{name}={shown} is not {kind.wanted}{hint}") from None
 
 
 def plain(value):
     """Python's own numbers and tuples in the place of NumPy's, and of lists. A float32 is the number that it prints."""
     if isinstance(value, np.generic | np.ndarray) and not value.ndim:
-        number = value.item()
-        return float(str(value)) if isinstance(number, float) else number
+        return float(str(value)) if value.dtype.kind == "f" else value.item()
     return tuple(map(plain, value)) if isinstance(value, list | tuple | np.ndarray | range) else value
 
 

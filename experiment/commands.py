@@ -1,7 +1,7 @@
 """What the command line asks for, and `fit`, a run on images in memory."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product, starmap
 from pathlib import Path
@@ -15,7 +15,7 @@ from data.files import shown
 from experiment import record, run_folder, sources
 from experiment.command_line import NAMES, SWEPT, of_a_run, option_of
 from experiment.comparison import compare, compare_folders, finished
-from experiment.defaults import binarization, complete, listed, part_of_name, shared_by_all
+from experiment.defaults import BROUGHT, NETWORK, binarization, complete, listed, part_of_name, shared_by_all
 from experiment.evaluation import listing
 from experiment.record import IN_MEMORY, OF_METHODS, Options, Run, UsageError, options_of, said, typed
 from experiment.run_folder import FILES, Saved, command_to_go_on, read_checkpoint, refuse_existing
@@ -27,7 +27,7 @@ from ref.objectives import METHODS
 
 # What a resumed run may be given anew, and what it does not store.
 RESTATED = ("resume", "epochs", "data", "data_dir", "size", "checkpoint_every", "backend", "precision")
-NETWORK = ("hidden", "latent", "activation", "output")  # what --init-from brings
+KEPT = "; what was written before is kept"
 
 
 def obey(given: Options, command: list[str], ranks: Ranks) -> str:
@@ -36,21 +36,21 @@ def obey(given: Options, command: list[str], ranks: Ranks) -> str:
         return compare_folders(given, command) if ranks.rank == 0 else ""
     if given.keys() & {"load", *USES}:
         return use(given, ranks)
-    how = How(command, ranks, **{name: given[name] for name in How._fields if name in given})
+    typed_of_how = {name: given[name] for name in ("backend", "out", "force", "checkpoint_every") if name in given}
+    how = How(command, ranks, **typed_of_how)
     return (go_on if "resume" in given else begin)(given, how)
 
 
 @contextmanager
-def advised(out: Path | None = None, run: Run | None = None) -> Iterator[None]:
-    """Within, what ends early says how to go on: with the run in `out` once it is stopped there, or by the command."""
+def advised(command: Callable[[], str]) -> Iterator[None]:
+    """An error of the system or a signal in this block gets a sentence with the command() that goes on, if any."""
     try:
         yield
     except (OSError, Stopped) as error:
-        known = not out or run_folder.state_of(out, run)[0] == "stopped"
-        advice = f"; to go on: {command_to_go_on(out) if out else 'the same command'}" if known else ""
+        advice = f"; to go on: {command()}" if command() else ""
         if isinstance(error, Stopped):
             raise Stopped(error.number, advice) from error
-        raise UsageError(f"{error}; what was written before is kept{advice}") from error
+        raise OSError(f"{error}{KEPT}{advice}") from error
 
 
 def opened(run: Run, how: How) -> Backend:
@@ -62,11 +62,13 @@ def opened(run: Run, how: How) -> Backend:
 
 def begin(given: Options, how: How) -> str:
     """A new run, or several."""
-    asked, start = of_a_run(given), None
+    asked, model = of_a_run(given), None
+    if "init_from" in given:
+        model = load(given["init_from"])
+        asked = with_network_of(model, given["init_from"], asked)
     on_images = {name: given[name] for name in (*sources.HOW, "validation") if name in given}
     data, images = sources.opened(asked["data"], binarization(asked), **on_images)
-    if "init_from" in given:
-        asked, start = starting_from(given["init_from"], asked, images)
+    start = begin_at(model, given["init_from"], images) if model else None
     if asked["method"] == "all" or "seeds" in given or values_of(asked):
         return several_runs(asked, given.get("seeds", 1), start, data, images, how)
     run, name, chosen = complete(asked, data, images, start)
@@ -74,7 +76,8 @@ def begin(given: Options, how: How) -> str:
     backend = opened(run, how)
     refuse_existing(how.out, run, how.force)
     say(start_of(run, data, how.out) + chosen)
-    with advised(how.out, run):
+    stopped = lambda: run_folder.state_of(how.out, run) == "stopped"  # noqa: E731
+    with advised(lambda: command_to_go_on(how.out) if stopped() else ""):
         return train(run, backend, data, how)
 
 
@@ -107,7 +110,14 @@ def go_on(given: Options, how: How) -> str:
     run, how = run.but(images=images), how._replace(out=out, backend=how.backend or before.config["backend"])
     backend = opened(run, how)
     say(start_of(run, data, out))
-    with advised(out, run):
+
+    def again() -> str:
+        """More --epochs are said again until a checkpoint has them."""
+        standing = {run_folder.state_of(out, one): one for one in (before.run.but(images=images), run)}
+        more = f" --epochs {run.epochs}" if standing.get("stopped") not in (None, run) else ""
+        return command_to_go_on(out) + more if "stopped" in standing else ""
+
+    with advised(again):
         return train(run, backend, data, how, resume=True)
 
 
@@ -134,21 +144,24 @@ def refuse_contradiction(source: str, there: Options, names: Iterable[str], give
             raise UsageError(f"{said(name, given[name])} contradicts {source}, which has {found}; leave it out")
 
 
-def starting_from(folder: Path, asked: Options, images: record.Images) -> tuple[Options, record.Start]:
-    """The options with the network of the run that --init-from names, and that run's θ. Raises UsageError."""
-    source, model = f"--init-from {folder}", load(folder)
-    typed, before = model.run.typed, model.run.images
-    refuse_contradiction(source, typed, NETWORK, asked)
+def with_network_of(model: TrainedModel, folder: Path, asked: Options) -> Options:
+    """The options, with the network of the model of --init-from. Raises UsageError for another network."""
+    typed = model.run.typed
+    refuse_contradiction(f"--init-from {folder}", typed, NETWORK, asked)
+    brought = NETWORK if "likelihood" in asked else BROUGHT
+    return {name: typed[name] for name in brought if name in typed} | asked | {"init_from": folder}
+
+
+def begin_at(model: TrainedModel, folder: Path, images: record.Images) -> record.Start:
+    """The start at that model of a run on these images. Raises UsageError for images of another shape, or seen."""
+    source, before = f"--init-from {folder}", model.run.images
     if before.shape != images.shape:
         found = f"the images of --data {images.source} are {images.shape}"
         raise UsageError(f"{found}, those of {source} {before.shape}")
     if before.source == images.source and before.validation < images.validation:
         seen = f"has seen images that --validation {images.validation} holds out"
         raise UsageError(f"the run in {source} {seen}; start from one with that --validation")
-    brought = NETWORK if "likelihood" in asked else (*NETWORK, "likelihood", "variance")
-    theta = hashlib.sha256(np.ascontiguousarray(model.theta)).hexdigest()
-    own = {name: typed[name] for name in brought if name in typed}
-    return own | asked | {"init_from": folder}, record.Start(str(folder), theta)
+    return record.Start(str(folder), hashlib.sha256(np.ascontiguousarray(model.theta)).hexdigest())
 
 
 def values_of(asked: Options) -> dict[str, tuple]:
@@ -193,7 +206,7 @@ def several_runs(asked: Options, seeds: int, start, data: Dataset, images: recor
     backend = opened(next(iter(runs.values())).run, how)
     if chosen:
         say(f"chosen from the images, for all runs: {listed(chosen)}")
-    with advised():
+    with advised(lambda: "the same command"):
         how.ranks.wait()  # until all have seen what is missing
         for number, (folder, (run, _, from_images)) in enumerate(runs.items(), 1):
             whole = standing[folder] == "whole"
@@ -208,15 +221,17 @@ def several_runs(asked: Options, seeds: int, start, data: Dataset, images: recor
 
 def standing_of(run: Run, folder: Path, force: bool) -> str:
     """The run in the folder is "whole", "stopped" or "missing". Raises UsageError for another run without --force."""
-    state, found = run_folder.state_of(folder, run)
-    try:
-        if state == "whole" and finished(folder):
-            return state
-    except UsageError as error:
-        state, found = "other", f"{error}"
-    if state == "other" and not force:
-        raise UsageError(f"{folder} holds {found}; choose another --out, or add --force to make {folder} anew")
-    return "missing" if state == "other" else state
+    state, found = run_folder.state_of(folder, run), ""
+    if state == "other":
+        found = f"{folder} holds {run_folder.what_lies_in(folder, run)}"
+    if state == "whole":
+        try:
+            finished(folder)
+        except UsageError as error:
+            found = f"{error}"
+    if found and not force:
+        raise UsageError(f"{found}; choose another --out, or add --force to make {folder} anew")
+    return "missing" if found else state
 
 
 def fit(images, method: str = "geco", test=None, shape=None, out=None, backend="numpy", **chosen) -> TrainedModel:

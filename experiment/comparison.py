@@ -12,13 +12,13 @@ from data.dataset import mean_of
 from data.files import reason, write_whole
 from experiment import explore, pictures, record, sources
 from experiment.evaluation import figures_of, table, warnings
-from experiment.record import METHOD_OPTIONS, MULTIPLIER, Run, UsageError, as_text, flag, said, typed
+from experiment.record import METHOD_OPTIONS, Run, UsageError, as_text, flag, said, typed
 from experiment.report import COMPARED, for_terminal, page
 from experiment.run_folder import CHECKPOINT, EXPLORE, command_to_go_on, read_checkpoint, refuse_unwritable, write_json
 from experiment.terminal import progress
 from experiment.trained_model import load
 from ref.more import linear
-from ref.objectives import METHODS
+from ref.objectives import METHODS, MULTIPLIERS
 
 USED = ("compare", "explore", "out", "force", "data", "data_dir", "size", "backend")
 SAID_BY_THE_ROW = (*METHOD_OPTIONS, "samples", "method", "seed", "data", "size")
@@ -90,12 +90,13 @@ def finished(out: Path) -> Finished:
 def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, command: list[str]) -> str:
     """Table, pictures and report.html of finished runs on `data`. Returns the table."""
     rows, shared = rows_of(runs)
-    by_folder = {str(run.out): run for run in runs}
+    by_folder, copies = {str(run.out): run for run in runs}, []
     for row in rows:
-        row["warnings"] = []
+        row["warnings"] = row.pop("copies")
+        copies += row["warnings"]
         for seed, folder in zip(row["seeds"], row["runs"], strict=True):
             which = f"seed {seed}: " if len(row["seeds"]) > 1 else ""
-            run = by_folder.pop(folder)
+            run = by_folder[folder]
             row["warnings"] += [which + sentence for sentence in warnings(run, data, run.summary)]
     models = {"\n".join(row["parts"]): load(row["runs"][0], backend) for row in rows}
     opened = next(iter(models.values())).backend
@@ -117,17 +118,17 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
     lines = lines_of(result)
     text = page(result, f"Objectives for a variational autoencoder on {data.name}", lines, out)
     write_whole(out / "report.html", lambda file: file.write(text.encode(errors="replace")))
-    copies = [f"{folder} is left out: it is the same run as another" for folder in by_folder]  # in no row
     return "\n".join([for_terminal(lines), *copies, *failed, f"all in {out}/: {', '.join(FILES)}"])
 
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
     """A row for all runs that differ only in their seed, each run once, and the options that all runs share."""
-    groups: dict[Run, dict[Run, Finished]] = {}
+    groups: dict[Run, dict[Run, list[Finished]]] = {}
     for one in sorted(runs, key=lambda one: one.run.seed):
-        groups.setdefault(one.run.but(seed=0), {}).setdefault(one.run, one)  # a copy of a run is no second seed
-    differ, shared = differ_and_shared([run.typed for run in groups])
-    rows = [row_of([*group.values()], differ) for group in groups.values()]
+        groups.setdefault(one.run.but(seed=0), {}).setdefault(one.run, []).append(one)
+    alike = [[*group.values()] for group in groups.values()]
+    differ, shared = differ_and_shared([typed_of(group[0][0]) for group in alike])
+    rows = [row_of(group, differ) for group in alike]
     names = [row["name"] for row in rows]
     for row in rows:
         if names.count(row["name"]) > 1:
@@ -137,6 +138,14 @@ def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
     return rows, shared
 
 
+def typed_of(one: Finished) -> dict[str, Any]:
+    """The options of a run, without an η that follows from its number of steps."""
+    typed, steps = dict(one.run.typed), one.summary.get("steps")
+    if steps and "multiplier" in typed and typed["multiplier_rate"] == MULTIPLIERS[typed["multiplier"]][1](steps):
+        del typed["multiplier_rate"]
+    return typed
+
+
 def differ_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """The names of the options in which runs differ, and as they are typed the options that all of them share."""
     differ, shared = [], []
@@ -144,28 +153,27 @@ def differ_and_shared(options: list[dict[str, Any]]) -> tuple[list[str], list[st
         values = {o.get(name) for o in options}
         if len(values) == 1:
             shared.append(typed(name, *values))
-        # A run without a multiplier does not differ in its rule or its rate. Without any other option it does.
-        elif name not in MULTIPLIER or len(values - {None}) > 1:
+        # A run without a multiplier does not differ in its rule. Without any other option it does.
+        elif name != "multiplier" or len(values - {None}) > 1:
             differ.append(name)
-    if {"epochs", "batch_size", "multiplier"} & {*differ}:  # from which the default of η follows
-        differ = [name for name in differ if name != "multiplier_rate"]
     return differ, shared
 
 
-def told(options: dict[str, float], samples: int) -> dict[str, float]:
+def of_the_name(options: dict[str, float], samples: int) -> dict[str, float]:
     """The options of a method that a row's name tells, and K if there are several samples."""
     return record.told(options) | ({"samples": samples} if samples > 1 else {})
 
 
 def symbols(options: dict[str, float]) -> list[str]:
-    """What `told` returns, as pictures and READMEs have it: κ = 4."""
+    """Options with their symbols, κ = 4, for pictures and READMEs."""
     return [f"{SYMBOLS[name]} = {as_text(value).removesuffix('.0')}" for name, value in options.items()]
 
 
-def row_of(group: list[Finished], differ: list[str]) -> dict:
-    """What is said of runs that differ in their seeds. Their name says the options `told`, and those that `differ`."""
-    run, options = group[0].run, group[0].run.typed
-    title, own = run.objective.title, told(run.options, run.samples)
+def row_of(alike: list[list[Finished]], differ: list[str]) -> dict:
+    """What is said of runs that differ in their seeds, a list of a run and its copies each, and named by `differ`."""
+    group = [first for first, *_ in alike]  # a copy of a run is no second seed
+    run, options = group[0].run, typed_of(group[0])
+    title, own = run.objective.title, of_the_name(run.options, run.samples)
     others = [said(name, options[name]) for name in differ if name in options]
     words = [*starmap(said, own.items()), *others]
     return {
@@ -175,6 +183,9 @@ def row_of(group: list[Finished], differ: list[str]) -> dict:
         "method": run.method,
         "seeds": [other.run.seed for other in group],
         "runs": [str(other.out) for other in group],
+        "copies": [
+            f"{copy.out} is left out: it is a copy of {first.out}" for first, *copies in alike for copy in copies
+        ],
         "figures": figures_of([other.summary | published(options) for other in group]),
     }
 

@@ -43,8 +43,11 @@ PRESETS = {
 
 
 # Options that a run's folder says when they are not at their default.
-IN_NAME = ("preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from", "size", "precision")
-IN_NAME = dict.fromkeys(IN_NAME)
+IN_NAME = dict.fromkeys(
+    ("preset", *METHOD_OPTIONS, *COLUMNS, *COMMON, "multiplier_rate", "samples", "init_from", "size", "precision")
+)
+NETWORK = ("hidden", "latent", "activation", "output")  # what --init-from brings
+BROUGHT = (*NETWORK, "likelihood", "variance")  # and unless a likelihood is asked for
 
 
 class Completed(NamedTuple):
@@ -70,7 +73,7 @@ def defaults_of(asked: Options, count: int, pixels: int) -> Options:
     method = METHODS[asked["method"]]
     own = {name: option.default for name, option in own_options(method).items()}
     found = own | row_of(asked["data"]) | COMMON | {"samples": method.samples} | PRESETS.get(asked.get("preset"), {})
-    if "rate" not in own:
+    if "rate" not in own:  # kappa stays: latents and σ² follow from it
         del found["rate"]
     for name, most in (("latent", pixels), ("batch_size", count)):
         found[name] = found[name] and min(found[name], most)
@@ -91,7 +94,7 @@ def shared_by_all(asked: Options, data: Dataset) -> Options:
 
 
 def with_defaults(asked: Options, data: Dataset) -> tuple[Options, Options]:
-    """The defaults, and all options: what is None in them is chosen from the training images as they are to be seen."""
+    """The defaults, and all options. An option that is None is chosen from the images, binarized as in training."""
     defaults = FIRST | defaults_of(asked, *data.train.shape)
     o = defaults | asked
     return defaults, choices.choose(drawn_once(data.train, o["binarize"]), o) if None in o.values() else o
@@ -106,7 +109,7 @@ def refuse_clashes(asked: Options, o: Options, data: Dataset) -> None:
             raise UsageError(f"{flag(name)} is not used by {lacks[name]}")
     for name in own_options(METHODS[o["method"]]):
         if o[name] is None:
-            raise UsageError(f"--method {o['method']} needs {flag(name)} and a number")
+            raise UsageError(f"--method {o['method']} has no default for {flag(name)}: give a number")
     if row.of_logits and o["output"] == "linear":
         raise UsageError(f"--output linear is not used by --likelihood {o['likelihood']}")
     if o["batch_size"] > count:
@@ -130,7 +133,8 @@ def complete(asked: Options, data: Dataset, images: Images, start: Start | None 
     o.setdefault("multiplier_rate", MULTIPLIERS[o["multiplier"]][1](o["epochs"] * (len(data.train) // o["batch_size"])))
     o |= dict.fromkeys(unused(o["method"], o["likelihood"], o["hidden"]))
     run = Run(**{f.name: o[f.name] for f in dataclasses.fields(Run)})
-    unusual = [name for name in IN_NAME if asked.get(name) not in (None, defaults.get(name))]
+    names = IN_NAME.keys() - {*(BROUGHT if start else ())}
+    unusual = [name for name in IN_NAME if name in names and asked.get(name) not in (None, defaults.get(name))]
     parts = [data.name, run.method, *(part_of_name(name, asked[name]) for name in unusual), str(run.seed)]
     return Completed(run, "-".join(parts), chosen_from_images(run, defaults, asked))
 

@@ -125,9 +125,10 @@ def off_target(model, data: Dataset, summary: dict) -> list[str]:
         return [f"the constraint is met on training images alone: {at_the_end}; {advice}"]
     if train >= -slack:
         return []
-    variance = sources.total_variance(sources.drawn_once(data.train, run.images.binarize))
-    if not of_rate and target >= variance:
-        return [f"the constraint does not bind: {allowed} is above the variance of the images, {variance:.4g}"]
+    if not of_rate:
+        variance = sources.total_variance(sources.drawn_once(data.train, run.images.binarize))
+        if target >= variance:
+            return [f"the constraint does not bind: {allowed} is above the variance of the images, {variance:.4g}"]
     cure = "more --latent" if of_rate and stuck else "more --epochs"
     advice = f"{cure} or a {option} below {target ** (1 / power):g} would make it"
     return [f"the constraint does not bind{guard * of_rate}: {at_the_end}; {advice}"]

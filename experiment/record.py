@@ -165,7 +165,7 @@ class Kind:
     several: bool = False  # whether the value is a tuple
 
     def read(self, text: str):
-        """The value of a text: of several with commas between them; the word none is no value. Raises ValueError."""
+        """The value of a text. A tuple is typed with commas, and `none` is the empty tuple. Raises ValueError."""
         if not self.several:
             return self.checked(self.form(text))
         return self.checked([] if text == "none" else [*map(self.form, text.split(","))])
@@ -199,7 +199,10 @@ def within(interval: str) -> Kind:
 COUNT = Kind("an integer above 0", int, lambda n: 0 < n < 2**63)
 FROM_ZERO = Kind("an integer at least 0", int, lambda n: 0 <= n < 2**63)
 SIZES = Kind(
-    "a list of layer sizes such as 512,256, nor none", int, lambda sizes: all(map(COUNT.holds, sizes)), several=True
+    "a list of layer sizes such as 512,256, or the word none",
+    int,
+    lambda sizes: all(map(COUNT.holds, sizes)),
+    several=True,
 )
 KINDS = {  # of a record's fields, and of the options of its method
     **dict.fromkeys(("source", "data_dir", "name", "sha256", "folder"), Kind("a text", str, lambda text: True)),

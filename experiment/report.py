@@ -24,7 +24,7 @@ COMPARED = ("reconstructions.png", "generations.png", "rate_distortion.png")
 
 
 def draw_report(out: Path, model, data, summary: dict) -> None:
-    """The page of a run, made of the other files in its folder, too."""
+    """The page of a run, made of its summary, config.json and the pictures in its folder."""
     config = json.loads((out / "config.json").read_text("utf-8"))
     run, name, said = model.run, model.run.objective.title, warnings(model, data, summary)
     about = {
@@ -35,7 +35,7 @@ def draw_report(out: Path, model, data, summary: dict) -> None:
         "versions": config["versions"],
         "rows": [{"name": name, "seeds": [run.seed], "runs": [str(out)], "warnings": said}],
     }
-    if run.images.source == IN_MEMORY:
+    if f"--data={IN_MEMORY}" in config["command"]:
         about["command"] = "experiment.fit(images, …) in Python, with these settings"
     text = page(about, f"{name} on {data.name}", [*zip(*table({name: figures_of([summary])}), strict=True)])
     write_whole(out / "report.html", lambda file: file.write(text.encode()))

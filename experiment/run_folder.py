@@ -8,7 +8,7 @@ import shlex
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby, takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,7 @@ PAGES = ("report.html", EXPLORE)
 FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES, *PAGES)
 # What --load writes. A new θ makes these files out of date.
 OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz", "interpolated-*.png")
+OF_IMAGES = ("data", "size", "skip_broken", "init_from")  # options in which equal runs may differ
 FORMATS = (1, 2)  # of the checkpoints of version 0.2, and of this version
 # The columns of the history and of metrics.csv.
 COLUMNS = ("epoch", "step", "loss", "rate", "error", "elbo", "constraint_ma", "lambda", "steps", "seconds")
@@ -137,29 +138,43 @@ def check(path: Path, arrays: dict[str, np.ndarray], expected: dict[str, tuple])
             raise DataError(f"{path}: {name} holds numbers that are not finite")
 
 
-def state_of(out: Path, run: Run) -> tuple[str, str]:
-    """Whether that run in the folder is "whole", "stopped" or "missing", or there is an "other"; and this in words."""
-    existing = [name for name in FILES if (out / name).exists()]
-    if not existing:
-        return "missing", "no run"
+def state_of(out: Path, run: Run) -> str:
+    """What the folder holds: "missing", "stopped" or "whole" for `run`, "other" for another run."""
+    if not any((out / name).exists() for name in FILES):
+        return "missing"
+    with suppress(DataError, UsageError):
+        if read_checkpoint(out).run == run:
+            return "whole" if (out / "summary.json").exists() else "stopped"
+    return "other"
+
+
+def what_lies_in(out: Path, run: Run) -> str:
+    """What the folder holds, in words; of another run something in which it differs from `run`."""
     try:
         there = read_checkpoint(out).run
     except (DataError, UsageError) as error:
-        return "other", f"a run ({existing[0]}) that cannot be read: {error}"
+        return f"a run that cannot be read: {error}"
     if there == run:
-        ended = (out / "summary.json").exists()
-        return ("whole", "this run, which has ended") if ended else ("stopped", "this run, which was stopped")
+        return f"this run, which {'has ended' if state_of(out, run) == 'whole' else 'was stopped'}"
     before, now = there.typed, run.typed
-    differs = [record.said(name, before.get(name)) for name in before | now if before.get(name) != now.get(name)]
-    return "other", f"another run ({[*differs, 'of other images'][0]})"
+    if there.images != run.images:
+        alike = before["data"] == now["data"]
+        return f"another run, of {'other images' if alike else record.said('data', before['data'])}"
+    # what follows from other options comes last, and where the images lie tells no runs apart
+    names = dict.fromkeys(("method", *record.METHOD_OPTIONS, *before, *now, "variance", "multiplier_rate"))
+    for name in ("variance", "multiplier_rate"):
+        names[name] = names.pop(name)
+    differs = [name for name in names if name not in OF_IMAGES and before.get(name) != now.get(name)]
+    return f"another run, which has {record.said(differs[0], before.get(differs[0])) if differs else 'another start'}"
 
 
 def refuse_existing(out: Path, run: Run, force: bool = False) -> None:
     """Raises UsageError if `out` cannot be written, or holds a run and no `force` is used."""
     refuse_unwritable(out)
-    state, what = state_of(out, run)
+    state = state_of(out, run)
     if state != "missing" and not force:
         on = f"go on by {command_to_go_on(out)}, " if state == "stopped" else ""
+        what = what_lies_in(out, run)
         raise UsageError(f"--out {out} already holds {what}; {on}choose another --out or --seed, or add --force")
 
 

@@ -182,7 +182,7 @@ class TrainedModel:
         return {"saved": saved, "backend": self.backend.name, "output": self.output}
 
     def __setstate__(self, state: dict) -> None:
-        model = restored(state["saved"], open_backend(state["backend"], state["saved"].run.dtype))
+        model = model_of(state["saved"], open_backend(state["backend"], state["saved"].run.dtype))
         vars(self).update(vars(model), output=state["output"])
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
@@ -205,7 +205,7 @@ class TrainedModel:
         return metrics.Images(sources.reader(self.backend, pixels, False), len(pixels))
 
 
-def restored(saved: run_folder.Saved, backend) -> TrainedModel:
+def model_of(saved: run_folder.Saved, backend) -> TrainedModel:
     """The trained model in a checkpoint. Raises DataError for arrays of another network."""
     run, arrays, pixels = saved.run, saved.arrays, saved.run.images.pixels
     shapes = {"center": (pixels,)}
@@ -226,7 +226,7 @@ def load(folder: str | Path, backend: str = "numpy") -> TrainedModel:
     Raises UsageError for a folder without a checkpoint, DataError for a file that is none, BackendError.
     """
     saved = run_folder.read_checkpoint(folder)
-    return restored(saved, open_backend(backend, saved.run.dtype))
+    return model_of(saved, open_backend(backend, saved.run.dtype))
 
 
 def ship(folder: str | Path, name: str) -> None:

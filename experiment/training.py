@@ -18,7 +18,7 @@ from experiment.choices import LOOKED_AT
 from experiment.record import Run
 from experiment.run_folder import Saved
 from experiment.terminal import Bar, Stopped, noted, progress, say
-from experiment.trained_model import TrainedModel, constants, load, network_of, restored
+from experiment.trained_model import TrainedModel, constants, load, model_of, network_of
 from ref.more import linear
 from ref.objectives import Constraint
 from ref.train import Plan, initial_state, initial_theta, make_step, train
@@ -86,7 +86,7 @@ def restored_state(saved: Saved, run: Run, backend, count: int):
 
     With another backend a new stream of noise begins. Raises DataError for arrays of another run.
     """
-    model, arrays = restored(saved._replace(run=run), backend), dict(saved.arrays)
+    model, arrays = model_of(saved._replace(run=run), backend), dict(saved.arrays)
     lam = 1.0 if run.objective.constraint else None
     state = initial_state(backend, model.theta, backend.noise(run.seed), count, lam)
     if saved.config["backend"] != backend.name:
@@ -121,6 +121,7 @@ def proceed(model: TrainedModel, state: dict, data: Dataset, read: Callable, sav
     bar = Bar(total=plan.steps, initial=int(state["step"]), desc=model.run.method, unit="steps")
     with bar, noted() as signals:
         for report in train(backend, step, state, plan, REPORTS * -(-plan.samples // 10)):
+            report = dict.fromkeys(run_folder.COLUMNS) | report
             history.append(report)
             whole, due = report["step"] % plan.steps_per_epoch == 0, report["step"] == plan.steps
             if whole and ranks.rank == 0:
@@ -175,7 +176,7 @@ def started(run: Run, backend, data: Dataset, read: Callable) -> tuple[TrainedMo
 def make(run: Run, backend, data: Dataset, how: How, resume=False) -> tuple[TrainedModel, dict]:
     """Trains, or goes on with the run in how.out. Returns the model and its summary, which is empty without how.out.
 
-    There the model is also judged and drawn, and every file is left.
+    With how.out it also evaluates and draws the model, and writes every file.
     """
     ranks, out, saved = backend.ranks, how.out, None
     writes = bool(out) and ranks.rank == 0

@@ -26,7 +26,7 @@ OF_TEST = re.compile("test/([0-9]{1,15})")  # a test image of the run by its num
 def use(given: Options, ranks: Ranks) -> str:
     """Does with the model in --load what was asked for, on the first rank. Returns what there is to say about it.
 
-    Raises UsageError unless that is one of USES, with options that it takes.
+    Raises UsageError unless one use is asked for, with options that it takes.
     """
     uses = [name for name in USES if name in given]
     if len(uses) != 1 or "load" not in given:

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from data import DATASETS
-from experiment.comparison import published, symbols, told
+from experiment.comparison import of_the_name, published, symbols
 from experiment.evaluation import COLUMNS
 from experiment.record import UsageError
 from experiment.run_folder import write_json
@@ -50,7 +50,7 @@ def add(folders: Sequence[Path]) -> None:
 
 def name_of(run: dict) -> str:
     """The path of a run's figures within figures/."""
-    words = [f"{name}{value:g}" for name, value in told(run["options"], run["samples"]).items()]
+    words = [f"{name}{value:g}" for name, value in of_the_name(run["options"], run["samples"]).items()]
     return f"{run['data']}/{'-'.join([run['method'], *words, str(run['seed'])])}.json"
 
 
@@ -74,7 +74,7 @@ def table(rows: list[str], columns: list[str]) -> str:
 
 
 def title(run: dict) -> str:
-    return ", ".join([METHODS[run["method"]].title, *symbols(told(run["options"], run["samples"]))])
+    return ", ".join([METHODS[run["method"]].title, *symbols(of_the_name(run["options"], run["samples"]))])
 
 
 def cell(runs: list[dict], name: str) -> str:

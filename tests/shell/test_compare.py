@@ -158,8 +158,11 @@ ALL_OF_THEM += [GECO.but(hidden=(), activation=None), GECO.but(seed=1)]
 ALL_OF_THEM += [GECO.but(likelihood="bernoulli", variance=None, output="sigmoid")]
 
 
+SUMMARY = {"rate": 8.3, "nll": 1.0}
+
+
 def finished(*runs) -> list[Finished]:
-    return [Finished(Path(f"runs/{i}"), run, {}, {"rate": 8.3, "nll": 1.0}) for i, run in enumerate(runs)]
+    return [Finished(Path(f"runs/{i}"), run, {}, SUMMARY | {"steps": 11 * run.epochs}) for i, run in enumerate(runs)]
 
 
 @given(st.lists(st.sampled_from(ALL_OF_THEM), min_size=1, max_size=12))
@@ -177,7 +180,7 @@ def test_two_rows_never_share_a_name_no_run_is_lost_and_a_copy_is_no_second_seed
 def test_an_option_that_is_set_in_one_of_two_runs_tells_them_apart():
     for other, *names in (
         ("tf32", "GECO, --kappa 2.0 --precision float32", "GECO, --kappa 2.0 --precision tf32"),
-        ("multiplier_rate", *(f"GECO, --kappa 2.0 --multiplier-rate {η}" for η in (GECO.multiplier_rate, 0.5))),
+        ("multiplier_rate", "GECO, --kappa 2.0", "GECO, --kappa 2.0 --multiplier-rate 0.5"),
         ("vae", "VAE", "GECO, --kappa 2.0"),
     ):
         rows, _ = rows_of(finished(GECO, OTHERS[other]))
@@ -196,7 +199,7 @@ def test_a_run_and_the_run_that_starts_from_it_are_two_rows_and_a_copy_of_a_run_
         "GECO, --kappa 1.2": ["a"],
         "GECO, --kappa 1.2 --init-from a": ["b"],
     }
-    assert "\ncopy is left out: it is the same run as another\n" in capsys.readouterr().out
+    assert "\ncopy is left out: it is a copy of a\n" in capsys.readouterr().out
 
 
 SLIDES = {  # their rate and error, on MNIST and on CIFAR-10
@@ -242,7 +245,7 @@ def test_the_command_on_the_page_can_be_pasted_back():
     code, settings = (unescape(re.sub("</?span>", "", text)) for text in found)
     python, program, *argv = shlex.split(code)
     assert (python, program) == ("python", "run.py")
-    assert argv[1] == "it's mine" and argv[-1] == "my page"
+    assert argv[1] == "it's mine" and "my page" in argv
     assert run.main([*argv, "--force"]) == 0
     again = completed("--data=digits", "--method=vae", *(o for o in shlex.split(settings) if "multiplier" not in o)).run
     assert again.hidden == (8,) and again.latent == 3
@@ -262,7 +265,7 @@ REFUSED = {
     "--compare ALL/vae-0 --out ALL/vae-1": "holds a run",
     "--compare half": "half holds a run that has not ended; go on by python run.py --resume half",
     "--method all --data digits --out ALL/vae-0": "a single run",
-    "LIKE --lr 0.01": r"ALL/vae-0 holds another run \(--lr 0.001\); choose another --out, or add --force to make .*-0",
+    "LIKE --lr 0.01": r"ALL/vae-0 holds another run, which has --lr 0.001; choose another --out, or add --force",
     "LIKE --kappa 1.3": "ALL/geco-0 holds another run",
     "LIKE --binarize static": "ALL/vae-0 holds another run",
 }
@@ -410,7 +413,7 @@ def test_a_run_has_a_page_with_its_figures_its_pictures_and_its_warnings(capsys)
     shutil.copytree("out", "old")
     Image.new("L", (60, 9)).save("out/samples.png", dpi=(200, 200))
     Image.new("L", (70, 9)).save("out/curves.png")  # as version 0.2 stored a sheet
-    assert compared_with(["out", "old"], "both")["rows"]["GECO, --kappa 0.01"]["warnings"] == [warning]
+    assert compared_with(["out", "old"], "both")["rows"]["GECO, --kappa 0.01"]["warnings"][1:] == [warning]
     text = Path("both/report.html").read_text()
     assert unescape(text).count(warning) == 1 and 'width="30"' in text and 'width="70"' in text
 

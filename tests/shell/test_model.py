@@ -16,7 +16,7 @@ from experiment import UsageError, evaluation, fit, load
 from experiment.command_line import option_of
 from ref.densities import LIKELIHOODS
 from ref.more import metrics
-from tests.shell.runs import QUICK, json_of, made, refused
+from tests.shell.runs import QUICK, json_of, made, refused, status
 from tests.tested import NAME, on_command_line
 
 BOTH = load_data("digits")
@@ -116,6 +116,7 @@ def test_fit_trains_what_the_command_line_trains():
         assert (model.backend.to_host(model.theta) == typed.backend.to_host(typed.theta)).all()
         np.testing.assert_array_equal(model.encode(DIGITS), typed.encode(DIGITS))
         assert model.run.images == typed.run.images and model.history[-1]["test_rate"] is not None
+        assert out is None or model.history == load(out).history
 
 
 def test_vectors_that_are_no_pictures_work_throughout():
@@ -135,9 +136,8 @@ def test_a_run_of_fit_is_evaluated_compared_and_gone_on_with_once_its_images_are
     fit(images, out="kept", backend=NAME, epochs=2, hidden=(8,), latent=3, nll_samples=2)
     command = ["run.py", "--data=images in memory", "--method=geco", "--epochs=2", "--hidden=8", "--latent=3"]
     assert json_of("kept", "config.json")["command"] == [*command, "--nll-samples=2"]
-    assert "experiment.fit(images, …) in Python" in unescape(
-        re.sub("</?span>", "", Path("kept/report.html").read_text())
-    )
+    page = unescape(re.sub("</?span>", "", Path("kept/report.html").read_text()))
+    assert "experiment.fit(images, …) in Python" in page
     np.save("mine.npy", images)
     np.save("others.npy", images[::-1])
     use = [*use.split(), *on_command_line()]
@@ -174,7 +174,7 @@ def test_fit_refuses_with_one_sentence(folder):
         (DIGITS, {"kappa": -1}, "not a finite number in"),
         (DIGITS, {"test": DIGITS[:9], "validation": 9}, "give test or validation"),
         (DIGITS, {"shape": (7, 7, 1)}, "expected"),
-        (DIGITS, {"out": folder}, "already holds another run .*choose another --out"),
+        (DIGITS, {"out": folder}, "already holds another run, .*choose another --out"),
         (np.zeros((9, 4)), {}, "all the same"),
     ):
         with pytest.raises(BackendError if "backend" in chosen else ValueError, match=sentence) as refusal:
@@ -189,7 +189,7 @@ def test_an_option_in_python_is_that_of_the_command_line_whatever_its_numbers_ar
         *(("hidden", value, ()) for value in ((), [], "none", np.zeros(0, int))),
         *(("lr", value, 0.1) for value in (0.1, np.float32(0.1), np.float64(0.1), np.array(0.1, np.float32), "0.1")),
         *(("adam", kind([0.9, 0.999, 1e-8]), (0.9, 0.999, 1e-8)) for kind in (list, tuple, np.array, np.float32)),
-        *(("kappa", value, 4.0) for value in (4, np.int32(4), 4.0)),
+        *(("kappa", value, 4.0) for value in (4, np.int32(4), 4.0, np.longdouble(4))),
         *(("epochs", np.uint8(3), 3), ("likelihood", np.str_("bernoulli"), "bernoulli"), ("preset", "burda", "burda")),
     ):
         found = option_of(name, value)
@@ -204,7 +204,8 @@ def test_an_option_in_python_that_makes_no_sense_gets_one_short_sentence():
         *(("hidden", value, r"hidden=.* and \(\) for no layer") for value in ([0], {3}, {}, b"3", [8.0], True, 2**63)),
         *(("adam", value, "adam=.* is not β₁,β₂,ε") for value in ([0.9, np.nan, 1e-8], [1, 0.5, 1e-8], [0.9] * 4, 0.9)),
         *(("epochs", value, "epochs=.* is not an integer above 0") for value in (0, 2.0, "2.5", 2**63, [3])),
-        *(("seed", -1, "at least 0"), ("validation", 0, "above 0"), ("precision", "tf", "one of .*float64, tf32")),
+        *(("seed", 10**5000, "seed=the integer is not"), ("seed", -1, "at least 0")),
+        *(("validation", 0, "above 0"), ("precision", "tf", "one of .*float64, tf32")),
         *(("method", "gecko", "one of vae"), ("preset", "short", "one of burda"), ("activation", 3, "one of silu")),
     ):
         with pytest.raises(UsageError, match=sentence) as refusal:
@@ -339,6 +340,10 @@ def test_init_from_starts_at_the_trained_theta_and_lambda_with_its_network(folde
     np.testing.assert_allclose(tuned.theta, trained.theta, rtol=1e-6)
     np.testing.assert_array_equal(tuned.network.whiten, trained.network.whiten)
     assert tuned.history[-1]["lambda"] == pytest.approx(trained.history[-1]["lambda"])
+    assert (
+        status(*QUICK[:2], *chosen) == 0
+        and Path(f"runs/digits-geco-epochs1-nll-samples2-init-from-{folder.name}-0").is_dir()
+    )
 
 
 def test_watching_the_test_set_changes_no_weight(monkeypatch):

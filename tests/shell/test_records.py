@@ -249,7 +249,7 @@ def test_a_constraint_with_an_option_of_its_own_is_one_row(monkeypatch):
     assert (run.options, run.target, run.multiplier) == ({"budget": 12.0}, 144.0, "relative")
     without = budget._replace(option=Option(None, "B", "nats"))
     monkeypatch.setitem(METHODS, "budget", row._replace(constraint=without))
-    with pytest.raises(UsageError, match="--method budget needs --budget and a number"):
+    with pytest.raises(UsageError, match="--method budget has no default for --budget: give a number"):
         completed("--data=digits", method="budget")
 
 

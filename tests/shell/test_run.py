@@ -142,12 +142,12 @@ def test_what_lies_in_a_folder_is_kept_and_said_unless_forced(capsys):
     again = [*QUICK, "--out", "out"]
     ended = "--out out already holds this run, which has ended; choose another --out or --seed, or add --force"
     refused(capsys, again, ended)
-    refused(capsys, [*again, "--seed", "1"], r"--out out already holds another run \(--seed 0\);")
+    refused(capsys, [*again, "--seed", "1"], r"--out out already holds another run, which has --seed 0;")
     Path("out/summary.json").unlink()
     on = "go on by python run.py --resume out, choose another --out or --seed, or add --force"
     refused(capsys, again, f"--out out already holds this run, which was stopped; {on}")
     Path("out/checkpoint.npz").write_bytes(b"")
-    refused(capsys, again, r"--out out already holds a run \(config.json\) that cannot be read: .*; choose")
+    refused(capsys, again, r"--out out already holds a run that cannot be read: .*; choose")
     Path("out/evaluation-nll5.json").touch()
     assert made("out", "--seed", "1", "--force")["seed"] == 1
     assert not Path("out/evaluation-nll5.json").exists()
@@ -351,7 +351,7 @@ def test_pictures_that_cannot_be_drawn_are_a_warning_beside_a_whole_run(monkeypa
     monkeypatch.setattr(pictures, "draw_pictures", lambda *_: {}["a font"])
     made("out", "--method", "vae")
     assert "run.py: <lambda> failed, and all else is whole without these pictures" in capsys.readouterr().err
-    assert state_of(Path("out"), read_checkpoint("out").run)[0] == "whole"
+    assert state_of(Path("out"), read_checkpoint("out").run) == "whole"
 
 
 def test_images_of_low_rank_and_fewer_than_a_batch_are_fine():
