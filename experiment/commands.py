@@ -27,7 +27,6 @@ from ref.objectives import METHODS
 
 # What a resumed run may be given anew, and what it does not store.
 RESTATED = ("resume", "epochs", "data", "data_dir", "size", "checkpoint_every", "backend", "precision")
-KEPT = "; what was written before is kept"
 
 
 def obey(given: Options, command: list[str], ranks: Ranks) -> str:
@@ -36,8 +35,8 @@ def obey(given: Options, command: list[str], ranks: Ranks) -> str:
         return compare_folders(given, command) if ranks.rank == 0 else ""
     if given.keys() & {"load", *USES}:
         return use(given, ranks)
-    typed_of_how = {name: given[name] for name in ("backend", "out", "force", "checkpoint_every") if name in given}
-    how = How(command, ranks, **typed_of_how)
+    where = {name: given[name] for name in ("backend", "out", "force", "checkpoint_every") if name in given}
+    how = How(command, ranks, **where)
     return (go_on if "resume" in given else begin)(given, how)
 
 
@@ -50,7 +49,7 @@ def advised(command: Callable[[], str]) -> Iterator[None]:
         advice = f"; to go on: {command()}" if command() else ""
         if isinstance(error, Stopped):
             raise Stopped(error.number, advice) from error
-        raise OSError(f"{error}{KEPT}{advice}") from error
+        raise OSError(f"{error}; what was written before is kept{advice}") from error
 
 
 def opened(run: Run, how: How) -> Backend:
@@ -76,8 +75,7 @@ def begin(given: Options, how: How) -> str:
     backend = opened(run, how)
     refuse_existing(how.out, run, how.force)
     say(start_of(run, data, how.out) + chosen)
-    stopped = lambda: run_folder.state_of(how.out, run) == "stopped"  # noqa: E731
-    with advised(lambda: command_to_go_on(how.out) if stopped() else ""):
+    with advised(lambda: command_to_go_on(how.out) if run_folder.state_of(how.out, run) == "stopped" else ""):
         return train(run, backend, data, how)
 
 
@@ -112,10 +110,8 @@ def go_on(given: Options, how: How) -> str:
     say(start_of(run, data, out))
 
     def again() -> str:
-        """More --epochs are said again until a checkpoint has them."""
-        standing = {run_folder.state_of(out, one): one for one in (before.run.but(images=images), run)}
-        more = f" --epochs {run.epochs}" if standing.get("stopped") not in (None, run) else ""
-        return command_to_go_on(out) + more if "stopped" in standing else ""
+        more = "" if run_folder.state_of(out, run) == "stopped" else f" --epochs {run.epochs}"  # no checkpoint has them
+        return "" if (out / "summary.json").exists() else command_to_go_on(out) + more
 
     with advised(again):
         return train(run, backend, data, how, resume=True)

@@ -90,10 +90,12 @@ def finished(out: Path) -> Finished:
 def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, command: list[str]) -> str:
     """Table, pictures and report.html of finished runs on `data`. Returns the table."""
     rows, shared = rows_of(runs)
-    by_folder, copies = {str(run.out): run for run in runs}, []
+    by_folder, first, copies = {str(run.out): run for run in runs}, {}, []
+    for one in runs:
+        if first.setdefault(one.run, one) is not one:
+            copies.append(f"{one.out} is left out: it is a copy of {first[one.run].out}")
     for row in rows:
-        row["warnings"] = row.pop("copies")
-        copies += row["warnings"]
+        row["warnings"] = []
         for seed, folder in zip(row["seeds"], row["runs"], strict=True):
             which = f"seed {seed}: " if len(row["seeds"]) > 1 else ""
             run = by_folder[folder]
@@ -109,6 +111,7 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
         "versions": runs[0].config["versions"],
         "mean_image": {"rate": 0.0, "error": of_mean_image},
         "rows": rows,
+        "left_out": copies,
         "linear_bound": linear_bound(opened, data, runs[0].run.images.binarize == "dynamic"),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -123,11 +126,11 @@ def compare(runs: list[Finished], out: Path, backend: str, data: Dataset, comman
 
 def rows_of(runs: list[Finished]) -> tuple[list[dict], list[str]]:
     """A row for all runs that differ only in their seed, each run once, and the options that all runs share."""
-    groups: dict[Run, dict[Run, list[Finished]]] = {}
+    groups: dict[Run, dict[Run, Finished]] = {}
     for one in sorted(runs, key=lambda one: one.run.seed):
-        groups.setdefault(one.run.but(seed=0), {}).setdefault(one.run, []).append(one)
+        groups.setdefault(one.run.but(seed=0), {}).setdefault(one.run, one)  # a copy of a run is no second seed
     alike = [[*group.values()] for group in groups.values()]
-    differ, shared = differ_and_shared([typed_of(group[0][0]) for group in alike])
+    differ, shared = differ_and_shared([typed_of(group[0]) for group in alike])
     rows = [row_of(group, differ) for group in alike]
     names = [row["name"] for row in rows]
     for row in rows:
@@ -169,9 +172,8 @@ def symbols(options: dict[str, float]) -> list[str]:
     return [f"{SYMBOLS[name]} = {as_text(value).removesuffix('.0')}" for name, value in options.items()]
 
 
-def row_of(alike: list[list[Finished]], differ: list[str]) -> dict:
-    """What is said of runs that differ in their seeds, a list of a run and its copies each, and named by `differ`."""
-    group = [first for first, *_ in alike]  # a copy of a run is no second seed
+def row_of(group: list[Finished], differ: list[str]) -> dict:
+    """What is said of runs that differ in their seeds. Their name says its own options and those in `differ`."""
     run, options = group[0].run, typed_of(group[0])
     title, own = run.objective.title, of_the_name(run.options, run.samples)
     others = [said(name, options[name]) for name in differ if name in options]
@@ -183,9 +185,6 @@ def row_of(alike: list[list[Finished]], differ: list[str]) -> dict:
         "method": run.method,
         "seeds": [other.run.seed for other in group],
         "runs": [str(other.out) for other in group],
-        "copies": [
-            f"{copy.out} is left out: it is a copy of {first.out}" for first, *copies in alike for copy in copies
-        ],
         "figures": figures_of([other.summary | published(options) for other in group]),
     }
 

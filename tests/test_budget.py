@@ -18,7 +18,8 @@ READ_FIRST = ("densities", "mlp", "vae", "objectives", "adam", "train")
 # bits know no number of threads, and a busy machine by them (180), gradients on a second stream (65);
 # experiment/: the record (200), explore.html (120), a page a run (100), pictures (130), old runs (60),
 # closed streams, images without a score, models that pickle, calibrated figures, validation, targets on the rate (110),
-# one table of what values an option may have, for the command line, fit() and checkpoints (90);
+# one table of what values an option may have, for the command line, fit() and checkpoints (90), words for the run that
+# a folder holds (25);
 # tests/: exercises and faults (700), a script for a card (290), people's files and habits (850), a browser (200),
 # products in blocks and a second stream (400), options in Python (50).
 ROOMS = {
@@ -26,9 +27,9 @@ ROOMS = {
     "ref/": (["ref/**/*.py"], [], 1457),
     "backend/": (["backend/**/*.py"], [], 1516),
     "data/": (["data/**/*.py"], [], 1250),
-    "experiment/": (["experiment/**/*.py"], ["experiment/studies/**/*.py"], 3035),
+    "experiment/": (["experiment/**/*.py"], ["experiment/studies/**/*.py"], 3080),
     "experiment/studies/": (["experiment/studies/**/*.py"], [], 500),
-    "tests/": (["tests/**/*.py"], ["tests/benchmarks/**/*.py"], 11230),
+    "tests/": (["tests/**/*.py"], ["tests/benchmarks/**/*.py"], 11245),
 }
 # Characters of a line that is not empty, on average.
 WIDTHS = {"ref/": 62.3, "backend/": 52.8, "data/": 56.4, "experiment/": 61.0, "tests/": 59.0}

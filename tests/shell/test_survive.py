@@ -174,6 +174,15 @@ def test_before_the_first_checkpoint_a_signal_promises_nothing(moment, overwritt
     assert overwritten or not [*Path().glob("out/*")]
 
 
+def test_before_a_checkpoint_has_more_epochs_the_command_that_goes_on_says_them(monkeypatch, capsys):
+    stopped(monkeypatch, after=2)
+    capsys.readouterr()
+    monkeypatch.setattr(training, "restored_state", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert status("--resume", "stopped", "--epochs", "5") == 143
+    error = capsys.readouterr().err
+    assert error == "run.py: stopped; to go on: python run.py --resume stopped --epochs 5\n"
+
+
 def test_a_second_signal_does_not_wait_for_a_report(monkeypatch):
     def twice():
         signal.raise_signal(signal.SIGINT)
