@@ -162,7 +162,7 @@ def kept(make):
     """make(True), kept on disk by Numba; make(False) where it cannot be kept, or not be read."""
     try:
         return make(True)
-    except Exception:  # of many kinds
+    except Exception:  # of many kinds, as a file may be damaged in many ways
         return make(False)
 
 

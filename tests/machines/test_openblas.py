@@ -25,10 +25,12 @@ LIMITED = pytest.mark.skipif(MATMUL is np.matmul, reason="NumPy's BLAS is no Ope
 @contextmanager
 def multiplying(count: int):
     """Within, so many threads multiply."""
-    with patch.object(THREADS, "count", count):
-        THREADS.limit(count)
-        yield
-    THREADS.limit(THREADS.count)
+    try:
+        with patch.object(THREADS, "count", count):
+            THREADS.limit(count)
+            yield
+    finally:
+        THREADS.limit(THREADS.count)
 
 
 def matrices(m: int, k: int, n: int, dtype=np.float32):

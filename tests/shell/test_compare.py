@@ -81,6 +81,12 @@ def test_each_network_decodes_with_the_constants_of_its_own_checkpoint(monkeypat
         inside = (whole > 0) & (whole < 1)
         np.testing.assert_allclose((half - center)[inside], (whole - center)[inside] / 2, atol=1e-5)
         assert len(sheets) == 2 and inside.mean() > 0.3
+    altered(Path("source"), Path("third"), lambda run: run.but(lr=2.0), whiten=lambda whiten: -whiten)
+    found = []
+    monkeypatch.setattr(pictures, "draw_comparison", lambda _, models, data: found.extend(models.values()))
+    compared_with(["source", "third"], "again")
+    own, other = (model.backend.to_host(model.network.whiten) for model in found)
+    assert own.any() and (other == -own).all()
 
 
 def test_all_leaves_the_comparison_and_a_run_for_each_method_and_seed(compared):

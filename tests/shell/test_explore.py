@@ -169,10 +169,12 @@ function slide(slider, value) {
   slider.dispatchEvent(new Event("input"));
 }
 function drag() {
-  $("plane").setPointerCapture = () => {};  // there is no pointer
+  const captured = [];
+  $("plane").setPointerCapture = id => captured.push(id);  // there is no pointer to capture
   const {left, top} = $("plane").getBoundingClientRect();
   for (const [kind, x, y] of [["down", 200, 150], ["move", 120, 240], ["up", 120, 240]])
     $("plane").dispatchEvent(new PointerEvent(`pointer${kind}`, {clientX: left + x, clientY: top + y}));
+  if (captured.length !== 1) throw new Error("a drag captures its pointer once");
 }
 async function tried() {
   while (now.z === null) await wait();
