@@ -83,7 +83,9 @@ def train(run: Run, backend: Backend, data: Dataset, how: How, resume=False) -> 
     """Makes the run in how.out, or goes on with the stopped run there. Returns what there is to say."""
     _, summary = make(run, backend, data, how, resume)
     there = [name for name in FILES if (how.out / name).exists()]
-    units = "rate, ELBO and NLL in nats, errors in squared error per image, σ*² = (training error)/D"
+    units = "rate, ELBO and NLL in nats, errors in squared error per image"
+    if summary["calibrated_variance"]:
+        units += ", σ*² = (training error)/D"
     if run.target is not None:
         units += f", C = what is bounded − {run.target:.4g}"
     return f"{listing(summary)}\n{units}; all in {how.out}/: {', '.join(there)}"
