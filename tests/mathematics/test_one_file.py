@@ -66,6 +66,7 @@ def test_its_terms_and_its_gradient_are_those_of_ref_on_the_same_weights():
 def test_it_is_a_page_without_options_classes_and_the_rest_of_the_project():
     lines, nodes = SOURCE.splitlines(), list(ast.walk(ast.parse(SOURCE)))
     assert len(lines) <= 100 and max(map(len, lines)) <= 100
+    assert f"in {len(lines)} lines" in (ROOT / "README.md").read_text("utf-8")
     assert not any(isinstance(node, ast.ClassDef) for node in nodes) and not re.search("sys|argparse|environ", SOURCE)
     imports = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     imports += [name.name for node in nodes if isinstance(node, ast.Import) for name in node.names]
