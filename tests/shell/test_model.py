@@ -333,7 +333,8 @@ def test_a_use_that_makes_no_sense_gets_one_sentence(folder, capsys):
         refused(capsys, options.replace("FOLDER", str(folder)).split(), sentence)
 
 
-def test_init_from_starts_at_the_trained_theta_and_lambda_with_its_network(folder):
+def test_init_from_starts_at_the_trained_theta_and_lambda_with_its_network(folder, capsys):
+    refused(capsys, ["--init-from", folder, "--hidden", "9", "--data", "nowhere"], "--hidden 9 contradicts --init-from")
     chosen = ["--init-from", folder, "--epochs", "1", "--nll-samples", "2"]
     made("tuned", *chosen, "--lr", "1e-30", "--multiplier-rate", "1e-30", quick=QUICK[:2])
     trained, tuned = load(folder), load("tuned")

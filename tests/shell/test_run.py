@@ -20,7 +20,7 @@ from data import DATASETS, load
 from data.dataset import with_validation
 from experiment import evaluation, fit, pictures, record, run_folder, sources, training
 from experiment import load as load_model
-from experiment.record import bounds
+from experiment.record import Start, bounds
 from experiment.run_folder import last_epoch, read_checkpoint, rows_of, state_of
 from ref import vae
 from ref.more import linear
@@ -151,6 +151,19 @@ def test_what_lies_in_a_folder_is_kept_and_said_unless_forced(capsys):
     Path("out/evaluation-nll5.json").touch()
     assert made("out", "--seed", "1", "--force")["seed"] == 1
     assert not Path("out/evaluation-nll5.json").exists()
+
+
+def test_another_run_is_told_by_what_was_typed_and_not_by_what_follows_from_it(monkeypatch):
+    np.save("own.npy", np.random.default_rng(0).random((50, 6, 6)))
+    there = completed("--data=own.npy", "--kappa=1").run
+    monkeypatch.setattr(run_folder, "read_checkpoint", lambda _: SimpleNamespace(run=there))
+    for other, words in (
+        (completed("--data=own.npy", "--kappa=2").run, "which has --kappa 1.0"),  # latents and σ² follow from it
+        (completed("--data=own.npy", "--kappa=1", "--epochs=9").run, "which has --epochs 1500"),  # and η
+        (completed("--data=digits", "--kappa=1").run, "of --data own.npy"),
+        (there.but(start=Start("a", "0")), "which has another start"),
+    ):
+        assert run_folder.what_lies_in(Path("out"), other) == f"another run, {words}"
 
 
 def test_an_own_folder_that_is_called_like_a_data_set_has_runs_of_its_own(capsys):
