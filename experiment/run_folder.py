@@ -32,6 +32,7 @@ FILES = ("config.json", "metrics.csv", CHECKPOINT, "summary.json", *PICTURES, *P
 # What --load writes. A new θ makes these files out of date.
 OF_THE_MODEL = ("evaluation*.json", "encoded-*.npz", "interpolated-*.png")
 OF_IMAGES = ("data", "size", "skip_broken", "init_from")  # options in which equal runs may differ
+DERIVED = ("variance", "multiplier_rate")  # options that may follow from others, and tell little
 FORMATS = (1, 2)  # of the checkpoints of version 0.2, and of this version
 # The columns of the history and of metrics.csv.
 COLUMNS = ("epoch", "step", "loss", "rate", "error", "elbo", "constraint_ma", "lambda", "steps", "seconds")
@@ -160,11 +161,8 @@ def what_lies_in(out: Path, run: Run) -> str:
     if there.images != run.images:
         alike = before["data"] == now["data"]
         return f"another run, of {'other images' if alike else record.said('data', before['data'])}"
-    # what follows from other options comes last, and where the images lie tells no runs apart
-    names = dict.fromkeys(("method", *record.METHOD_OPTIONS, *before, *now, "variance", "multiplier_rate"))
-    for name in ("variance", "multiplier_rate"):
-        names[name] = names.pop(name)
-    differs = [name for name in names if name not in OF_IMAGES and before.get(name) != now.get(name)]
+    names = [name for name in ("method", *record.METHOD_OPTIONS, *before, *now) if name not in DERIVED + OF_IMAGES]
+    differs = [name for name in (*names, *DERIVED) if before.get(name) != now.get(name)]
     return f"another run, which has {record.said(differs[0], before.get(differs[0])) if differs else 'another start'}"
 
 
